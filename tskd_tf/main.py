@@ -1,0 +1,101 @@
+"""Task-specified knowledge distillation from the command line.
+
+python -m tskd_tf.main --flagfile=mnist.flags
+
+Trains or loads a teacher, captures its soft targets for the classes of interest,
+searches for the smallest student that loses no more accuracy than allowed, and leaves
+the student, its files to deploy and the evidence in --output_dir. Exit status: 0 the
+student keeps the bargain; 3 none does, the best is left all the same; 2 flags or
+inputs are wrong; 1 anything else. This module is kept short on purpose: it defines the
+flags and calls `pipeline.run`.
+"""
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from tskd_tf.config import RunConfig
+from tskd_tf.errors import InputError
+
+
+def _define_flags() -> None:
+    for field in dataclasses.fields(RunConfig):
+        text, choices = field.metadata["help"], field.metadata["choices"]
+        if choices:
+            flags.DEFINE_enum(field.name, field.default, choices, text)
+        elif isinstance(field.default, bool):
+            flags.DEFINE_bool(field.name, field.default, text)
+        elif isinstance(field.default, tuple):
+            flags.DEFINE_list(field.name, list(field.default), text)
+        elif isinstance(field.default, int):
+            flags.DEFINE_integer(field.name, field.default, text)
+        elif field.name == "rate" or isinstance(field.default, float):
+            flags.DEFINE_float(field.name, field.default, text)
+        else:
+            flags.DEFINE_string(field.name, field.default, text)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(str(error))
+        sys.exit(2)
+
+
+def _read_config() -> RunConfig:
+    if flags.FLAGS["classes"].present and not flags.FLAGS.classes:
+        raise InputError(
+            "Expected at least two --classes, or none of that flag for all classes. "
+            "Received: an empty list"
+        )
+    values = {
+        field.name: flags.FLAGS[field.name].value
+        for field in dataclasses.fields(RunConfig)
+    }
+    lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+    return RunConfig(**{**values, **lists})
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+
+
+def _set_up_logging() -> None:
+    absl_logging.set_verbosity(absl_logging.INFO)
+    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
+    # TensorFlow reports as errors that a machine has no GPU, and as warnings that each
+    # student is traced anew
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs what the flags say; returns the exit status."""
+    _set_up_logging()
+    try:
+        if len(argv) > 1:
+            raise InputError(f"Expected flags only. Received: {' '.join(argv[1:])}")
+        config = _read_config()
+        from tskd_tf import pipeline  # TensorFlow loads here, after --help
+
+        status, summary = pipeline.run(config)
+    except InputError as error:
+        _fail(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command with --resume goes on")
+        return 1
+    sys.stdout.write(summary)
+    return status
+
+
+_define_flags()
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

@@ -1,0 +1,360 @@
+"""The whole job, one stage after the other; what each leaves in the output folder."""
+
+import dataclasses
+import importlib.metadata
+import io
+import logging
+import pathlib
+import platform
+import shlex
+import sys
+import time
+from typing import Any
+
+import keras
+
+from tskd_tf.config import RunConfig
+from tskd_tf.costs import complexity
+from tskd_tf.data import ImageData, Split, load
+from tskd_tf.device import choose_precision, describe_device
+from tskd_tf.errors import InputError
+from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.export import check_formats, export_student
+from tskd_tf.figures import accuracy_against_macs
+from tskd_tf.files import atomic_path, fingerprint, read_json, write_json, write_text
+from tskd_tf.models import build_teacher
+from tskd_tf.report import summary_table
+from tskd_tf.report_html import render
+from tskd_tf.search import check_bargain, find_smallest_student
+from tskd_tf.soft_targets import check_teacher
+from tskd_tf.task import Task
+from tskd_tf.teacher import load_teacher
+from tskd_tf.training import Recipe, train_teacher
+from tskd_tf.width import candidate_rates, check_rate, scale_width
+
+_logger = logging.getLogger(__name__)
+
+MEETS_THRESHOLD, MISSES_THRESHOLD = 0, 3
+# A run may go on with another value of these
+_FREE = ("resume", "output_dir")
+_TEACHER_SETTINGS = (
+    "dataset",
+    "data_dir",
+    "offline_sample",
+    "teacher",
+    "input_range",
+    "teacher_epochs",
+    "batch_size",
+    "learning_rate",
+    "precision",
+    "validation_fraction",
+    "seed",
+)
+_PACKAGES = ("tskd_tf", "tensorflow", "keras", "keras-tuner", "tensorflow-datasets")
+
+
+def run(config: RunConfig) -> tuple[int, str]:
+    """Does what a configuration says.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        The exit status, 0 or 3, and what to tell the user at the end.
+
+    Raises:
+        InputError: If settings, files and data do not fit each other; nothing has
+            been trained or written then.
+    """
+    folder = pathlib.Path(config.output_dir)
+    if config.mode == "report":
+        return _redraw(folder)
+    check_output_dir(config)
+    clock = _Clock()
+    data = load(
+        config.dataset,
+        config.data_dir,
+        config.validation_fraction,
+        config.seed,
+        config.offline_sample,
+    )
+    task = Task.from_names(config.classes, data.class_names, config.head)
+    teacher = untrained_or_loaded_teacher(config, data)
+    check_everything_fits(config, data, task, teacher)
+    clock.lap("data")
+    claim_output_dir(config)
+    teacher = finished_teacher(config, data, teacher)
+    clock.lap("teacher")
+    if config.mode == "teacher":
+        return MEETS_THRESHOLD, _teacher_summary(teacher, data, folder)
+    found = find_smallest_student(
+        teacher,
+        data.train,
+        data.validation,
+        data.test,
+        task=task,
+        max_accuracy_loss=config.max_accuracy_loss,
+        rates=rates_of(config, teacher),
+        recipe=recipe_of(config),
+        confidence=config.confidence,
+        directory=str(folder / "search"),
+        log_dir=str(folder / "tensorboard"),
+        verbose=_verbosity(),
+    )
+    clock.lap("search")
+    exports = export_student(
+        found.student,
+        config.exports,
+        str(folder),
+        Split(*task.filter(tuple(data.test))),
+        found.report["teacher"]["accuracy"],
+        config.max_accuracy_loss,
+    )
+    clock.lap("exports")
+    report = {
+        **found.report,
+        "data": {"source": data.source, **found.report["data"]},
+        "exports": exports,
+        "environment": _environment(config),
+        "command": command_of(config),
+        "seconds": clock.laps,
+    }
+    write_report(report, folder)
+    status = MEETS_THRESHOLD if report["meets_threshold"] else MISSES_THRESHOLD
+    return status, _summary(report, folder)
+
+
+def recipe_of(config: RunConfig) -> Recipe:
+    """How students are trained."""
+    return Recipe(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        temperature=config.temperature,
+        soft_loss_weight=config.soft_loss_weight,
+        scale_soft_loss=config.scale_soft_loss,
+        precision=choose_precision(config.precision),
+        seed=config.seed,
+    )
+
+
+def rates_of(config: RunConfig, teacher: keras.Model) -> list[float]:
+    """The rates a run may choose from: one for `distill`."""
+    if config.rate is not None:
+        check_rate(config.rate)
+        return [config.rate]
+    return candidate_rates(teacher, config.rate_step)
+
+
+def check_output_dir(config: RunConfig) -> None:
+    """Refuses a folder that holds something other than this run, interrupted.
+
+    Raises:
+        InputError: If it is not empty and not to be resumed, or holds other settings.
+    """
+    folder = pathlib.Path(config.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"Expected --output_dir to be a folder. Received: {folder}")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not config.resume:
+        raise InputError(
+            f"Expected --output_dir to be empty. Received: {folder}, which is not; "
+            "choose another, or pass --resume to go on with the run in it"
+        )
+    try:
+        found = read_json(folder / "config.json")
+    except (OSError, ValueError):
+        raise InputError(
+            f"Expected the folder of a run to resume. Received: {folder}, without a "
+            "readable config.json"
+        ) from None
+    wanted = config.as_json()
+    names = [name for name in wanted if name not in _FREE]
+    if found.get("mode") == "teacher":
+        names = [name for name in names if name in _TEACHER_SETTINGS]
+    other = [
+        f"--{name} was {found.get(name)}, is {wanted[name]}"
+        for name in names
+        if found.get(name) != wanted[name]
+    ]
+    if other:
+        raise InputError(
+            f"Expected the settings of the run in {folder}. Received: "
+            + "; ".join(other)
+        )
+
+
+def claim_output_dir(config: RunConfig) -> None:
+    """Creates the output folder and notes the settings in it.
+
+    Raises:
+        InputError: If it cannot be written to.
+    """
+    folder = pathlib.Path(config.output_dir)
+    try:
+        write_json(folder / "config.json", config.as_json())
+    except OSError as error:
+        raise InputError(
+            f"Expected --output_dir to be a folder to write to. Received: {folder} "
+            f"({error.strerror})"
+        ) from None
+
+
+def untrained_or_loaded_teacher(config: RunConfig, data: ImageData) -> keras.Model:
+    """The teacher's network: freshly built by name, or a trained one from a file."""
+    num_classes = len(data.class_names)
+    if _is_file(config.teacher):
+        shape = data.train.images.shape[1:]
+        return load_teacher(config.teacher, shape, num_classes, config.input_range)
+    keras.utils.set_random_seed(config.seed)
+    return build_teacher(config.teacher, data.train.images, num_classes)
+
+
+def _is_file(teacher: str) -> bool:
+    return teacher.endswith((".keras", ".h5")) or "/" in teacher
+
+
+def check_everything_fits(
+    config: RunConfig, data: ImageData, task: Task, teacher: keras.Model
+) -> None:
+    """Everything that can be wrong is found before anything is trained.
+
+    Raises:
+        InputError: If settings, data, task and teacher do not fit each other.
+    """
+    check_bargain(config.max_accuracy_loss, config.confidence)
+    recipe_of(config).check()
+    check_formats(config.exports)
+    check_teacher(teacher, task)
+    for split in (data.train, data.validation, data.test):
+        task.indices(split.class_ids)
+    rates = rates_of(config, teacher)
+    complexity(teacher)
+    for rate in (rates[0], rates[-1]):
+        complexity(scale_width(teacher, rate, task))
+
+
+def finished_teacher(
+    config: RunConfig, data: ImageData, teacher: keras.Model
+) -> keras.Model:
+    """The trained teacher, from `teacher.keras` when it is there already.
+
+    Raises:
+        InputError: If the teacher kept there is of other settings or data.
+    """
+    folder = pathlib.Path(config.output_dir)
+    path, note_path = folder / "teacher.keras", folder / "search" / "teacher.json"
+    settings = config.as_json()
+    note = {
+        "settings": {name: settings[name] for name in _TEACHER_SETTINGS},
+        "data": fingerprint(*data.train),
+    }
+    if path.exists() and note_path.exists():
+        if read_json(note_path) != note:
+            raise InputError(
+                f"Expected {path} to be the teacher of these settings and data. "
+                "Received: one of others; choose another --output_dir"
+            )
+        _logger.info("Teacher of an earlier run kept: %s", path)
+        return keras.saving.load_model(path, compile=False)
+    if not _is_file(config.teacher):
+        recipe = recipe_of(config)._replace(epochs=config.teacher_epochs)
+        teacher = train_teacher(
+            teacher,
+            data.train,
+            data.validation,
+            recipe,
+            str(folder / "tensorboard" / "teacher"),
+            _verbosity(),
+        )
+    with atomic_path(path) as temporary:
+        teacher.save(temporary)
+    write_json(note_path, note)
+    return keras.saving.load_model(path, compile=False)
+
+
+def write_report(report: dict[str, Any], folder: pathlib.Path) -> None:
+    """Writes `report.json`, `report.html` and the figures."""
+    stream = io.BytesIO()
+    accuracy_against_macs(report).savefig(stream, format="png")
+    with atomic_path(folder / "figures" / "accuracy_against_macs.png") as temporary:
+        pathlib.Path(temporary).write_bytes(stream.getvalue())
+    page = render(report, stream.getvalue(), report["command"])
+    write_text(folder / "report.html", page)
+    write_json(folder / "report.json", report)
+
+
+def command_of(config: RunConfig) -> str:
+    """The command line that repeats a run: every setting that is not the default."""
+    parts = ["python -m tskd_tf.main"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in _FREE or value == field.default:
+            continue
+        text = ",".join(value) if isinstance(value, tuple) else value
+        text = str(text).lower() if isinstance(value, bool) else text
+        parts.append(shlex.quote(f"--{field.name}={text}"))
+    return " ".join(parts)
+
+
+def _redraw(folder: pathlib.Path) -> tuple[int, str]:
+    try:
+        report = read_json(folder / "report.json")
+        write_report(report, folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"Expected --output_dir to hold the report.json of a finished run. "
+            f"Received: {folder} ({type(error).__name__}: {error})"
+        ) from None
+    status = MEETS_THRESHOLD if report["meets_threshold"] else MISSES_THRESHOLD
+    return status, _summary(report, folder)
+
+
+def _summary(report: dict[str, Any], folder: pathlib.Path) -> str:
+    return (
+        f"\n{summary_table(report)}\n"
+        f"Report: {folder / 'report.html'}\n"
+        f"Curves: tensorboard --logdir {folder / 'tensorboard'}\n"
+    )
+
+
+def _teacher_summary(
+    teacher: keras.Model, data: ImageData, folder: pathlib.Path
+) -> str:
+    test_accuracy = accuracy(
+        predict_logits(teacher, data.test.images), data.test.class_ids
+    )
+    return (
+        f"\nTeacher: {folder / 'teacher.keras'}\n"
+        f"{100 * test_accuracy:.2f} % of the {len(data.test.images)} test images of "
+        f"all classes right\nData: {data.source}\n"
+    )
+
+
+def _environment(config: RunConfig) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "precision": choose_precision(config.precision),
+        "device": describe_device(),
+        "seed": config.seed,
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def _verbosity() -> int:
+    """Keras's moving progress bars on a terminal, a line an epoch elsewhere."""
+    return 1 if sys.stdout.isatty() else 2
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = now - self._start
+        self._start = now

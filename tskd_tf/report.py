@@ -1,0 +1,240 @@
+"""The evidence of a run as plain data, and as a table for the end of a log."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tskd_tf.acceptance import (
+    PairedLoss,
+    meets_threshold,
+    smallest_certifiable_loss,
+)
+from tskd_tf.costs import Complexity
+from tskd_tf.task import Task
+
+SCHEMA_VERSION = 1
+
+
+class Trial(NamedTuple):
+    """One student of the search.
+
+    Attributes:
+        rate: Width rate.
+        widths: Of its layers, head included.
+        num_macs: Of one inference.
+        accuracy: On the task's validation images, in [0, 1].
+        feasible: Whether that is enough for Eq. 4.
+        epochs: Trained.
+        seconds: Wall clock.
+        seed: Of weights and order.
+    """
+
+    rate: float
+    widths: list[int]
+    num_macs: int
+    accuracy: float
+    feasible: bool
+    epochs: int
+    seconds: float
+    seed: int
+
+
+class TestResults(NamedTuple):
+    """Accuracies on the task's test images, in [0, 1].
+
+    Attributes:
+        teacher_accuracy: Arg-max over the outputs of the task's head.
+        teacher_accuracy_all_outputs: Arg-max over all the teacher's outputs.
+        teacher_accuracy_task_outputs: Arg-max over the task's outputs only.
+        student_accuracy: Of the chosen student.
+        control_accuracy: Of the same network trained on hard labels only.
+        paired: Teacher against student, image by image.
+    """
+
+    # Not a test class, whatever pytest makes of the name
+    __test__ = False
+
+    teacher_accuracy: float
+    teacher_accuracy_all_outputs: float
+    teacher_accuracy_task_outputs: float
+    student_accuracy: float
+    control_accuracy: float
+    paired: PairedLoss
+
+
+def build_report(
+    task: Task,
+    num_examples: tuple[int, int, int],
+    max_accuracy_loss: float,
+    costs: tuple[Complexity, Complexity],
+    chosen: Trial,
+    trials: Sequence[Trial],
+    results: TestResults,
+    validation: dict[str, float],
+) -> dict[str, Any]:
+    """The report of a search, without what only a command-line run knows.
+
+    Args:
+        task: θ.
+        num_examples: The task's training, validation and test images.
+        max_accuracy_loss: Tacc_loss.
+        costs: Of the teacher and of the student.
+        chosen: The trial whose student is handed over.
+        trials: All of them, as they ran.
+        results: On the test images.
+        validation: `teacher_accuracy` and `floor` on the validation images.
+
+    Returns:
+        JSON-able; accuracies and losses are fractions.
+    """
+    teacher_cost, student_cost = costs
+    paired = results.paired
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": {
+            "class_ids": task.class_ids,
+            "class_names": [task.class_names[i] for i in task.class_ids],
+            "head": task.head,
+        },
+        "data": dict(zip(("num_train", "num_validation", "num_test"), num_examples)),
+        "max_accuracy_loss": max_accuracy_loss,
+        "teacher": {
+            "accuracy": results.teacher_accuracy,
+            "accuracy_all_outputs": results.teacher_accuracy_all_outputs,
+            "accuracy_task_outputs": results.teacher_accuracy_task_outputs,
+            **_costs(teacher_cost),
+        },
+        "student": {
+            "rate": chosen.rate,
+            "widths": chosen.widths,
+            "accuracy": results.student_accuracy,
+            **_costs(student_cost),
+        },
+        "accuracy_loss": paired.accuracy_loss,
+        "accuracy_loss_interval": [paired.low, paired.high],
+        "accuracy_loss_interval_method": "Tango's score interval for paired proportions",
+        "confidence": paired.confidence,
+        "num_only_teacher_correct": paired.num_lost,
+        "num_only_student_correct": paired.num_gained,
+        "smallest_certifiable_loss": smallest_certifiable_loss(
+            paired.num_examples, paired.confidence
+        ),
+        "meets_threshold": meets_threshold(paired.accuracy_loss, max_accuracy_loss),
+        "certified": meets_threshold(paired.high, max_accuracy_loss),
+        "control": {"accuracy": results.control_accuracy},
+        "search": {
+            "seconds": sum(trial.seconds for trial in trials),
+            "validation_teacher_accuracy": validation["teacher_accuracy"],
+            "validation_floor": validation["floor"],
+            "trials": [trial._asdict() for trial in trials],
+        },
+    }
+
+
+def _costs(cost: Complexity) -> dict[str, int]:
+    return {
+        "num_params": cost.num_params,
+        "num_macs": cost.num_macs,
+        "paper_cost": cost.paper_cost,
+        "size_bytes": cost.size_bytes,
+    }
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """The outcome in one sentence."""
+    loss, allowed = report["accuracy_loss"], report["max_accuracy_loss"]
+    student, teacher = report["student"], report["teacher"]
+    ratio = teacher["num_macs"] / student["num_macs"]
+    lost = (
+        f"loses {points(loss)}"
+        if loss > 0
+        else "loses nothing" if loss == 0 else f"gains {points(-loss)}"
+    )
+    size = f"A student of {ratio:.3g} times fewer multiply-adds {lost}"
+    if report["meets_threshold"]:
+        return f"{size}; {points(allowed)} were allowed."
+    if any(trial["feasible"] for trial in report["search"]["trials"]):
+        failure = "The student chosen on validation data fails on the test data."
+    else:
+        failure = "No student keeps the bargain."
+    return f"{failure} {size}; {points(allowed)} were allowed."
+
+
+def certainty(report: dict[str, Any]) -> str:
+    """What the test set can and cannot say, in one or two sentences."""
+    low, high = report["accuracy_loss_interval"]
+    percent = f"{100 * report['confidence']:g} %"
+    smallest = points(report["smallest_certifiable_loss"])
+    head = (
+        f"{percent} interval of the loss: {100 * low:.2f} to {100 * high:.2f} points, "
+        f"from {report['num_only_teacher_correct']} test images that only the teacher "
+        f"and {report['num_only_student_correct']} that only the student gets right. "
+    )
+    if report["certified"]:
+        return head + "A larger loss than allowed is ruled out."
+    limit = (
+        f"{report['data']['num_test']} test images could certify a loss of {smallest} "
+        "at best."
+    )
+    return head + "A larger loss than allowed is not ruled out: " + limit
+
+
+def points(fraction: float) -> str:
+    """A difference of accuracies in percentage points: 0.002 → `0.20 points`."""
+    return f"{100 * fraction:.2f} points"
+
+
+def summary_table(report: dict[str, Any]) -> str:
+    """The report as a table for a terminal."""
+    teacher, student = report["teacher"], report["student"]
+    rows = [
+        ("", "teacher", "student", "ratio"),
+        (
+            "accuracy on the task",
+            _percent(teacher["accuracy"]),
+            _percent(student["accuracy"]),
+            "",
+        ),
+        ("  on hard labels only", "", _percent(report["control"]["accuracy"]), ""),
+    ]
+    for key, name in (
+        ("num_params", "parameters"),
+        ("num_macs", "multiply-adds"),
+        ("size_bytes", "bytes of weights"),
+    ):
+        ratio = f"{teacher[key] / student[key]:.1f}x fewer"
+        rows.append((name, f"{teacher[key]:,}", f"{student[key]:,}", ratio))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    table = [
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  "
+        f"{row[3]:<{widths[3]}}".rstrip()
+        for row in rows
+    ]
+    task = report["task"]
+    names = ", ".join(task["class_names"])
+    lines = [
+        f"Task: {names} ({task['head']} head)",
+        f"Data: {report['data']['source']}" if "source" in report["data"] else "",
+        f"Student: rate {student['rate']:g}, widths "
+        + "-".join(map(str, student["widths"])),
+        "",
+        *table,
+        "",
+        verdict(report),
+        certainty(report),
+        *(_export_line(export) for export in report.get("exports", [])),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _export_line(export: dict[str, Any]) -> str:
+    latency = export["latency_us"]
+    timing = f", {latency['p50']:.0f} us an image" if latency else ""
+    keeps = "keeps" if export["meets_threshold"] else "does not keep"
+    return (
+        f"{export['path']}: {export['size_bytes']:,} bytes, "
+        f"{_percent(export['accuracy'])}{timing}, {keeps} the bargain"
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"

@@ -1,0 +1,198 @@
+"""Soft targets: the teacher's logits over D(θ), captured once (Algorithm 1, step 3).
+
+Logits are stored, not probabilities, so that one pass serves every temperature.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tskd_tf.data import as_arrays, batches, check_images
+from tskd_tf.errors import InputError
+from tskd_tf.evaluate import predict_logits
+from tskd_tf.files import PathLike, atomic_path, fingerprint
+from tskd_tf.graph import check_logits, check_model
+from tskd_tf.task import Task, check_class_ids
+
+DEFAULT_BATCH_SIZE = 128
+
+
+class TransferSet(NamedTuple):
+    """D(θ) in memory, with the teacher's logits beside each example.
+
+    Attributes:
+        images: Shape `(n, height, width, channels)`, as the data set gives them.
+        labels: int32 of shape `(n,)`, in the student's label space.
+        teacher_logits: float32 of shape `(n, num_outputs)`.
+        sample_weights: float32 of shape `(n,)`, or None.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    teacher_logits: np.ndarray
+    sample_weights: np.ndarray | None = None
+
+    def batches(self, batch_size: int, seed: int | None) -> tf.data.Dataset:
+        """Shuffled batches that `Distiller.fit` takes, of known cardinality.
+
+        Each is `({"images", "teacher_logits"}, labels)`, with the sample weights as a
+        third part where there are any. The logits ride with the inputs, so that Keras
+        still sees one target and applies `class_weight` to it.
+        """
+        inputs = {"images": self.images, "teacher_logits": self.teacher_logits}
+        weights = () if self.sample_weights is None else (self.sample_weights,)
+        return batches((inputs, self.labels, *weights), batch_size, seed)
+
+
+def check_teacher(teacher: keras.Model, task: Task) -> None:
+    """Checks at the door that a teacher gives a logit for each class of the data.
+
+    Raises:
+        InputError: If it does not.
+    """
+    check_model(teacher, "the teacher")
+    check_logits(teacher, "the teacher")
+    num_outputs = teacher.outputs[0].shape[-1]
+    if num_outputs != task.num_classes:
+        raise InputError(
+            f"Expected a teacher with an output for each of the {task.num_classes} "
+            f"classes of the data. Received: {teacher.name!r} with {num_outputs} "
+            "outputs"
+        )
+
+
+def transfer_set(
+    dataset: Any,
+    teacher: keras.Model,
+    task: Task | None = None,
+    batch_size: int | None = None,
+    seed: int = 1,
+) -> tf.data.Dataset:
+    """The transfer set D(θ) with stored soft targets, ready for `Distiller.fit`.
+
+    The data set is read and the teacher run once, here; the result is held in memory
+    (a byte a pixel for uint8 images) and serves any number of students and epochs.
+
+    Args:
+        dataset: A finite `tf.data.Dataset` of `(images, class ids)` batches, or a
+            pair of arrays; optionally with sample weights as a third part. Images are
+            what the teacher takes.
+        teacher: Gives a logit for each class of the data set.
+        task: The classes to keep, and the head; by default all of them.
+        batch_size: Examples a batch; by default that of the data set, 128 for arrays.
+        seed: Decides the order, which is new each epoch.
+
+    Returns:
+        A `tf.data.Dataset` of known cardinality.
+
+    Raises:
+        InputError: If the images, labels, teacher and task do not fit each other.
+
+    Example:
+
+    >>> distiller.fit(transfer_set((images, class_ids), teacher, task), epochs=10)
+    """
+    check_model(teacher, "the teacher")
+    if task is None:
+        num_classes = teacher.outputs[0].shape[-1]
+        task = Task(range(num_classes), num_classes)
+    if batch_size is None:
+        batch_size = DEFAULT_BATCH_SIZE
+        if isinstance(dataset, tf.data.Dataset):
+            batch_size = int(next(iter(dataset.take(1)))[1].shape[0])
+    images, class_ids, *weights = as_arrays(dataset)
+    stored = capture(teacher, images, class_ids, task)
+    if weights:
+        chosen = weights[0][task.indices(class_ids)]
+        stored = stored._replace(sample_weights=chosen.astype(np.float32))
+    return stored.batches(batch_size, seed)
+
+
+def capture(
+    teacher: keras.Model, images: np.ndarray, class_ids: np.ndarray, task: Task
+) -> TransferSet:
+    """Selects D(θ) and runs the teacher over it once.
+
+    Args:
+        teacher: Gives a logit for each class of the data set.
+        images: All images, shape `(n, height, width, channels)`.
+        class_ids: Their class ids, shape `(n,)`.
+        task: θ.
+
+    Raises:
+        InputError: If they do not fit each other, or the teacher gives NaN.
+    """
+    check_teacher(teacher, task)
+    check_images(images, tuple(teacher.inputs[0].shape[1:]))
+    check_class_ids(class_ids, len(images), task.num_classes)
+    chosen = task.indices(class_ids)
+    images = images[chosen]
+    logits = task.select_logits(predict_logits(teacher, images))
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"Expected finite teacher logits. Received: {teacher.name!r} gives NaN or "
+            "infinity on the transfer set"
+        )
+    return TransferSet(images, task.to_labels(class_ids[chosen]), logits)
+
+
+def transfer_fingerprint(
+    teacher: keras.Model, images: np.ndarray, class_ids: np.ndarray, task: Task
+) -> str:
+    """Identifies what soft targets depend on: teacher, data and task.
+
+    Args:
+        teacher: Its graph, settings and weights count.
+        images: All images of the data set's training split.
+        class_ids: Their class ids.
+        task: θ.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    config = json.dumps(teacher.get_config(), sort_keys=True, default=str)
+    weights = [np.asarray(weight) for weight in teacher.get_weights()]
+    return fingerprint(config, *weights, images, class_ids, task.get_config())
+
+
+def save_soft_targets(
+    path: PathLike, stored: TransferSet, expected_fingerprint: str
+) -> None:
+    """Writes the logits and labels to an `.npz` file, all or nothing."""
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            teacher_logits=stored.teacher_logits,
+            labels=stored.labels,
+            fingerprint=np.array(expected_fingerprint),
+        )
+
+
+def load_soft_targets(
+    path: PathLike,
+    expected_fingerprint: str,
+    images: np.ndarray,
+    class_ids: np.ndarray,
+    task: Task,
+) -> TransferSet:
+    """Reads soft targets back, if they are those of this teacher, data and task.
+
+    Raises:
+        InputError: If the file is of another teacher, data set or task, or damaged.
+    """
+    advice = f"Delete {path} to run the teacher over the transfer set again"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = str(stored["fingerprint"])
+            logits, labels = stored["teacher_logits"], stored["labels"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"Cannot read the soft targets ({error}). {advice}") from None
+    if found != expected_fingerprint:
+        raise InputError(
+            "Expected soft targets of this teacher, data set and task. Received: "
+            f"{path}, stored for another. {advice}"
+        )
+    return TransferSet(images[task.indices(class_ids)], labels, logits)

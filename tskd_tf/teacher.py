@@ -1,0 +1,97 @@
+"""Loading a user's teacher from a file and making it take raw images."""
+
+import os
+from typing import Any
+
+import keras
+
+from tskd_tf.errors import InputError
+from tskd_tf.graph import as_logits, check_model
+
+# Raw images are 0 to 255: (scale, offset) that maps them to what a teacher was
+# trained on
+INPUT_RANGES: dict[str, tuple[float, float] | None] = {
+    "0:255": None,
+    "0:1": (1 / 255, 0.0),
+    "-1:1": (1 / 127.5, -1.0),
+}
+
+
+def load_teacher(
+    path: str,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    input_range: str = "0:255",
+) -> keras.Model:
+    """Loads a trained classifier from a `.keras` file.
+
+    The file is opened in safe mode: one that carries code (a Lambda layer) is refused.
+    A softmax at the end is taken off, and pixel scaling is put in front where the
+    teacher expects it, so that what is returned takes raw images and gives logits.
+
+    Args:
+        path: The file.
+        image_shape: `(height, width, channels)` of the data.
+        num_classes: Of the data.
+        input_range: Pixel range that the teacher was trained on, one of
+            `INPUT_RANGES`.
+
+    Raises:
+        InputError: If the file cannot be loaded or does not fit the data.
+    """
+    check_input_range(input_range)
+    if not os.path.isfile(path):
+        raise InputError(
+            "Expected a teacher out of lenet, cifar10_full, cifar10_quick, or the path "
+            f"of a .keras file. Received: {path}, and there is no such file"
+        )
+    model = as_logits(_load(path))
+    got = tuple(model.inputs[0].shape[1:])
+    if any(a is not None and a != b for a, b in zip(got, image_shape, strict=True)):
+        raise InputError(
+            f"Expected a teacher for images of shape {image_shape}. Received: {path}, "
+            f"which takes {got}"
+        )
+    if model.outputs[0].shape[-1] != num_classes:
+        raise InputError(
+            f"Expected a teacher with an output for each of the {num_classes} classes "
+            f"of the data. Received: {path} with {model.outputs[0].shape[-1]} outputs"
+        )
+    return _with_input_range(model, image_shape, input_range)
+
+
+def check_input_range(input_range: str) -> None:
+    """Checks a pixel range.
+
+    Raises:
+        InputError: If it is not one of `INPUT_RANGES`.
+    """
+    if input_range not in INPUT_RANGES:
+        raise InputError(
+            f"Expected input_range out of {', '.join(INPUT_RANGES)}. "
+            f"Received: {input_range}"
+        )
+
+
+def _load(path: str) -> keras.Model:
+    try:
+        model: Any = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged file fails in any way there is
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"Expected a .keras file that loads without foreign code. Received: {path} "
+            f"({type(error).__name__}: {reason})"
+        ) from None
+    check_model(model, "the teacher")
+    return model
+
+
+def _with_input_range(
+    model: keras.Model, image_shape: tuple[int, ...], input_range: str
+) -> keras.Model:
+    scaling = INPUT_RANGES[input_range]
+    if scaling is None:
+        return model
+    image = keras.Input(image_shape, name="image")
+    scaled = keras.layers.Rescaling(*scaling, name="input_range")(image)
+    return keras.Model(image, model(scaled), name=f"{model.name}_raw")

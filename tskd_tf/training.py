@@ -1,0 +1,218 @@
+"""Training one network: the teacher on all classes, a student on the task.
+
+Both use Adam with a cosine schedule over all their steps, and keep the weights of the
+last epoch: what is measured is what is kept.
+"""
+
+import logging
+import time
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tskd_tf.data import Split, batches
+from tskd_tf.device import choose_jit_compile
+from tskd_tf.distiller import Distiller
+from tskd_tf.errors import InputError
+from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.graph import with_policy
+from tskd_tf.soft_targets import TransferSet
+from tskd_tf.task import Task
+from tskd_tf.width import scale_width
+
+_VALIDATION_BATCH = 1000
+# A trip round Keras's Python loop costs as much as several steps of a small student
+_STEPS_PER_EXECUTION = 50
+
+
+class Recipe(NamedTuple):
+    """How a student is trained; the defaults of τ and λ are the paper's.
+
+    Attributes:
+        epochs: Passes over the transfer set, ≥ 1.
+        batch_size: Examples a step.
+        learning_rate: Adam's at the first step, falling to 0 by a cosine.
+        temperature: τ.
+        soft_loss_weight: λ.
+        scale_soft_loss: Whether the soft loss is multiplied by τ².
+        precision: Keras dtype policy of the student in training.
+        seed: Of initial weights and of the order of examples.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    temperature: float = 3.0
+    soft_loss_weight: float = 0.9
+    scale_soft_loss: bool = False
+    precision: str = "float32"
+    seed: int = 1
+
+    def check(self) -> None:
+        """Checks the ranges that no later stage checks.
+
+        Raises:
+            InputError: If a value is out of range.
+        """
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"Expected {name} of at least 1. Received: {getattr(self, name)}"
+                )
+        if not 0.0 < self.learning_rate < float("inf"):
+            raise InputError(
+                f"Expected learning_rate above 0. Received: {self.learning_rate}"
+            )
+        if not 0.0 < self.temperature < float("inf"):
+            raise InputError(
+                f"Expected temperature above 0. Received: {self.temperature}"
+            )
+        if not 0.0 <= self.soft_loss_weight <= 1.0:
+            raise InputError(
+                f"Expected soft_loss_weight from 0 to 1. Received: "
+                f"{self.soft_loss_weight}"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise InputError(
+                f"Expected seed from 0 to 4294967295. Received: {self.seed}"
+            )
+
+
+class TrainedStudent(NamedTuple):
+    """A student and how it did.
+
+    Attributes:
+        student: In float32, whatever the precision of its training.
+        accuracy: On the validation data, of these very weights, in [0, 1].
+        seconds: Wall-clock time of building, training and measuring it.
+    """
+
+    student: keras.Model
+    accuracy: float
+    seconds: float
+
+
+class DivergedError(RuntimeError):
+    """Training reached a loss that is not finite."""
+
+
+def train_student(
+    teacher: keras.Model,
+    rate: float,
+    transfer: TransferSet,
+    validation: Split,
+    task: Task,
+    recipe: Recipe,
+    log_dir: str | None = None,
+    verbose: Any = "auto",
+) -> TrainedStudent:
+    """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
+
+    Args:
+        teacher: Gives the architecture; it is not run.
+        rate: Width rate of the student.
+        transfer: D(θ) with the teacher's logits.
+        validation: The task's validation images, with labels for class ids.
+        task: θ.
+        recipe: How to train; a `soft_loss_weight` of 0 is the hard-label control.
+        log_dir: For TensorBoard; none is written by default.
+        verbose: As in `keras.Model.fit`.
+
+    Raises:
+        DivergedError: If the loss is not finite.
+    """
+    start = time.monotonic()
+    keras.utils.set_random_seed(recipe.seed)
+    student = scale_width(teacher, rate, task, dtype_policy=recipe.precision)
+    distiller = Distiller(student, task=task)
+    num_steps = -(-len(transfer.images) // recipe.batch_size)
+    distiller.compile(
+        optimizer=_optimizer(recipe.learning_rate, num_steps * recipe.epochs),
+        temperature=recipe.temperature,
+        soft_loss_weight=recipe.soft_loss_weight,
+        scale_soft_loss=recipe.scale_soft_loss,
+        metrics=["accuracy"],
+        steps_per_execution=min(num_steps, _STEPS_PER_EXECUTION),
+    )
+    distiller.fit(
+        transfer.batches(recipe.batch_size, recipe.seed),
+        validation_data=batches(tuple(validation), _VALIDATION_BATCH),
+        epochs=recipe.epochs,
+        callbacks=_callbacks(log_dir),
+        shuffle=False,
+        verbose=verbose,
+    )
+    student = with_policy(student, "float32")
+    logits = predict_logits(student, validation.images)
+    _check_finite(logits, f"the student at rate {rate:g}")
+    return TrainedStudent(
+        student, accuracy(logits, validation.class_ids), time.monotonic() - start
+    )
+
+
+def train_teacher(
+    teacher: keras.Model,
+    train: Split,
+    validation: Split,
+    recipe: Recipe,
+    log_dir: str | None = None,
+    verbose: Any = "auto",
+) -> keras.Model:
+    """Trains a teacher on all classes with hard labels (Algorithm 1, step 2).
+
+    Args:
+        teacher: Freshly built; gives logits.
+        train: All training images.
+        validation: Watched, not used.
+        recipe: Its temperature and weight do not matter here.
+        log_dir: For TensorBoard.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        The teacher in float32.
+
+    Raises:
+        DivergedError: If the loss is not finite.
+    """
+    model = with_policy(teacher, recipe.precision)
+    num_steps = -(-len(train.images) // recipe.batch_size)
+    model.compile(
+        optimizer=_optimizer(recipe.learning_rate, num_steps * recipe.epochs),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=min(num_steps, _STEPS_PER_EXECUTION),
+        jit_compile=choose_jit_compile(),
+    )
+    model.fit(
+        batches(tuple(train), recipe.batch_size, recipe.seed),
+        validation_data=batches(tuple(validation), _VALIDATION_BATCH),
+        epochs=recipe.epochs,
+        callbacks=_callbacks(log_dir),
+        shuffle=False,
+        verbose=verbose,
+    )
+    trained = with_policy(model, "float32")
+    _check_finite(predict_logits(trained, validation.images[:1]), "the teacher")
+    logging.getLogger(__name__).info("Teacher trained for %d epochs", recipe.epochs)
+    return trained
+
+
+def _optimizer(learning_rate: float, num_steps: int) -> keras.optimizers.Optimizer:
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
+    return keras.optimizers.Adam(schedule)
+
+
+def _callbacks(log_dir: str | None) -> list[keras.callbacks.Callback]:
+    callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
+    if log_dir is not None:
+        callbacks.append(keras.callbacks.TensorBoard(log_dir, write_graph=False))
+    return callbacks
+
+
+def _check_finite(logits: np.ndarray, name: str) -> None:
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            f"Training {name} diverged: its logits are not finite. Try a smaller "
+            "learning rate, or --precision=float32"
+        )
