@@ -24,6 +24,8 @@ def accuracy_against_macs(report: dict[str, Any]) -> Figure:
         (False, "X", _INFEASIBLE, "loses too much"),
     ):
         trials = [t for t in search["trials"] if t["feasible"] == feasible]
+        if not trials:
+            continue
         axes.scatter(
             [t["num_macs"] for t in trials],
             [100 * t["accuracy"] for t in trials],
@@ -38,7 +40,7 @@ def accuracy_against_macs(report: dict[str, Any]) -> Figure:
         point = (trial["num_macs"], 100 * trial["accuracy"])
         if is_chosen:
             axes.scatter(
-                *point, s=230, facecolors="none", edgecolors=_INK, label="chosen"
+                *point, s=170, facecolors="none", edgecolors=_INK, label="chosen"
             )
         axes.annotate(
             f"{trial['rate']:g}",
@@ -77,5 +79,5 @@ def accuracy_against_macs(report: dict[str, Any]) -> Figure:
     axes.grid(True, which="major", color="#d8dce0", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="best")
+    figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=4)
     return figure

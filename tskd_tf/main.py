@@ -67,8 +67,9 @@ def _fail(message: str) -> None:
 
 
 def _set_up_logging() -> None:
-    absl_logging.set_verbosity(absl_logging.INFO)
+    absl_logging.set_verbosity(absl_logging.WARNING)
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("tskd_tf").setLevel(logging.INFO)
     # TensorFlow reports as errors that a machine has no GPU, and as warnings that each
     # student is traced anew
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

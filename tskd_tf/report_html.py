@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 from typing import Any
 
 from tskd_tf.report import certainty, points, verdict
@@ -53,11 +52,12 @@ def render(report: dict[str, Any], figure_png: bytes, command: str) -> str:
     kept = report["meets_threshold"]
     badge = "Keeps the bargain" if kept else "Does not keep the bargain"
     image = base64.b64encode(figure_png).decode()
+    loss, allowed = report["accuracy_loss"], points(report["max_accuracy_loss"])
     numbers = [
-        (_percent(student["accuracy"]), f"accuracy; teacher {_percent(teacher['accuracy'])}"),
+        (_percent(student["accuracy"]), f"right; teacher {_percent(teacher['accuracy'])}"),
+        (points(abs(loss)), f"{'gained' if loss < 0 else 'lost'}; {allowed} allowed"),
         (_ratio(teacher, student, "num_params"), "fewer parameters"),
         (_ratio(teacher, student, "num_macs"), "fewer multiply-adds"),
-        (points(report["accuracy_loss"]), f"lost; {points(report['max_accuracy_loss'])} allowed"),
     ]
     cards = "".join(
         f'<div class="number"><b>{_text(value)}</b><span>{_text(name)}</span></div>'
@@ -88,7 +88,7 @@ student's network trained on the hard labels only. The teacher gets
 {_trials(report)}
 <h2>Files</h2>{_exports(report)}
 <h2>To repeat it</h2><pre>{_text(command)}</pre>
-<p class="note">{_text(json.dumps(report.get("environment", {})))}</p>
+<p class="note">{_text(_environment(report))}</p>
 </body></html>
 """
 
@@ -163,6 +163,15 @@ def _exports(report: dict[str, Any]) -> str:
         )
     header = ["file", "bytes", "test accuracy", "µs an image, median", "90th percentile"]
     return _table([*header, "keeps the bargain"], rows)
+
+
+def _environment(report: dict[str, Any]) -> str:
+    environment = report["environment"]
+    versions = (f"{name} {v}" for name, v in environment["versions"].items())
+    return (
+        f"Trained in {environment['precision']} on {environment['device']}, seed "
+        f"{environment['seed']}, with {', '.join(versions)}."
+    )
 
 
 def _figure_text(report: dict[str, Any]) -> str:

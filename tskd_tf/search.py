@@ -129,6 +129,12 @@ def find_smallest_student(
         )
         student, trials = _search_widths(trainer, rates, floor, folder)
         chosen = _choose(trials)
+        if chosen.feasible and chosen.rate == rates[0] and len(rates) > 1:
+            _logger.info(
+                "Rate %g is the smallest candidate: a finer step of rates may find a "
+                "smaller student yet",
+                chosen.rate,
+            )
         _logger.info("Control: rate %g on hard labels only", chosen.rate)
         control = trainer.control(chosen.rate, folder)
         results = _test_results(teacher, student, control, task_test, task, confidence)
