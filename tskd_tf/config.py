@@ -79,16 +79,23 @@ class RunConfig:
     scale_soft_loss: bool = _field(
         False, "Multiply the soft loss by tau squared, as Hinton does and Eq. 8 not."
     )
-    epochs: int = _field(10, "Passes over the transfer set, for each student.")
-    teacher_epochs: int = _field(10, "Passes over the training data, for the teacher.")
+    epochs: int | None = _field(
+        None,
+        "Passes over the transfer set, for each student; by default as many as make "
+        "2,000 steps, at least 10.",
+    )
+    teacher_epochs: int | None = _field(
+        None, "Passes over the training data, for the teacher; by default likewise."
+    )
     batch_size: int = _field(128, "Images a training step.")
     learning_rate: float = _field(
-        1e-3, "Adam's learning rate at the first step; it falls to 0 by a cosine."
+        2e-3, "Adam's learning rate at the first step; it falls to 0 by a cosine."
     )
     precision: str = _field(
         "auto",
-        "Precision of training. auto: mixed_float16 on a GPU with tensor cores, else "
-        "float32. What is saved is float32.",
+        "Precision of training. auto: mixed_float16 on a GPU with tensor cores, "
+        "mixed_bfloat16 on a CPU with bfloat16 instructions, else float32. What is "
+        "saved is float32.",
         ("auto", "float32", "mixed_float16", "mixed_bfloat16"),
     )
     validation_fraction: float = _field(
@@ -124,10 +131,9 @@ class RunConfig:
                 f"Expected --rate with --mode=distill only. Received: --mode={self.mode}"
             )
         for name in ("epochs", "teacher_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"Expected --{name} of at least 1. Received: {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"Expected --{name} of at least 1. Received: {value}")
         if not self.exports:
             raise InputError("Expected at least one of --exports. Received: none")
 

@@ -1,5 +1,7 @@
 """Choices that depend on the machine: precision and compilation."""
 
+import pathlib
+
 import keras
 import tensorflow as tf
 
@@ -15,7 +17,8 @@ def choose_precision(precision: str = "auto") -> str:
 
     Args:
         precision: One of `PRECISIONS`. `auto` means mixed_float16 on a GPU with
-            tensor cores, else float32.
+            tensor cores (with loss scaling, as float16 has few exponents),
+            mixed_bfloat16 on a CPU with bfloat16 instructions, else float32.
 
     Raises:
         InputError: If it is none of them.
@@ -31,8 +34,18 @@ def choose_precision(precision: str = "auto") -> str:
         tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
         for gpu in gpus
     ]
-    fast = bool(gpus) and min(capabilities) >= _TENSOR_CORES
-    return "mixed_float16" if fast else "float32"
+    if gpus:
+        return "mixed_float16" if min(capabilities) >= _TENSOR_CORES else "float32"
+    return "mixed_bfloat16" if _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether Linux lists instructions that multiply bfloat16; elsewhere False."""
+    try:
+        flags = pathlib.Path("/proc/cpuinfo").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def choose_jit_compile() -> bool:

@@ -28,13 +28,13 @@ def _define_flags() -> None:
         text, choices = field.metadata["help"], field.metadata["choices"]
         if choices:
             flags.DEFINE_enum(field.name, field.default, choices, text)
-        elif isinstance(field.default, bool):
+        elif field.type is bool:
             flags.DEFINE_bool(field.name, field.default, text)
         elif isinstance(field.default, tuple):
             flags.DEFINE_list(field.name, list(field.default), text)
-        elif isinstance(field.default, int):
+        elif field.type in (int, int | None):
             flags.DEFINE_integer(field.name, field.default, text)
-        elif field.name == "rate" or isinstance(field.default, float):
+        elif field.type in (float, float | None):
             flags.DEFINE_float(field.name, field.default, text)
         else:
             flags.DEFINE_string(field.name, field.default, text)

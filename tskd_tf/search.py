@@ -202,7 +202,7 @@ class _Trainer(NamedTuple):
             num_macs=num_macs,
             accuracy=trained.accuracy,
             feasible=trained.accuracy >= floor,
-            epochs=self.recipe.epochs,
+            epochs=trained.epochs,
             seconds=trained.seconds,
             seed=self.recipe.seed,
         )

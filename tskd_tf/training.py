@@ -24,13 +24,17 @@ from tskd_tf.width import scale_width
 _VALIDATION_BATCH = 1000
 # A trip round Keras's Python loop costs as much as several steps of a small student
 _STEPS_PER_EXECUTION = 50
+# What a small network needs to settle, whatever the size of the transfer set
+_SETTLING_STEPS = 2000
+_FEWEST_EPOCHS = 10
 
 
 class Recipe(NamedTuple):
     """How a student is trained; the defaults of τ and λ are the paper's.
 
     Attributes:
-        epochs: Passes over the transfer set, ≥ 1.
+        epochs: Passes over the transfer set, ≥ 1; None means as many as make 2,000
+            steps, at least 10.
         batch_size: Examples a step.
         learning_rate: Adam's at the first step, falling to 0 by a cosine.
         temperature: τ.
@@ -40,9 +44,9 @@ class Recipe(NamedTuple):
         seed: Of initial weights and of the order of examples.
     """
 
-    epochs: int = 10
+    epochs: int | None = None
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     temperature: float = 3.0
     soft_loss_weight: float = 0.9
     scale_soft_loss: bool = False
@@ -56,10 +60,9 @@ class Recipe(NamedTuple):
             InputError: If a value is out of range.
         """
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"Expected {name} of at least 1. Received: {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"Expected {name} of at least 1. Received: {value}")
         if not 0.0 < self.learning_rate < float("inf"):
             raise InputError(
                 f"Expected learning_rate above 0. Received: {self.learning_rate}"
@@ -79,17 +82,31 @@ class Recipe(NamedTuple):
             )
 
 
+    def num_steps(self, num_examples: int) -> int:
+        """Steps an epoch; the last batch may be smaller."""
+        return -(-num_examples // self.batch_size)
+
+    def num_epochs(self, num_examples: int) -> int:
+        """`epochs`, or where it is None as many as the transfer set's size asks for."""
+        if self.epochs is not None:
+            return self.epochs
+        enough = -(-_SETTLING_STEPS // self.num_steps(num_examples))
+        return max(_FEWEST_EPOCHS, enough)
+
+
 class TrainedStudent(NamedTuple):
     """A student and how it did.
 
     Attributes:
         student: In float32, whatever the precision of its training.
         accuracy: On the validation data, of these very weights, in [0, 1].
+        epochs: Trained.
         seconds: Wall-clock time of building, training and measuring it.
     """
 
     student: keras.Model
     accuracy: float
+    epochs: int
     seconds: float
 
 
@@ -126,9 +143,10 @@ def train_student(
     keras.utils.set_random_seed(recipe.seed)
     student = scale_width(teacher, rate, task, dtype_policy=recipe.precision)
     distiller = Distiller(student, task=task)
-    num_steps = -(-len(transfer.images) // recipe.batch_size)
+    num_steps = recipe.num_steps(len(transfer.images))
+    num_epochs = recipe.num_epochs(len(transfer.images))
     distiller.compile(
-        optimizer=_optimizer(recipe.learning_rate, num_steps * recipe.epochs),
+        optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
         temperature=recipe.temperature,
         soft_loss_weight=recipe.soft_loss_weight,
         scale_soft_loss=recipe.scale_soft_loss,
@@ -138,7 +156,7 @@ def train_student(
     distiller.fit(
         transfer.batches(recipe.batch_size, recipe.seed),
         validation_data=batches(tuple(validation), _VALIDATION_BATCH),
-        epochs=recipe.epochs,
+        epochs=num_epochs,
         callbacks=_callbacks(log_dir),
         shuffle=False,
         verbose=verbose,
@@ -147,7 +165,10 @@ def train_student(
     logits = predict_logits(student, validation.images)
     _check_finite(logits, f"the student at rate {rate:g}")
     return TrainedStudent(
-        student, accuracy(logits, validation.class_ids), time.monotonic() - start
+        student,
+        accuracy(logits, validation.class_ids),
+        num_epochs,
+        time.monotonic() - start,
     )
 
 
@@ -176,9 +197,10 @@ def train_teacher(
         DivergedError: If the loss is not finite.
     """
     model = with_policy(teacher, recipe.precision)
-    num_steps = -(-len(train.images) // recipe.batch_size)
+    num_steps = recipe.num_steps(len(train.images))
+    num_epochs = recipe.num_epochs(len(train.images))
     model.compile(
-        optimizer=_optimizer(recipe.learning_rate, num_steps * recipe.epochs),
+        optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=min(num_steps, _STEPS_PER_EXECUTION),
@@ -187,14 +209,14 @@ def train_teacher(
     model.fit(
         batches(tuple(train), recipe.batch_size, recipe.seed),
         validation_data=batches(tuple(validation), _VALIDATION_BATCH),
-        epochs=recipe.epochs,
+        epochs=num_epochs,
         callbacks=_callbacks(log_dir),
         shuffle=False,
         verbose=verbose,
     )
     trained = with_policy(model, "float32")
     _check_finite(predict_logits(trained, validation.images[:1]), "the teacher")
-    logging.getLogger(__name__).info("Teacher trained for %d epochs", recipe.epochs)
+    logging.getLogger(__name__).info("Teacher trained for %d epochs", num_epochs)
     return trained
 
 

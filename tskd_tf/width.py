@@ -124,7 +124,7 @@ def candidate_rates(model: keras.Model, rate_step: float) -> list[float]:
     """Rates `rate_step`, 2·`rate_step`, … 1.0 that give distinct width vectors.
 
     They are what a search may choose from, ordered from the cheapest network to the
-    dearest. Of rates that give the same widths, the smallest stands for them.
+    dearest. Of rates that give the same widths, the largest stands for them.
 
     Args:
         model: The teacher.
@@ -142,5 +142,5 @@ def candidate_rates(model: keras.Model, rate_step: float) -> list[float]:
     rates = [round(rate_step * (i + 1), 10) for i in range(count - 1)] + [1.0]
     distinct: dict[tuple[int, ...], float] = {}
     for rate in rates:
-        distinct.setdefault(tuple(scaled_widths(widths, rate, widths[-1])), rate)
+        distinct[tuple(scaled_widths(widths, rate, widths[-1]))] = rate
     return list(distinct.values())

@@ -1,0 +1,218 @@
+"""Splits, batches and where data come from."""
+
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tskd_tf import data
+from tskd_tf.errors import InputError
+
+
+@settings(deadline=None)
+@given(
+    counts=st.lists(st.integers(2, 30), min_size=1, max_size=6),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 100),
+)
+def test_stratified_split(counts, fraction, seed):
+    class_ids = np.repeat(np.arange(len(counts)), counts)
+    np.random.default_rng(seed).shuffle(class_ids)
+    first, second = data.stratified_split(class_ids, fraction, seed)
+    together = np.concatenate([first, second])
+    assert sorted(together) == list(range(len(class_ids)))
+    assert (np.diff(first) > 0).all() and (np.diff(second) > 0).all()
+    for class_id, count in enumerate(counts):
+        taken = int((class_ids[second] == class_id).sum())
+        assert 1 <= taken < count
+        assert abs(taken - fraction * count) <= 1
+    again = data.stratified_split(class_ids, fraction, seed)
+    np.testing.assert_array_equal(again[1], second)
+
+
+def test_split_of_a_class_with_one_example_is_refused():
+    with pytest.raises(InputError, match="one of class 7"):
+        data.stratified_split(np.array([3, 3, 7]), 0.5, seed=1)
+    for fraction in (0.0, 1.0, float("nan")):
+        with pytest.raises(InputError, match="between 0 and 1"):
+            data.stratified_split(np.array([3, 3]), fraction, seed=1)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (10, 10), (3, 8), (8, 4)])
+def test_batches_know_their_number_and_hold_every_example_once(count, batch_size):
+    arrays = ({"a": np.arange(count), "b": -np.arange(count)}, np.arange(count) * 10)
+    for seed in (None, 5):
+        dataset = data.batches(arrays, batch_size, seed)
+        assert int(dataset.cardinality()) == -(-count // batch_size)
+        got = list(dataset.as_numpy_iterator())
+        assert len(got) == -(-count // batch_size)
+        inputs = np.concatenate([part[0]["a"] for part in got])
+        assert sorted(inputs) == list(range(count))
+        np.testing.assert_array_equal(
+            np.concatenate([part[0]["b"] for part in got]), -inputs
+        )
+        np.testing.assert_array_equal(np.concatenate([p[1] for p in got]), inputs * 10)
+        if seed is None:
+            assert inputs.tolist() == list(range(count))
+
+
+def test_batches_are_shuffled_anew_each_epoch_and_alike_for_a_seed():
+    def epochs(seed, number=3):
+        dataset = data.batches((np.arange(50),), 7, seed)
+        return [
+            np.concatenate([part[0] for part in dataset]).tolist()
+            for _ in range(number)
+        ]
+
+    first = epochs(1)
+    assert first[0] != first[1] != first[2] != first[0]
+    assert epochs(1) == first
+    assert epochs(2) != first
+    assert epochs(0) == epochs(0)
+
+
+def test_as_arrays(arrays):
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(7)
+    for got, expected in zip(data.as_arrays(dataset), arrays):
+        np.testing.assert_array_equal(got, expected)
+    with pytest.raises(InputError, match="one that repeats"):
+        data.as_arrays(dataset.repeat())
+    with pytest.raises(InputError, match="empty"):
+        data.as_arrays(dataset.take(0))
+    with pytest.raises(InputError, match="str"):
+        data.as_arrays("mnist")
+
+
+def test_bad_images_are_refused():
+    images = np.zeros((2, 8, 8, 1), "float32")
+    data.check_images(images, (8, 8, 1))
+    data.check_images(images, (None, None, 1))
+    with pytest.raises(InputError, match=r"\(n, 8, 8, 3\).*\(2, 8, 8, 1\)"):
+        data.check_images(images, (8, 8, 3))
+    with pytest.raises(InputError, match=r"\(2, 8, 8\)"):
+        data.check_images(images[..., 0], (8, 8, 1))
+    images[1, 2, 3] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        data.check_images(images, (8, 8, 1))
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr(requests, "head", refuse)
+    monkeypatch.setattr(requests.Session, "send", refuse)
+
+
+def test_without_a_network_it_says_what_to_do(no_network, tmp_path):
+    with pytest.raises(InputError) as caught:
+        data.load("mnist", str(tmp_path))
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("tfds build mnist", "--data_dir", "--offline_sample", str(tmp_path)):
+        assert part in message
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_the_sample_is_for_mnist_only(no_network, tmp_path):
+    with pytest.raises(InputError, match="fashion_mnist") as caught:
+        data.load("fashion_mnist", str(tmp_path), offline_sample=True)
+    assert "--offline_sample" not in str(caught.value)
+
+
+def test_the_sample_is_real_mnist_and_loud(no_network, tmp_path, caplog):
+    got = data.load("mnist", str(tmp_path), offline_sample=True)
+    assert "5,000" in got.source and "NO NETWORK" in caplog.text
+    assert got.test.images.shape == (1000, 28, 28, 1)
+    assert got.train.images.dtype == np.uint8
+    assert len(got.train.images) + len(got.validation.images) == 4000
+    for split in (got.train, got.validation, got.test):
+        counts = np.bincount(split.class_ids)
+        assert len(counts) == 10 and counts.min() == counts.max()
+    # Another seed validates on other images and tests on the same
+    other = data.load("mnist", str(tmp_path), seed=2, offline_sample=True)
+    np.testing.assert_array_equal(other.test.images, got.test.images)
+    assert (other.validation.images != got.validation.images).any()
+
+
+def test_unknown_data_sets_are_refused_in_one_line(tmp_path):
+    with pytest.raises(InputError, match="mnistt") as caught:
+        data.load("mnistt", str(tmp_path))
+    assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+    """A small TFDS data set, written and read by the real TFDS."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    splits = ("train",)
+    image_shape = (8, 8, 1)
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=self.image_shape),
+                    "label": tfds.features.ClassLabel(names=["square", "disc"]),
+                }
+            ),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, manager):
+        return {name: self._generate_examples(name) for name in self.splits}
+
+    def _generate_examples(self, split):
+        for key in range(24):
+            image = np.full((8, 8, 1), 10 * key, np.uint8)
+            yield key, {"image": image, "label": key % 2}
+
+
+class ShapesWithTest(Shapes):
+    splits = ("train", "test")
+
+
+class AnySize(Shapes):
+    image_shape = (None, None, 1)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    def prepare(builder_class):
+        builder = builder_class(data_dir=str(tmp_path))
+        builder.download_and_prepare()
+        return builder.name, str(tmp_path)
+
+    return prepare
+
+
+def test_a_prepared_copy_is_read(prepared):
+    name, folder = prepared(ShapesWithTest)
+    got = data.load(name, folder, validation_fraction=0.25)
+    assert got.class_names == ["square", "disc"]
+    assert got.source == "tensorflow_datasets shapes_with_test/1.0.0"
+    assert got.train.images.shape == (18, 8, 8, 1)
+    assert len(got.validation.images) == 6 and len(got.test.images) == 24
+    np.testing.assert_array_equal(
+        got.train.images[:, 0, 0, 0] // 10 % 2, got.train.class_ids
+    )
+
+
+def test_a_set_without_a_test_split_is_given_one(prepared):
+    name, folder = prepared(Shapes)
+    got = data.load(name, folder, validation_fraction=0.2)
+    assert "held out as test" in got.source
+    assert len(got.test.images) == 4
+    seen = [split.images[:, 0, 0, 0] for split in got[2:]]
+    assert len(set(np.concatenate(seen))) == 24
+
+
+def test_images_of_several_sizes_are_refused(prepared):
+    name, folder = prepared(AnySize)
+    with pytest.raises(InputError, match="one size"):
+        data.load(name, folder)

@@ -1,0 +1,209 @@
+"""The width rule: the paper's table, and networks it has not seen."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import layers
+
+from tskd_tf.costs import complexity
+from tskd_tf.errors import InputError
+from tskd_tf.models import build_teacher
+from tskd_tf.task import Task
+from tskd_tf.width import (
+    candidate_rates,
+    layer_widths,
+    scale_width,
+    scaled_width,
+    scaled_widths,
+)
+
+# rate: (widths, parameters, multiply-adds), from the design document's table
+LENET = {
+    1.0: ([20, 50, 500, 10], 431_080, 2_293_000),
+    0.9: ([18, 45, 450, 10], 349_723, 1_883_700),
+    0.8: ([16, 40, 400, 10], 276_866, 1_514_400),
+    0.7: ([14, 35, 350, 10], 212_509, 1_185_100),
+    0.6: ([12, 30, 300, 10], 156_652, 895_800),
+    0.5: ([10, 25, 250, 10], 109_295, 646_500),
+    0.4: ([8, 20, 200, 10], 70_438, 437_200),
+    0.3: ([6, 15, 150, 10], 40_081, 267_900),
+    0.2: ([4, 10, 100, 10], 18_224, 138_600),
+    0.1: ([2, 5, 50, 10], 4_867, 49_300),
+}
+CIFAR10_FULL = {
+    1.0: ([32, 32, 64, 10], 89_578, 12_298_240),
+    0.9: ([29, 29, 58, 10], 74_656, 10_310_080),
+    0.8: ([26, 26, 51, 10], 60_273, 8_452_960),
+    0.7: ([22, 22, 45, 10], 45_799, 6_378_400),
+    0.6: ([19, 19, 38, 10], 34_666, 4_930_880),
+    0.5: ([16, 16, 32, 10], 25_594, 3_691_520),
+    0.4: ([13, 13, 26, 10], 17_872, 2_624_960),
+    0.3: ([10, 10, 19, 10], 11_089, 1_715_040),
+    0.2: ([6, 6, 13, 10], 5_415, 818_080),
+    0.1: ([3, 3, 6, 10], 1_882, 317_760),
+}
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    return build_teacher("lenet", np.zeros((1, 28, 28, 1), np.uint8), 10)
+
+
+@pytest.mark.parametrize("rate", LENET)
+def test_lenet_table(lenet, rate):
+    student = scale_width(lenet, rate)
+    cost = complexity(student)
+    got = (layer_widths(student), cost.num_params, cost.num_macs)
+    assert got == LENET[rate]
+    assert scaled_widths([20, 50, 500, 10], rate, 10) == LENET[rate][0]
+
+
+@pytest.mark.parametrize("rate", CIFAR10_FULL)
+@pytest.mark.parametrize("use_lrn", [True, False])
+def test_cifar10_full_table(rate, use_lrn):
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    teacher = build_teacher("cifar10_full", images, 10, use_lrn)
+    student = scale_width(teacher, rate)
+    cost = complexity(student)
+    got = (layer_widths(student), cost.num_params, cost.num_macs)
+    assert got == CIFAR10_FULL[rate]
+
+
+def test_cifar10_quick_cost():
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    cost = complexity(build_teacher("cifar10_quick", images, 10))
+    assert (cost.num_params, cost.num_macs) == (145_578, 12_354_176)
+
+
+@given(st.integers(1, 5000), st.floats(0.001, 1.0))
+def test_scaled_widths_are_whole_positive_and_near(width, rate):
+    got = scaled_width(width, rate)
+    assert isinstance(got, int) and 1 <= got <= width
+    assert got == 1 or abs(got - rate * width) <= 0.5 + 1e-6
+    assert scaled_width(width, 1.0) == width
+
+
+def test_halves_round_up_whatever_binary_fractions_say():
+    assert scaled_width(50, 0.35) == 18
+    assert scaled_width(25, 0.7) == 18
+    assert scaled_width(5, 0.5) == 3
+    assert scaled_width(32, 0.01) == 1
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.5, 1.1, float("nan"), float("inf")])
+def test_rates_out_of_range_are_refused(lenet, rate):
+    with pytest.raises(InputError, match="above 0 and up to 1"):
+        scale_width(lenet, rate)
+
+
+def test_task_head_has_the_tasks_outputs(lenet):
+    student = scale_width(lenet, 0.5, Task([3, 8], 10, head="task"))
+    assert student.output_shape == (None, 2)
+    assert layer_widths(student) == [10, 25, 250, 2]
+    assert scale_width(lenet, 0.5, Task([3, 8], 10)).output_shape == (None, 10)
+    with pytest.raises(InputError, match="each of the 7 classes"):
+        scale_width(lenet, 0.5, Task([3, 5], 7))
+
+
+def test_student_is_new_and_the_teacher_untouched(lenet):
+    before = [weight.copy() for weight in lenet.get_weights()]
+    student = scale_width(lenet, 1.0)
+    assert not {id(v) for v in student.variables} & {id(v) for v in lenet.variables}
+    student.set_weights([weight + 1 for weight in before])
+    for weight, expected in zip(lenet.get_weights(), before):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_precision_of_a_student_and_its_head(lenet):
+    student = scale_width(lenet, 0.5, dtype_policy="mixed_bfloat16")
+    policies = {layer.name: layer.dtype_policy.name for layer in student.layers}
+    assert policies["conv1"] == "mixed_bfloat16"
+    assert policies["ip2"] == "float32"
+
+
+def residual_network():
+    """Branches that are added, multiplied and concatenated; a layer used twice."""
+    image = keras.Input((16, 16, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(12, 3, padding="same", activation="relu")(x)
+    shared = layers.Conv2D(12, 3, padding="same", use_bias=False)
+    branch = layers.BatchNormalization()(shared(layers.ReLU()(shared(x))))
+    x = layers.Add()([x, branch])
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(12, 1, activation="sigmoid")(gate)
+    x = layers.Multiply()([x, gate])
+    x = layers.Concatenate()([x, layers.DepthwiseConv2D(3, padding="same")(x)])
+    x = layers.SeparableConv2D(20, 3, depth_multiplier=2)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, layers.Dense(5)(x))
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5, 0.37, 0.1])
+def test_branches_scale_together(rate):
+    student = scale_width(residual_network(), rate)
+    images = np.zeros((2, 16, 16, 3), np.uint8)
+    assert student(images).shape == (2, 5)
+
+
+def test_nested_models_scale_inside():
+    inner = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(10, 3)])
+    image = keras.Input((8, 8, 1))
+    outer = keras.Model(image, layers.Dense(3)(layers.Flatten()(inner(image))))
+    student = scale_width(outer, 0.5)
+    assert layer_widths(student) == [5, 3]
+    assert student(np.zeros((1, 8, 8, 1))).shape == (1, 3)
+
+
+def test_widths_that_do_not_fit_are_refused_with_the_reason():
+    grouped = keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            layers.Conv2D(8, 3, groups=4),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    with pytest.raises(InputError, match="rate 0.3.*groups"):
+        scale_width(grouped, 0.3)
+
+
+def test_models_whose_graph_cannot_be_followed_are_refused():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    model = Subclassed()
+    with pytest.raises(InputError, match="give it an Input"):
+        scale_width(model, 0.5)
+    model(np.zeros((1, 4)))
+    with pytest.raises(InputError, match="subclassed"):
+        scale_width(model, 0.5)
+    with pytest.raises(InputError, match="Keras model.*str"):
+        scale_width("lenet", 0.5)
+    first, second = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
+    two_inputs = keras.Model([first, second], layers.Add()([first, second]))
+    with pytest.raises(InputError, match="2 inputs"):
+        scale_width(two_inputs, 0.5)
+    no_head = keras.Sequential([keras.Input((8, 8, 1)), layers.GlobalMaxPooling2D()])
+    with pytest.raises(InputError, match="no such layer"):
+        scale_width(no_head, 0.5)
+
+
+def test_candidates_are_distinct_and_ordered(lenet):
+    rates = candidate_rates(lenet, 0.05)
+    assert rates == [round(0.05 * i, 2) for i in range(1, 21)]
+    assert candidate_rates(lenet, 0.3) == [0.3, 0.6, 0.9, 1.0]
+    assert candidate_rates(lenet, 1.0) == [1.0]
+    fine = candidate_rates(lenet, 0.001)
+    vectors = [tuple(scaled_widths([20, 50, 500, 10], rate, 10)) for rate in fine]
+    assert len(set(vectors)) == len(vectors) < 1000
+    costs = [sum(vector) for vector in vectors]
+    assert costs == sorted(costs) and fine[-1] == 1.0
+    with pytest.raises(InputError, match="rate_step"):
+        candidate_rates(lenet, 0.0)
