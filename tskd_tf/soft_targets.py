@@ -4,6 +4,7 @@ Logits are stored, not probabilities, so that one pass serves every temperature.
 """
 
 import json
+import zipfile
 from typing import Any, NamedTuple
 
 import keras
@@ -185,10 +186,11 @@ def load_soft_targets(
     """
     advice = f"Delete {path} to run the teacher over the transfer set again"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # np.load itself leaves the file open when it is damaged
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             found = str(stored["fingerprint"])
             logits, labels = stored["teacher_logits"], stored["labels"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"Cannot read the soft targets ({error}). {advice}") from None
     if found != expected_fingerprint:
         raise InputError(
