@@ -72,7 +72,9 @@ def test_soft_loss_does_not_change_with_a_shift_of_either_row(
     teacher, student, temperature, shift
 ):
     expected = soft_loss(teacher, student, temperature)
-    got = soft_loss(teacher + np.float32(shift), student - np.float32(shift), temperature)
+    got = soft_loss(
+        teacher + np.float32(shift), student - np.float32(shift), temperature
+    )
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
 
 

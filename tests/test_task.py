@@ -67,7 +67,9 @@ def test_selecting_logits_conditions_the_teacher_on_the_task(seed):
     logits = generator.normal(size=(5, 10)) * 10
     within = softmax(logits)[:, class_ids]
     expected = within / within.sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(softmax(task.select_logits(logits)), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        softmax(task.select_logits(logits)), expected, atol=1e-12
+    )
     np.testing.assert_array_equal(
         task.select_logits(tf.constant(logits)), task.select_logits(logits)
     )
@@ -111,7 +113,9 @@ def test_labels_that_are_not_class_ids_are_refused(arrays):
         task.filter((images, class_ids.astype("float32")))
     with pytest.raises(InputError, match="from 0 to 3.*0 to 4"):
         task.filter((images, np.where(class_ids == 3, 4, class_ids)))
-    one_hot = tf.data.Dataset.from_tensor_slices((images, np.eye(4)[class_ids])).batch(8)
+    one_hot = tf.data.Dataset.from_tensor_slices((images, np.eye(4)[class_ids])).batch(
+        8
+    )
     with pytest.raises(InputError, match="one integer an example"):
         task.filter(one_hot)
 

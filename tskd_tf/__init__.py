@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from tskd_tf.search import find_smallest_student as find_smallest_student
     from tskd_tf.soft_targets import transfer_set as transfer_set
     from tskd_tf.task import Task as Task
+    from tskd_tf.training import Recipe as Recipe
     from tskd_tf.width import scale_width as scale_width
 
 _MODULES = {
     "Distiller": "distiller",
     "InputError": "errors",
+    "Recipe": "training",
     "Task": "task",
     "complexity": "costs",
     "find_smallest_student": "search",

@@ -25,7 +25,7 @@ class RunConfig:
     mode: str = _field(
         "search",
         "search: find the smallest student. distill: train the student of --rate. "
-        "teacher: train the teacher only. report: draw the report of --output_dir anew.",
+        "teacher: train the teacher only. report: draw --output_dir's report anew.",
         MODES,
     )
     dataset: str = _field("mnist", "TFDS name of an image-classification data set.")
@@ -128,7 +128,8 @@ class RunConfig:
             )
         if self.mode != "distill" and self.rate is not None:
             raise InputError(
-                f"Expected --rate with --mode=distill only. Received: --mode={self.mode}"
+                "Expected --rate with --mode=distill only. Received: "
+                f"--mode={self.mode}"
             )
         for name in ("epochs", "teacher_epochs", "batch_size"):
             value = getattr(self, name)

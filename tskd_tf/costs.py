@@ -48,7 +48,7 @@ class Complexity(NamedTuple):
 
 
 def _conv(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
-    channels = input_shape[-1] // layer.groups  # type: ignore[operator]
+    channels = input_shape[-1] // layer.groups
     kernel = channels * layer.filters * math.prod(layer.kernel_size)
     return kernel, kernel * _positions(output_shape)
 
@@ -61,20 +61,20 @@ def _conv_transpose(
 
 
 def _depthwise(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
-    channels = input_shape[-1] * layer.depth_multiplier  # type: ignore[operator]
+    channels = input_shape[-1] * layer.depth_multiplier
     kernel = channels * math.prod(layer.kernel_size)
     return kernel, kernel * _positions(output_shape)
 
 
 def _separable(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
-    channels = input_shape[-1] * layer.depth_multiplier  # type: ignore[operator]
+    channels = input_shape[-1] * layer.depth_multiplier
     kernel = channels * (math.prod(layer.kernel_size) + layer.filters)
     return kernel, kernel * _positions(output_shape)
 
 
 def _dense(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
-    kernel = input_shape[-1] * layer.units  # type: ignore[operator]
-    return kernel, kernel * math.prod(input_shape[1:-1])  # type: ignore[arg-type]
+    kernel = input_shape[-1] * layer.units
+    return kernel, kernel * _positions(input_shape)
 
 
 def _free(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
@@ -82,7 +82,7 @@ def _free(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int
 
 
 def _positions(shape: Shape) -> int:
-    return math.prod(shape[1:-1])  # type: ignore[arg-type]
+    return math.prod(size for size in shape[1:-1] if size is not None)
 
 
 # Layer → (kernel weights, MACs) of one use. Only exact classes: a subclass may multiply
@@ -99,7 +99,14 @@ _FORMULAS: dict[type, Callable[[Any, Shape, Shape], tuple[int, int]]] = {
     keras.layers.Normalization: _free,
     keras.layers.PReLU: _free,
 }
-_MULTIPLYING = {"Attention", "AdditiveAttention", "Dot", "Einsum", "Matmul", "Tensordot"}
+_MULTIPLYING = {
+    "Attention",
+    "AdditiveAttention",
+    "Dot",
+    "Einsum",
+    "Matmul",
+    "Tensordot",
+}
 
 
 def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:

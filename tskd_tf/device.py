@@ -73,8 +73,10 @@ def describe_device() -> str:
 def uses_float16(model: keras.Model) -> bool:
     """Whether any layer computes in float16, so that gradients can underflow."""
     return any(
-        uses_float16(layer)
-        if isinstance(layer, keras.Model)
-        else layer.compute_dtype == "float16"
+        (
+            uses_float16(layer)
+            if isinstance(layer, keras.Model)
+            else layer.compute_dtype == "float16"
+        )
         for layer in model.layers
     )

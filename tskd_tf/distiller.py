@@ -64,8 +64,12 @@ class Distiller(keras.Model):
     `temperature` and `soft_loss_weight` are variables: a callback may `assign` them
     between batches or epochs without a new trace.
 
+    All three travel with the weights: `load_weights` brings back those of the file.
+
     Methods with several optimiser steps a batch override `updates`, methods with other
-    losses `compute_losses`; the training step stays this one.
+    losses `compute_losses`; the training step stays this one. A `keras.metrics.Mean`
+    attribute with the name of a loss follows it in training; `training_losses` names
+    those that validation has no value for.
 
     Args:
         student: Gives logits for the outputs of the task. It is trained in place.
@@ -86,6 +90,8 @@ class Distiller(keras.Model):
     >>> distiller.student.save("student.keras")
     """
 
+    training_losses = ("hard_loss", "soft_loss")
+
     def __init__(
         self,
         student: keras.Model,
@@ -102,6 +108,7 @@ class Distiller(keras.Model):
         self.soft_loss_scale = self._add_scalar("soft_loss_scale", 0.0)
         self._hard_loss_tracker = keras.metrics.Mean(name="hard_loss")
         self._soft_loss_tracker = keras.metrics.Mean(name="soft_loss")
+        self._is_evaluating = False
         self.set_teacher(teacher)
         self.built = True
 
@@ -129,7 +136,7 @@ class Distiller(keras.Model):
         # not look into a plain object
         self._borrowed = types.SimpleNamespace(teacher=teacher)
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         optimizer: Any = "adam",
         temperature: float = 3.0,
@@ -172,15 +179,16 @@ class Distiller(keras.Model):
                 "Expected soft_loss_weight from 0 to 1. Received: "
                 f"soft_loss_weight={soft_loss_weight}"
             )
+        use_xla = jit_compile
         if jit_compile == "auto":
-            jit_compile = choose_jit_compile() and not kwargs.get("run_eagerly", False)
+            use_xla = choose_jit_compile() and not kwargs.get("run_eagerly", False)
         optimizer = keras.optimizers.get(optimizer)
         is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if auto_scale_loss and uses_float16(self.student) and not is_scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(
             optimizer=optimizer,
-            jit_compile=jit_compile,
+            jit_compile=use_xla,
             auto_scale_loss=False,
             **kwargs,
         )
@@ -191,8 +199,12 @@ class Distiller(keras.Model):
             "temperature": temperature,
             "soft_loss_weight": soft_loss_weight,
             "scale_soft_loss": scale_soft_loss,
+            "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
         }
+        # So that saved optimiser states find their variables before the first batch
+        for update in self.updates():
+            update.optimizer.build(update.variables)
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
         """The student's logits, shape `(batch, num_outputs)`.
@@ -206,9 +218,7 @@ class Distiller(keras.Model):
     def updates(self) -> list[Update]:
         """The optimiser steps of one training step, in order."""
         return [
-            Update(
-                self.optimizer, self.student.trainable_variables, self.compute_losses
-            )
+            Update(self.optimizer, self.trainable_variables, self.compute_losses),
         ]
 
     def compute_losses(self, batch: Batch) -> tuple[Losses, tf.Tensor]:
@@ -223,11 +233,15 @@ class Distiller(keras.Model):
             combination; and the student's logits.
         """
         logits = self.student(batch.images, training=True)
+        return self.losses_of_logits(batch, logits), logits
+
+    def losses_of_logits(self, batch: Batch, logits: tf.Tensor) -> Losses:
+        """The losses of Eq. 8, given the student's logits; see `compute_losses`."""
         hard = hard_loss(batch.labels, logits)
         scale = 1.0 + self.soft_loss_scale * (tf.square(self.temperature) - 1.0)
         soft = scale * soft_loss(batch.teacher_logits, logits, self.temperature)
         loss = distillation_loss(hard, soft, self.soft_loss_weight)
-        return {"loss": loss, "hard_loss": hard, "soft_loss": soft}, logits
+        return {"loss": loss, "hard_loss": hard, "soft_loss": soft}
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch: the teacher's logits, then each update in turn."""
@@ -240,10 +254,8 @@ class Distiller(keras.Model):
                     for name, loss in losses.items()
                 }
                 # Weights belong to examples, regularisation to the variables
-                if self.student.losses:
-                    weighted["loss"] += tf.cast(
-                        tf.add_n(self.student.losses), tf.float32
-                    )
+                for regularisation in self.losses:
+                    weighted["loss"] += tf.cast(regularisation, tf.float32)
                 objective = _mean_over_replicas(weighted["loss"])
                 scaled = update.optimizer.scale_loss(objective)
             gradients = tape.gradient(scaled, update.variables)
@@ -260,11 +272,29 @@ class Distiller(keras.Model):
         self._track({"loss": loss})
         inputs, labels, weight = batch.images, batch.labels, batch.sample_weight
         results = self.compute_metrics(inputs, labels, logits, sample_weight=weight)
-        return {
-            name: value
-            for name, value in results.items()
-            if name not in ("hard_loss", "soft_loss")
-        }
+        return self._without_training_losses(results)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`: the student on the task."""
+        self._is_evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._is_evaluating = False
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Values of the metrics; in validation without the training's own losses.
+
+        Keras takes the metrics over all replicas only if they are the very ones that
+        the step returned; else it averages what each replica returned.
+        """
+        results = super().get_metrics_result()
+        return (
+            self._without_training_losses(results) if self._is_evaluating else results
+        )
+
+    def _without_training_losses(self, results: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in results.items() if k not in self.training_losses}
 
     def _track(self, losses: Losses) -> None:
         for metric in self.metrics:
@@ -314,9 +344,8 @@ class Distiller(keras.Model):
         return {**without, **self._loss_config}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as `get_compile_config` says, optimiser variables built."""
+        """Compiles as `get_compile_config` says."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.student.trainable_variables)
 
 
 def _check_student(student: keras.Model, task: Task | None) -> None:

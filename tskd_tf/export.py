@@ -112,7 +112,7 @@ def litert_logits(path: str, images: np.ndarray) -> np.ndarray:
 
 
 def _litert_latency_us(path: str, images: np.ndarray) -> dict[str, float]:
-    """Latency of one image on one thread, after a warm-up: median and 90th percentile."""
+    """One image on one thread, after a warm-up: median and 90th percentile."""
     interpreter = _interpreter(path)
     microseconds = []
     for run in range(_WARM_UP_RUNS + _TIMED_RUNS):

@@ -196,7 +196,18 @@ def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
     Returns:
         The model with new weights.
     """
-    copy = keras.models.clone_model(model, clone_function=edit, recursive=True)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        # A replacement need not know an argument that its layer was called without
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        return layer(*args, **given)
+
+    copy = keras.models.clone_model(
+        model,
+        clone_function=edit,
+        call_function=None if isinstance(model, keras.Sequential) else call,
+        recursive=True,
+    )
     # clone_model compiles the copy as the original was, with its loss and optimizer
     copy.optimizer = None
     copy.compiled = False

@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -26,18 +27,19 @@ from tskd_tf.errors import InputError
 def _define_flags() -> None:
     for field in dataclasses.fields(RunConfig):
         text, choices = field.metadata["help"], field.metadata["choices"]
+        default: Any = field.default
         if choices:
-            flags.DEFINE_enum(field.name, field.default, choices, text)
+            flags.DEFINE_enum(field.name, default, choices, text)
         elif field.type is bool:
-            flags.DEFINE_bool(field.name, field.default, text)
+            flags.DEFINE_bool(field.name, default, text)
         elif isinstance(field.default, tuple):
-            flags.DEFINE_list(field.name, list(field.default), text)
+            flags.DEFINE_list(field.name, list(default), text)
         elif field.type in (int, int | None):
-            flags.DEFINE_integer(field.name, field.default, text)
+            flags.DEFINE_integer(field.name, default, text)
         elif field.type in (float, float | None):
-            flags.DEFINE_float(field.name, field.default, text)
+            flags.DEFINE_float(field.name, default, text)
         else:
-            flags.DEFINE_string(field.name, field.default, text)
+            flags.DEFINE_string(field.name, default, text)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -54,7 +56,7 @@ def _read_config() -> RunConfig:
             "Expected at least two --classes, or none of that flag for all classes. "
             "Received: an empty list"
         )
-    values = {
+    values: dict[str, Any] = {
         field.name: flags.FLAGS[field.name].value
         for field in dataclasses.fields(RunConfig)
     }

@@ -70,6 +70,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     if config.mode == "report":
         return _redraw(folder)
     check_output_dir(config)
+    check_settings(config)
     clock = _Clock()
     data = load(
         config.dataset,
@@ -141,7 +142,6 @@ def recipe_of(config: RunConfig) -> Recipe:
 def rates_of(config: RunConfig, teacher: keras.Model) -> list[float]:
     """The rates a run may choose from: one for `distill`."""
     if config.rate is not None:
-        check_rate(config.rate)
         return [config.rate]
     return candidate_rates(teacher, config.rate_step)
 
@@ -215,17 +215,32 @@ def _is_file(teacher: str) -> bool:
     return teacher.endswith((".keras", ".h5")) or "/" in teacher
 
 
-def check_everything_fits(
-    config: RunConfig, data: ImageData, task: Task, teacher: keras.Model
-) -> None:
-    """Everything that can be wrong is found before anything is trained.
+def check_settings(config: RunConfig) -> None:
+    """Checks what can be wrong in itself, before the data are read.
 
     Raises:
-        InputError: If settings, data, task and teacher do not fit each other.
+        InputError: If a setting is out of range or contradicts another.
     """
     check_bargain(config.max_accuracy_loss, config.confidence)
     recipe_of(config).check()
     check_formats(config.exports)
+    if config.rate is not None:
+        check_rate(config.rate)
+    if config.input_range != "0:255" and not _is_file(config.teacher):
+        raise InputError(
+            "Expected --input_range with a teacher from a .keras file only. Received: "
+            f"--input_range={config.input_range} --teacher={config.teacher}"
+        )
+
+
+def check_everything_fits(
+    config: RunConfig, data: ImageData, task: Task, teacher: keras.Model
+) -> None:
+    """Checks data, task, teacher and rates against each other before any training.
+
+    Raises:
+        InputError: If they do not fit.
+    """
     check_teacher(teacher, task)
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)

@@ -38,7 +38,7 @@ class Trial(NamedTuple):
     seed: int
 
 
-class TestResults(NamedTuple):
+class Verdict(NamedTuple):
     """Accuracies on the task's test images, in [0, 1].
 
     Attributes:
@@ -49,9 +49,6 @@ class TestResults(NamedTuple):
         control_accuracy: Of the same network trained on hard labels only.
         paired: Teacher against student, image by image.
     """
-
-    # Not a test class, whatever pytest makes of the name
-    __test__ = False
 
     teacher_accuracy: float
     teacher_accuracy_all_outputs: float
@@ -68,7 +65,7 @@ def build_report(
     costs: tuple[Complexity, Complexity],
     chosen: Trial,
     trials: Sequence[Trial],
-    results: TestResults,
+    results: Verdict,
     validation: dict[str, float],
 ) -> dict[str, Any]:
     """The report of a search, without what only a command-line run knows.
@@ -111,7 +108,7 @@ def build_report(
         },
         "accuracy_loss": paired.accuracy_loss,
         "accuracy_loss_interval": [paired.low, paired.high],
-        "accuracy_loss_interval_method": "Tango's score interval for paired proportions",
+        "accuracy_loss_interval_method": "Tango's score interval for paired data",
         "confidence": paired.confidence,
         "num_only_teacher_correct": paired.num_lost,
         "num_only_student_correct": paired.num_gained,

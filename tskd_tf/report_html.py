@@ -50,11 +50,15 @@ def render(report: dict[str, Any], figure_png: bytes, command: str) -> str:
     """
     teacher, student = report["teacher"], report["student"]
     kept = report["meets_threshold"]
-    badge = "Keeps the bargain" if kept else "Does not keep the bargain"
+    badge = "✓ Keeps the bargain" if kept else "✗ Does not keep the bargain"
+    colour = "good" if kept else "bad"
     image = base64.b64encode(figure_png).decode()
     loss, allowed = report["accuracy_loss"], points(report["max_accuracy_loss"])
     numbers = [
-        (_percent(student["accuracy"]), f"right; teacher {_percent(teacher['accuracy'])}"),
+        (
+            _percent(student["accuracy"]),
+            f"right; teacher {_percent(teacher['accuracy'])}",
+        ),
         (points(abs(loss)), f"{'gained' if loss < 0 else 'lost'}; {allowed} allowed"),
         (_ratio(teacher, student, "num_params"), "fewer parameters"),
         (_ratio(teacher, student, "num_macs"), "fewer multiply-adds"),
@@ -69,7 +73,7 @@ def render(report: dict[str, Any], figure_png: bytes, command: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Smallest student: {_text(", ".join(task["class_names"]))}</title>
 <style>{_STYLE}</style></head><body>
-<header><div class="badge {'good' if kept else 'bad'}">{"✓" if kept else "✗"} {badge}</div>
+<header><div class="badge {colour}">{badge}</div>
 <h1>{_text(verdict(report))}</h1>
 <p>{_text(certainty(report))}</p></header>
 <div class="numbers">{cards}</div>
@@ -161,7 +165,13 @@ def _exports(report: dict[str, Any]) -> str:
                 "yes" if export["meets_threshold"] else "no",
             ]
         )
-    header = ["file", "bytes", "test accuracy", "µs an image, median", "90th percentile"]
+    header = [
+        "file",
+        "bytes",
+        "test accuracy",
+        "µs an image, median",
+        "90th percentile",
+    ]
     return _table([*header, "keeps the bargain"], rows)
 
 

@@ -16,7 +16,7 @@ from tskd_tf.device import choose_precision
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, is_correct, predict_logits
 from tskd_tf.files import atomic_path, read_json, write_json
-from tskd_tf.report import TestResults, Trial, build_report
+from tskd_tf.report import Trial, Verdict, build_report
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
@@ -137,7 +137,7 @@ def find_smallest_student(
             )
         _logger.info("Control: rate %g on hard labels only", chosen.rate)
         control = trainer.control(chosen.rate, folder)
-        results = _test_results(teacher, student, control, task_test, task, confidence)
+        results = _verdict(teacher, student, control, task_test, task, confidence)
         report = build_report(
             task=task,
             num_examples=(
@@ -359,14 +359,14 @@ def _choose(trials: Sequence[Trial]) -> Trial:
     return max(trials, key=lambda trial: (trial.accuracy, -trial.rate))
 
 
-def _test_results(
+def _verdict(
     teacher: keras.Model,
     student: keras.Model,
     control: keras.Model,
     test: Split,
     task: Task,
     confidence: float,
-) -> TestResults:
+) -> Verdict:
     """Runs everything on the task's test images, once."""
     images, labels = test
     teacher_logits = predict_logits(teacher, images)
@@ -375,7 +375,7 @@ def _test_results(
     class_ids = np.asarray(task.output_class_ids)[labels]
     among_task = teacher_logits[:, task.class_ids]
     chosen_ids = np.asarray(task.class_ids)[among_task.argmax(axis=-1)]
-    return TestResults(
+    return Verdict(
         teacher_accuracy=float(teacher_is_correct.mean()),
         teacher_accuracy_all_outputs=accuracy(teacher_logits, class_ids),
         teacher_accuracy_task_outputs=float(np.mean(chosen_ids == class_ids)),

@@ -81,7 +81,6 @@ class Recipe(NamedTuple):
                 f"Expected seed from 0 to 4294967295. Received: {self.seed}"
             )
 
-
     def num_steps(self, num_examples: int) -> int:
         """Steps an epoch; the last batch may be smaller."""
         return -(-num_examples // self.batch_size)

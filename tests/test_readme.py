@@ -1,0 +1,52 @@
+"""The README's Python runs as it stands, and its commands name what exists."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
+
+from tskd_tf import main, training
+from tskd_tf.models import lenet
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "_SETTLING_STEPS", 1)
+    monkeypatch.setattr(training, "_FEWEST_EPOCHS", 1)
+    lenet((28, 28, 1), 10).save("teacher.keras")
+    generator = np.random.default_rng(0)
+
+    def dataset(num_examples):
+        images = generator.integers(0, 256, (num_examples, 28, 28, 1)).astype(np.uint8)
+        labels = np.arange(num_examples) % 10
+        return tf.data.Dataset.from_tensor_slices((images, labels)).batch(32)
+
+    names = {"train_ds": dataset(200), "validation_ds": dataset(50)}
+    exec(example, {**names, "test_ds": dataset(50)})
+    assert (tmp_path / "smallest.keras").exists()
+
+
+def test_commands_name_flags_that_exist(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    commands = re.findall(r"python -m tskd_tf\.main((?:.|\\\n)*?)\n(?!  )", README)
+    assert len(commands) >= 4
+    for command in commands:
+        arguments = command.replace("\\\n", " ").split("`")[0].split()
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            assert main._parse(["main", *arguments]) == ["main"]
+            main._read_config()
+
+
+def test_files_that_are_named_exist():
+    for name in re.findall(r"\]\(([\w/.]+)\)", README):
+        assert (ROOT / name).exists(), name

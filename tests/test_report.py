@@ -1,0 +1,136 @@
+"""The words, the table, the page and the figure of a report."""
+
+import copy
+
+import pytest
+
+from tskd_tf.acceptance import paired_interval, smallest_certifiable_loss
+from tskd_tf.figures import accuracy_against_macs
+from tskd_tf.report import certainty, summary_table, verdict
+from tskd_tf.report_html import render
+
+
+def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
+    loss = (num_lost - num_gained) / num_test
+    low, high = paired_interval(num_test, num_lost, num_gained)
+    cost = {"num_params": 1000, "num_macs": 5000, "paper_cost": 900, "size_bytes": 4000}
+    trial = {
+        "rate": 0.5,
+        "widths": [2, 3],
+        "num_macs": 500,
+        "accuracy": 0.99,
+        "feasible": True,
+        "epochs": 3,
+        "seconds": 1.5,
+        "seed": 1,
+    }
+    return {
+        "schema_version": 1,
+        "task": {"class_ids": [1, 0], "class_names": ["<b>", "cat"], "head": "full"},
+        "data": {
+            "source": "a & b",
+            "num_train": 10,
+            "num_validation": 5,
+            "num_test": num_test,
+        },
+        "max_accuracy_loss": allowed,
+        "teacher": {
+            "accuracy": 0.99,
+            "accuracy_all_outputs": 0.99,
+            "accuracy_task_outputs": 1.0,
+            **cost,
+        },
+        "student": {
+            "rate": 0.5,
+            "widths": [2, 3],
+            "accuracy": 0.99 - loss,
+            **{name: value // 10 for name, value in cost.items()},
+        },
+        "accuracy_loss": loss,
+        "accuracy_loss_interval": [low, high],
+        "accuracy_loss_interval_method": "Tango",
+        "confidence": 0.95,
+        "num_only_teacher_correct": num_lost,
+        "num_only_student_correct": num_gained,
+        "smallest_certifiable_loss": smallest_certifiable_loss(num_test),
+        "meets_threshold": loss <= allowed,
+        "certified": high <= allowed,
+        "control": {"accuracy": 0.98},
+        "search": {
+            "seconds": 1.5,
+            "validation_teacher_accuracy": 0.99,
+            "validation_floor": 0.985,
+            "trials": [trial, {**trial, "rate": 0.25, "feasible": False}],
+        },
+        "exports": [
+            {
+                "format": "litert",
+                "path": "student.tflite",
+                "size_bytes": 1234,
+                "accuracy": 0.99,
+                "latency_us": {"p50": 20.0, "p90": 30.0},
+                "meets_threshold": True,
+            }
+        ],
+        "environment": {
+            "precision": "float32",
+            "device": "CPU",
+            "seed": 1,
+            "versions": {"keras": "3"},
+        },
+        "command": "python -m tskd_tf.main --classes='<b>'",
+    }
+
+
+def test_verdicts():
+    assert "10 times fewer multiply-adds loses 0.10 points; 0.50" in verdict(
+        make_report()
+    )
+    assert "loses nothing" in verdict(make_report(1, 1))
+    assert "gains 0.05 points" in verdict(make_report(0, 1))
+    lost = make_report(40, 0)
+    assert verdict(lost).startswith("The student chosen on validation data fails")
+    for trial in lost["search"]["trials"]:
+        trial["feasible"] = False
+    assert verdict(lost).startswith("No student keeps the bargain. A student of 10")
+
+
+def test_certainty_says_what_the_test_set_can_say():
+    assert "is ruled out" in certainty(make_report())
+    doubtful = certainty(make_report(num_test=200, num_lost=0, num_gained=0))
+    assert "not ruled out" in doubtful
+    assert "200 test images could certify a loss of 1.88 points at best" in doubtful
+
+
+def test_table_is_aligned_and_complete():
+    table = summary_table(make_report())
+    rows = [line for line in table.splitlines() if "fewer" in line and "x " in line]
+    assert len(rows) == 3
+    assert len({row.index("10.0x fewer") for row in rows}) == 1
+    for part in ("<b>, cat", "a & b", "2-3", "student.tflite: 1,234 bytes", "20 us"):
+        assert part in table
+
+
+def test_page_is_self_contained_and_escaped():
+    report = make_report()
+    page = render(report, b"png", report["command"])
+    assert "<b>, cat" not in page and "&lt;b&gt;, cat" in page
+    assert "a &amp; b" in page
+    assert "http" not in page and "<script" not in page
+    assert 'alt="Validation accuracy' in page
+    assert "✓ Keeps the bargain" in page
+    assert "✗ Does not keep" in render(make_report(40, 0), b"png", "")
+
+
+@pytest.mark.parametrize("feasible", [True, False])
+def test_figure_shows_every_trial_the_teacher_and_the_line(feasible):
+    report = copy.deepcopy(make_report())
+    report["search"]["trials"][0]["feasible"] = feasible
+    figure = accuracy_against_macs(report)
+    (axes,) = figure.axes
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert names == {"loses too much", "chosen", "teacher"} | (
+        {"keeps the bargain"} if feasible else set()
+    )
+    notes = {text.get_text() for text in axes.texts}
+    assert {"0.5", "0.25", "needed: 98.50 %"} <= notes

@@ -1,0 +1,180 @@
+"""The whole search from Python, on small images, with a real training of students."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import make_data, make_network
+
+from tskd_tf import search
+from tskd_tf.errors import InputError
+from tskd_tf.search import find_smallest_student
+from tskd_tf.task import Task
+from tskd_tf.training import DivergedError, Recipe, train_student
+
+RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)
+RATES = [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return make_data(256, 1), make_data(128, 2), make_data(120, 3)
+
+
+def find(teacher, splits, **settings):
+    defaults = {"rates": RATES, "recipe": RECIPE, "verbose": 0}
+    return find_smallest_student(teacher, *splits, **{**defaults, **settings})
+
+
+@pytest.mark.parametrize("head", ["full", "task"])
+def test_the_report_is_what_the_student_does(trained_teacher, splits, head):
+    task = Task([3, 1], 4, head=head)
+    found = find(trained_teacher, splits, task=task, max_accuracy_loss=0.05)
+    report = found.report
+    images, labels = task.filter(splits[2])
+    got = found.student(images).numpy().argmax(-1)
+    assert report["student"]["accuracy"] == (got == labels).mean()
+    teacher = trained_teacher(images).numpy()
+    chosen = task.select_logits(teacher).argmax(-1)
+    assert report["teacher"]["accuracy"] == (chosen == labels).mean()
+    assert report["data"] == {"num_train": 128, "num_validation": 64, "num_test": 60}
+    loss = report["teacher"]["accuracy"] - report["student"]["accuracy"]
+    assert report["accuracy_loss"] == pytest.approx(loss, abs=1e-12)
+    assert report["meets_threshold"] == (loss <= 0.05 + 1e-9)
+    trials = report["search"]["trials"]
+    feasible = [trial["rate"] for trial in trials if trial["feasible"]]
+    assert feasible and report["student"]["rate"] == min(feasible)
+    assert found.student.output_shape[-1] == task.num_outputs
+    json.dumps(report, allow_nan=False)
+
+
+def test_datasets_and_arrays_give_the_same_search(trained_teacher, splits):
+    datasets = [tf.data.Dataset.from_tensor_slices(split).batch(50) for split in splits]
+    first = find(trained_teacher, splits, rates=[0.5])
+    second = find(trained_teacher, datasets, rates=[0.5])
+    for key in ("teacher", "student", "accuracy_loss_interval", "control"):
+        assert first.report[key] == second.report[key]
+
+
+def test_nothing_feasible_is_said_and_the_best_handed_over(trained_teacher, splits):
+    recipe = RECIPE._replace(learning_rate=1e-6, epochs=1)
+    found = find(trained_teacher, splits, recipe=recipe)
+    trials = found.report["search"]["trials"]
+    assert not any(trial["feasible"] for trial in trials)
+    assert found.report["meets_threshold"] is False
+    best = max(trial["accuracy"] for trial in trials)
+    rate = found.report["student"]["rate"]
+    assert next(t for t in trials if t["rate"] == rate)["accuracy"] == best
+    assert trials[-1]["rate"] == 1.0
+
+
+def test_a_search_kept_in_a_folder_is_not_run_twice(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    folder = tmp_path / "search"
+    first = find(trained_teacher, splits, directory=str(folder))
+    monkeypatch.setattr(search, "train_student", None)
+    again = find(trained_teacher, splits, directory=str(folder))
+    assert again.report == first.report
+    with pytest.raises(InputError, match="other recipe"):
+        find(
+            trained_teacher,
+            splits,
+            directory=str(folder),
+            recipe=RECIPE._replace(seed=2),
+        )
+    with pytest.raises(InputError, match="stored for another"):
+        find(make_network(), splits, directory=str(folder))
+
+
+def test_an_error_of_ours_in_a_trial_ends_the_search(
+    trained_teacher, splits, monkeypatch
+):
+    calls = []
+
+    def fail(*args, **kwargs):
+        calls.append(args)
+        raise ZeroDivisionError("defect")
+
+    monkeypatch.setattr(search, "train_student", fail)
+    with pytest.raises(Exception, match="candidate 1.*defect"):
+        find(trained_teacher, splits)
+    assert len(calls) == 1
+
+
+def test_the_same_seed_gives_the_same_student(trained_teacher, splits):
+    first, second = (
+        find(trained_teacher, splits, rates=[0.5], recipe=RECIPE._replace(seed=0))
+        for _ in range(2)
+    )
+    for a, b in zip(first.student.get_weights(), second.student.get_weights()):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_tensorboard_has_each_trials_curves(trained_teacher, splits, tmp_path):
+    find(trained_teacher, splits, rates=[0.5], log_dir=str(tmp_path))
+    runs = sorted(path.name for path in tmp_path.iterdir())
+    assert runs == ["control_rate_0.5", "trial_0000_rate_0.5"]
+    (events,) = (tmp_path / runs[1] / "train").glob("events*")
+    tags = {
+        value.tag
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+    }
+    wanted = {"epoch_hard_loss", "epoch_soft_loss", "epoch_accuracy", "epoch_loss"}
+    assert wanted <= tags
+
+
+def test_everything_is_checked_before_training(trained_teacher, splits, monkeypatch):
+    monkeypatch.setattr(search, "train_student", None)
+    train, validation, test = splits
+    cases = [
+        ({"max_accuracy_loss": float("nan")}, "max_accuracy_loss"),
+        ({"max_accuracy_loss": -0.1}, "max_accuracy_loss"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"rates": []}, "at least one rate"),
+        ({"rates": [0.5, 1.1]}, "above 0 and up to 1"),
+        ({"recipe": RECIPE._replace(precision="int8")}, "precision"),
+        ({"recipe": RECIPE._replace(epochs=0)}, "epochs"),
+        ({"recipe": RECIPE._replace(learning_rate=float("nan"))}, "learning_rate"),
+        ({"task": Task([0, 1], 5)}, "each of the 5 classes"),
+    ]
+    for settings, message in cases:
+        with pytest.raises(InputError, match=message):
+            find(trained_teacher, splits, **settings)
+    with pytest.raises(InputError, match=r"\(n, 8, 8, 1\)"):
+        find(trained_teacher, (train, validation, (test[0][:, :5], test[1])))
+    without = (test[0][test[1] != 2], test[1][test[1] != 2])
+    with pytest.raises(InputError, match="none of class 2"):
+        find(trained_teacher, (train, validation, without))
+
+
+def test_diverged_training_is_an_error_not_a_bad_student(
+    trained_teacher, arrays, full_task
+):
+    from tskd_tf.data import Split
+    from tskd_tf.soft_targets import capture
+
+    transfer = capture(trained_teacher, *arrays, full_task)
+    recipe = RECIPE._replace(learning_rate=1e38)
+    with pytest.raises(DivergedError, match="smaller learning rate"):
+        train_student(
+            trained_teacher, 0.5, transfer, Split(*arrays), full_task, recipe, verbose=0
+        )
+
+
+def test_small_transfer_sets_are_trained_for_more_epochs():
+    assert Recipe().num_epochs(54_000) == 10
+    assert Recipe().num_epochs(3_600) == 69
+    assert Recipe(epochs=3).num_epochs(3_600) == 3
+
+
+def test_the_student_is_plain_keras(trained_teacher, splits, tmp_path):
+    found = find(trained_teacher, splits, rates=[0.5])
+    found.student.save(tmp_path / "student.keras")
+    reloaded = keras.saving.load_model(tmp_path / "student.keras", custom_objects={})
+    images = splits[2][0]
+    np.testing.assert_array_equal(reloaded(images), found.student(images))
+    assert not found.student.compiled

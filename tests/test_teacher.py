@@ -1,0 +1,92 @@
+import keras
+import numpy as np
+import pytest
+from conftest import make_network
+from keras import layers
+
+from tskd_tf.errors import InputError
+from tskd_tf.teacher import load_teacher
+
+
+def load(path, **settings):
+    return load_teacher(str(path), (8, 8, 1), 4, **settings)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(model):
+        path = tmp_path / "teacher.keras"
+        model.save(path)
+        return path
+
+    return save
+
+
+def test_loaded_equals_saved(saved, arrays):
+    model = make_network()
+    loaded = load(saved(model))
+    np.testing.assert_array_equal(loaded(arrays[0]), model(arrays[0]))
+    assert not loaded.compiled
+
+
+def test_a_softmax_is_taken_off(saved, arrays):
+    model = make_network(4, "softmax")
+    loaded = load(saved(model))
+    got = keras.ops.softmax(loaded(arrays[0]))
+    np.testing.assert_allclose(got, model(arrays[0]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("input_range", "scale"),
+    [("0:1", lambda x: x / 255), ("-1:1", lambda x: x / 127.5 - 1)],
+)
+def test_the_input_range_is_put_inside(saved, arrays, input_range, scale):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(4)]
+    )
+    images = arrays[0]
+    loaded = load(saved(model), input_range=input_range)
+    expected = model(scale(images.astype("float32")))
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-5)
+
+
+def test_unknown_range_and_missing_file_are_refused(saved, tmp_path):
+    path = saved(make_network())
+    with pytest.raises(InputError, match="0:255, 0:1, -1:1.*0:2"):
+        load(path, input_range="0:2")
+    with pytest.raises(InputError, match="no such file"):
+        load(tmp_path / "other.keras")
+
+
+@pytest.mark.parametrize("damage", ["empty", "torn", "text", "folder"])
+def test_damaged_files_are_refused_in_one_line(saved, damage):
+    path = saved(make_network())
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    else:
+        contents = {"empty": b"", "torn": whole[: len(whole) // 2], "text": b"hello"}
+        path.write_bytes(contents[damage])
+    with pytest.raises(InputError, match=r"\.keras") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_carry_code_are_refused(saved):
+    image = keras.Input((8, 8, 1))
+    x = layers.Flatten()(layers.Lambda(lambda pixels: pixels * 2)(image))
+    path = saved(keras.Model(image, layers.Dense(4)(x)))
+    with pytest.raises(InputError, match="without foreign code.*(?i:lambda)"):
+        load(path)
+
+
+def test_teachers_that_do_not_fit_the_data_are_refused(saved):
+    path = saved(make_network())
+    with pytest.raises(InputError, match=r"\(28, 28, 1\).*\(8, 8, 1\)"):
+        load_teacher(str(path), (28, 28, 1), 4)
+    with pytest.raises(InputError, match="each of the 10 classes.*4 outputs"):
+        load_teacher(str(path), (8, 8, 1), 10)
+    flat = keras.Sequential([keras.Input((64,)), layers.Dense(4)])
+    with pytest.raises(InputError, match="images"):
+        load(saved(flat))
