@@ -85,6 +85,25 @@ def test_a_stream_gives_the_same_set_as_arrays(arrays, head, batch_size):
     np.testing.assert_array_equal(np.concatenate([part[0] for part in got]), images)
     np.testing.assert_array_equal(np.concatenate([part[1] for part in got]), labels)
     assert all(len(part[1]) == batch_size for part in got[:-1])
+    assert int(stream.cardinality()) == len(got)
+
+
+def test_a_stream_of_unknown_length_stays_one(arrays):
+    task = Task([3, 1], 4)
+    stream = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+    unknown = stream.filter(lambda images, class_ids: True)
+    filtered = task.filter(unknown)
+    assert filtered.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    labels = np.concatenate([part[1] for part in filtered.as_numpy_iterator()])
+    np.testing.assert_array_equal(labels, task.filter(arrays)[1])
+    repeated = task.filter(stream.repeat())
+    assert repeated.cardinality() < 0 and len(next(iter(repeated))[1]) == 8
+
+
+def test_a_stream_without_the_tasks_classes_is_refused(arrays):
+    stream = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+    with pytest.raises(InputError, match=r"\[4, 5\]"):
+        Task([4, 5], 6).filter(stream)
 
 
 def test_sample_weights_stay_beside_their_examples(arrays):

@@ -157,8 +157,9 @@ class Task:
                 of its first batch.
 
         Returns:
-            The same kind as was given. Arrays are selected by index and keep the
-            length known; a stream is filtered batch by batch and its length is not.
+            The same kind as was given. Arrays are selected by index. A `tf.data`
+            stream is filtered batch by batch; if its own length is known, its
+            labels are read once here, so that the filtered length is known too.
 
         Raises:
             InputError: If the labels are not one integer an example.
@@ -185,6 +186,9 @@ class Task:
             batch_size = int(first.shape[0])
         table = tf.constant(self._label_of_class_id)
 
+        def count_task(total: Any, batch: Any) -> Any:
+            return total + tf.math.count_nonzero(tf.gather(table, batch[1]) >= 0)
+
         def keep_task(images: Any, class_ids: Any, *weights: Any) -> Any:
             labels = tf.gather(table, class_ids)
             chosen = tf.where(labels >= 0)[:, 0]
@@ -192,7 +196,17 @@ class Task:
             return tuple(tf.gather(part, chosen) for part in parts)
 
         filtered = dataset.map(keep_task, num_parallel_calls=tf.data.AUTOTUNE)
-        return filtered.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+        filtered = filtered.rebatch(batch_size)
+        if dataset.cardinality() >= 0:
+            total = int(dataset.reduce(np.int64(0), count_task))
+            if total == 0:
+                raise InputError(
+                    f"Expected examples of classes {self.class_ids}. Received: none"
+                )
+            num_batches = -(-total // batch_size)
+            known = tf.data.experimental.assert_cardinality(num_batches)
+            filtered = filtered.apply(known)
+        return filtered.prefetch(tf.data.AUTOTUNE)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, JSON-able."""
