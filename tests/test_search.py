@@ -167,7 +167,7 @@ def test_diverged_training_is_an_error_not_a_bad_student(
 
 def test_small_transfer_sets_are_trained_for_more_epochs():
     assert Recipe().num_epochs(54_000) == 10
-    assert Recipe().num_epochs(3_600) == 69
+    assert Recipe().num_epochs(3_600) == 52
     assert Recipe(epochs=3).num_epochs(3_600) == 3
 
 

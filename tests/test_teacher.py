@@ -56,6 +56,11 @@ def test_unknown_range_and_missing_file_are_refused(saved, tmp_path):
         load(path, input_range="0:2")
     with pytest.raises(InputError, match="no such file"):
         load(tmp_path / "other.keras")
+    # Other formats may carry code that runs while they are loaded
+    old = tmp_path / "teacher.h5"
+    old.write_bytes(b"")
+    with pytest.raises(InputError, match="not a .keras file"):
+        load(old)
 
 
 @pytest.mark.parametrize("damage", ["empty", "torn", "text", "folder"])

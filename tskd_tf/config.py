@@ -82,7 +82,7 @@ class RunConfig:
     epochs: int | None = _field(
         None,
         "Passes over the transfer set, for each student; by default as many as make "
-        "2,000 steps, at least 10.",
+        "1,500 steps, at least 10.",
     )
     teacher_epochs: int | None = _field(
         None, "Passes over the training data, for the teacher; by default likewise."

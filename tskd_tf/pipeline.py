@@ -212,7 +212,7 @@ def untrained_or_loaded_teacher(config: RunConfig, data: ImageData) -> keras.Mod
 
 
 def _is_file(teacher: str) -> bool:
-    return teacher.endswith((".keras", ".h5")) or "/" in teacher
+    return "." in teacher or "/" in teacher
 
 
 def check_settings(config: RunConfig) -> None:

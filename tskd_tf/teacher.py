@@ -40,10 +40,11 @@ def load_teacher(
         InputError: If the file cannot be loaded or does not fit the data.
     """
     check_input_range(input_range)
-    if not os.path.isfile(path):
+    if not os.path.isfile(path) or not path.endswith(".keras"):
+        reason = "not a .keras file" if os.path.exists(path) else "no such file"
         raise InputError(
             "Expected a teacher out of lenet, cifar10_full, cifar10_quick, or the path "
-            f"of a .keras file. Received: {path}, and there is no such file"
+            f"of a .keras file. Received: {path} ({reason})"
         )
     model = as_logits(_load(path))
     got = tuple(model.inputs[0].shape[1:])

@@ -25,7 +25,7 @@ _VALIDATION_BATCH = 1000
 # A trip round Keras's Python loop costs as much as several steps of a small student
 _STEPS_PER_EXECUTION = 50
 # What a small network needs to settle, whatever the size of the transfer set
-_SETTLING_STEPS = 2000
+_SETTLING_STEPS = 1500
 _FEWEST_EPOCHS = 10
 
 
@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
     """How a student is trained; the defaults of τ and λ are the paper's.
 
     Attributes:
-        epochs: Passes over the transfer set, ≥ 1; None means as many as make 2,000
+        epochs: Passes over the transfer set, ≥ 1; None means as many as make 1,500
             steps, at least 10.
         batch_size: Examples a step.
         learning_rate: Adam's at the first step, falling to 0 by a cosine.
