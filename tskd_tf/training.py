@@ -23,7 +23,7 @@ from tskd_tf.width import scale_width
 
 _VALIDATION_BATCH = 1000
 # A trip round Keras's Python loop costs as much as several steps of a small student
-_STEPS_PER_EXECUTION = 50
+STEPS_PER_EXECUTION = 50
 # What a small network needs to settle, whatever the size of the transfer set
 _SETTLING_STEPS = 1500
 _FEWEST_EPOCHS = 10
@@ -150,7 +150,7 @@ def train_student(
         soft_loss_weight=recipe.soft_loss_weight,
         scale_soft_loss=recipe.scale_soft_loss,
         metrics=["accuracy"],
-        steps_per_execution=min(num_steps, _STEPS_PER_EXECUTION),
+        steps_per_execution=min(num_steps, STEPS_PER_EXECUTION),
     )
     distiller.fit(
         transfer.batches(recipe.batch_size, recipe.seed),
@@ -202,7 +202,7 @@ def train_teacher(
         optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        steps_per_execution=min(num_steps, _STEPS_PER_EXECUTION),
+        steps_per_execution=min(num_steps, STEPS_PER_EXECUTION),
         jit_compile=choose_jit_compile(),
     )
     model.fit(
