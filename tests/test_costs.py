@@ -123,6 +123,14 @@ def test_a_free_image_size_is_refused():
         complexity(model)
 
 
+def test_channels_first_is_refused_rather_than_miscounted():
+    layer = layers.Conv2D(4, 3, data_format="channels_first")
+    image = keras.Input((3, 8, 8))
+    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(layer(image))))
+    with pytest.raises(InputError, match="channels last"):
+        complexity(model)
+
+
 def test_bytes_follow_the_stored_type():
     model = keras.Sequential(
         [keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(3, dtype="float16")]

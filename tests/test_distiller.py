@@ -262,3 +262,4 @@ def test_batches_that_do_not_fit_are_refused(arrays, teacher):
     with pytest.raises(InputError, match="one integer label"):
         distiller.fit(images, np.eye(4)[class_ids], verbose=0)
     distiller.fit(images, class_ids[:, None], verbose=0)
+    distiller.fit(images, class_ids.astype("uint8"), verbose=0)

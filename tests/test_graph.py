@@ -18,12 +18,16 @@ from tskd_tf.graph import (
 def softmax_heads():
     image = keras.Input((8, 8, 1))
     logits = layers.Dense(4)(layers.Flatten()(image))
+    softmax = layers.Dense(4, activation="softmax")(layers.Flatten()(image))
+    # Keras's own advice for mixed precision
+    cast = layers.Activation("linear", dtype="float32")(layers.Dropout(0.1)(softmax))
     nested = keras.Sequential([keras.Input((8, 8, 1)), make_network(4, "softmax")])
     return {
         "activation of the head": make_network(4, "softmax"),
         "softmax layer": keras.Model(image, layers.Softmax()(logits)),
         "activation layer": keras.Model(image, layers.Activation("softmax")(logits)),
         "nested": nested,
+        "passed through": keras.Model(image, cast),
     }
 
 
@@ -78,7 +82,7 @@ def test_the_head_is_the_last_layer_with_a_width():
 
 def test_calls_know_their_input_shapes():
     calls = [
-        (call.layer.name, call.input_shape) for call in layer_calls(make_network())
+        (call.layer.name, call.input_shapes[0]) for call in layer_calls(make_network())
     ]
     shapes = [shape for _, shape in calls]
     assert shapes[1:4] == [(None, 8, 8, 1), (None, 6, 6, 8), (None, 3, 3, 8)]

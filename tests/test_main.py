@@ -111,6 +111,12 @@ def test_a_teacher_of_ones_own(run, tmp_path):
     assert status == 0
     report = check_report.check(tmp_path / "run")
     assert report["student"]["widths"][-1] == 10
+    # Another teacher under the same name is not the teacher of that run
+    own.set_weights([weight + 1 for weight in own.get_weights()])
+    own.save(tmp_path / "own.keras")
+    again = (*given, "--classes=1,7", "--max_accuracy_loss=0.9", "--resume")
+    status, _, err = run(*again)
+    assert status == 2 and "one of others" in err
 
 
 def test_teacher_mode_then_a_search_with_that_teacher(run, tmp_path):
@@ -132,6 +138,10 @@ def test_report_mode_draws_a_run_anew(run, tmp_path):
     assert len(page.read_text()) == len(before)
     status, _, err = run("--mode=report", output="nowhere")
     assert status == 2 and "report.json" in err
+    for damage in ("", "[]", "{}"):
+        (tmp_path / "run" / "report.json").write_text(damage)
+        status, _, err = run("--mode=report")
+        assert status == 2 and "report.json" in err
 
 
 NOT_A_MODEL = "not_a_model.keras"
@@ -169,6 +179,9 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--confidence=95",), "confidence"),
         (("--exports=keras,coreml",), "coreml"),
         (("--exports=",), "exports"),
+        (("--exports=keras,keras",), "each once"),
+        (("--dataset=mnist:9.9.9",), "9.9.9"),
+        (("--classes=0,1,",), r"Received: \[''\]"),
         (("--precision=float8",), "float8"),
         (("--head=none",), "none"),
         (("--input_range=0:2",), "0:2"),

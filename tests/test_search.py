@@ -75,9 +75,18 @@ def test_a_search_kept_in_a_folder_is_not_run_twice(
 ):
     folder = tmp_path / "search"
     first = find(trained_teacher, splits, directory=str(folder))
+    train, validation, test = splits
+    with pytest.raises(InputError, match="other validation"):
+        shuffled = (validation[0][::-1], validation[1][::-1])
+        find(trained_teacher, (train, shuffled, test), directory=str(folder))
     monkeypatch.setattr(search, "train_student", None)
     again = find(trained_teacher, splits, directory=str(folder))
     assert again.report == first.report
+    # Whose soft targets are gone, the trials still are of their task
+    other = Task([1, 0], 4, head="task")
+    (folder / "soft_targets.npz").unlink()
+    with pytest.raises(InputError, match="other transfer_set"):
+        find(trained_teacher, splits, task=other, directory=str(folder))
     with pytest.raises(InputError, match="other recipe"):
         find(
             trained_teacher,
@@ -85,8 +94,59 @@ def test_a_search_kept_in_a_folder_is_not_run_twice(
             directory=str(folder),
             recipe=RECIPE._replace(seed=2),
         )
-    with pytest.raises(InputError, match="stored for another"):
+    with pytest.raises(InputError, match="other transfer_set"):
         find(make_network(), splits, directory=str(folder))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "oracle.json",
+        "tuner0.json",
+        "settings.json",
+        "trial_0000/trial.json",
+        "trial_0000/result.json",
+        "trial_0000/student.keras",
+        "control_rate_0.5.keras",
+    ],
+)
+def test_damaged_files_of_a_search_are_one_clear_line(
+    trained_teacher, splits, tmp_path, monkeypatch, name
+):
+    folder = tmp_path / "search"
+    settings = {"rates": [0.5], "directory": str(folder)}
+    find(trained_teacher, splits, **settings)
+    monkeypatch.setattr(search, "train_student", None)
+    (folder / name).write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        find(trained_teacher, splits, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_will_do(trained_teacher, splits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = find(
+        trained_teacher,
+        splits,
+        rates=np.array([0.5, 1.0], "float32"),
+        max_accuracy_loss=np.float32(0.5),
+        recipe=RECIPE._replace(seed=np.int64(3), epochs=np.int32(1)),
+        directory=".",
+    )
+    json.dumps(found.report)
+    assert (tmp_path / "trial_0000" / "result.json").exists()
+
+
+def test_rates_that_cannot_be_built_are_left_out(splits, caplog):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(8, 3, groups=1)(image)
+    x = keras.layers.Conv2D(8, 3, groups=4)(x)
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+    task = Task([0, 1], 4)
+    assert search.buildable_rates(model, task, [0.3, 0.5, 1.0]) == [0.5, 1.0]
+    assert "0.3 is left out" in caplog.text
+    with pytest.raises(InputError, match="groups"):
+        search.buildable_rates(model, task, [0.3])
 
 
 def test_an_error_of_ours_in_a_trial_ends_the_search(
@@ -144,6 +204,8 @@ def test_everything_is_checked_before_training(trained_teacher, splits, monkeypa
     for settings, message in cases:
         with pytest.raises(InputError, match=message):
             find(trained_teacher, splits, **settings)
+    with pytest.raises(InputError, match="give it an Input"):
+        find(keras.Sequential([keras.layers.Dense(4)]), splits)
     with pytest.raises(InputError, match=r"\(n, 8, 8, 1\)"):
         find(trained_teacher, (train, validation, (test[0][:, :5], test[1])))
     without = (test[0][test[1] != 2], test[1][test[1] != 2])

@@ -91,9 +91,18 @@ def test_what_does_not_fit_is_refused(arrays, teacher, small_task):
         transfer_set(arrays, teacher, Task([0, 1], 5))
     with pytest.raises(InputError, match="softmax"):
         transfer_set(arrays, make_network(activation="softmax"), small_task)
+    probabilities = keras.ops.softmax(teacher.outputs[0]) * 1.0
+    disguised = keras.Model(teacher.inputs[0], probabilities)
+    with pytest.raises(InputError, match="probabilities"):
+        transfer_set(arrays, disguised, small_task)
     with pytest.raises(InputError, match="none of class 2"):
         kept = class_ids != 2
         transfer_set((images[kept], class_ids[kept]), teacher, small_task)
+    stream = tf.data.Dataset.from_tensor_slices(arrays)
+    with pytest.raises(InputError, match=r"\.batch"):
+        transfer_set(stream, teacher, small_task)
+    with pytest.raises(InputError, match="empty"):
+        transfer_set(stream.batch(8).take(0), teacher, small_task)
     bad = images.astype("float32")
     bad[0, 0, 0] = np.nan
     with pytest.raises(InputError, match="NaN"):
@@ -135,6 +144,20 @@ def test_soft_targets_of_anything_else_are_refused(
     for other in others:
         with pytest.raises(InputError, match="stored for another"):
             load_soft_targets(path, other, *arrays, small_task)
+
+
+def test_fingerprint_does_not_depend_on_names(arrays, teacher, small_task):
+    twin = keras.models.clone_model(
+        teacher,
+        clone_function=lambda layer: type(layer).from_config(
+            {**layer.get_config(), "name": f"other_{layer.name}"}
+        ),
+    )
+    twin.set_weights(teacher.get_weights())
+    first, second = (
+        transfer_fingerprint(model, *arrays, small_task) for model in (teacher, twin)
+    )
+    assert first == second
 
 
 def test_fingerprint_notes_settings_that_are_no_weights(arrays, small_task):

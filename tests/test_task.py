@@ -100,6 +100,24 @@ def test_a_stream_of_unknown_length_stays_one(arrays):
     assert repeated.cardinality() < 0 and len(next(iter(repeated))[1]) == 8
 
 
+def test_a_stream_that_differs_from_pass_to_pass_keeps_its_length(arrays):
+    stream = tf.data.Dataset.from_tensor_slices(arrays).shuffle(64).batch(8).take(3)
+    filtered = Task([3, 1], 4).filter(stream, batch_size=1)
+    for _ in range(5):
+        got = list(filtered.as_numpy_iterator())
+        assert len(got) == int(filtered.cardinality())
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint64"])
+def test_labels_of_every_integer_type(arrays, dtype):
+    typed = (arrays[0], arrays[1].astype(dtype))
+    task = Task([3, 1], 4)
+    np.testing.assert_array_equal(task.filter(typed)[1], task.filter(arrays)[1])
+    stream = task.filter(tf.data.Dataset.from_tensor_slices(typed).batch(16))
+    labels = np.concatenate([part[1] for part in stream.as_numpy_iterator()])
+    np.testing.assert_array_equal(labels, task.filter(arrays)[1])
+
+
 def test_a_stream_without_the_tasks_classes_is_refused(arrays):
     stream = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
     with pytest.raises(InputError, match=r"\[4, 5\]"):

@@ -9,6 +9,7 @@ from keras import layers
 
 from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
+from tskd_tf.graph import with_policy
 from tskd_tf.models import build_teacher
 from tskd_tf.task import Task
 from tskd_tf.width import (
@@ -167,6 +168,51 @@ def test_widths_that_do_not_fit_are_refused_with_the_reason():
     )
     with pytest.raises(InputError, match="rate 0.3.*groups"):
         scale_width(grouped, 0.3)
+
+
+@pytest.mark.parametrize("freeze", ["all", "some"])
+def test_a_frozen_teacher_gives_students_that_learn(freeze):
+    model = residual_network()
+    if freeze == "all":
+        model.trainable = False
+    else:
+        for layer in model.layers[:-1]:
+            layer.trainable = False
+    student = scale_width(model, 0.5)
+    fresh = scale_width(residual_network(), 0.5)
+    assert len(student.trainable_variables) == len(fresh.trainable_variables)
+
+
+def test_adapted_preprocessing_is_kept():
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (32, 8, 8, 2)).astype(np.float32)
+    images[..., 1] = images[..., 1] / 100 + 7
+    normalization = layers.Normalization()
+    normalization.adapt(images)
+    stack = [normalization, layers.Flatten(), layers.Dense(4)]
+    model = keras.Sequential([keras.Input((8, 8, 2)), *stack])
+    student = scale_width(model, 0.5)
+    np.testing.assert_allclose(
+        student.layers[0](images), normalization(images), atol=1e-5
+    )
+    student.set_weights(model.get_weights()[3:])
+    np.testing.assert_allclose(student(images), model(images), atol=1e-4)
+    # and so it is in copies of the whole model
+    copy = with_policy(model, "float32")
+    np.testing.assert_allclose(copy(images), model(images), atol=1e-6)
+
+
+def test_branches_that_come_to_differ_are_refused():
+    """Two halves of 8 are concatenated to 16 and added to 16: at 0.3 that is 4 to 5, at
+    0.05 it is 2 to 1, which broadcasting would hide."""
+    image = keras.Input((8, 8, 3))
+    halves = [layers.Conv2D(8, 1)(image) for _ in range(2)]
+    whole = layers.Add()([layers.Concatenate()(halves), layers.Conv2D(16, 1)(image)])
+    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(whole)))
+    for rate in (0.3, 0.05):
+        with pytest.raises(InputError, match=f"rate {rate}"):
+            scale_width(model, rate)
+    assert scale_width(model, 0.5).output_shape == (None, 3)
 
 
 def test_models_whose_graph_cannot_be_followed_are_refused():

@@ -146,10 +146,10 @@ def _tango_score(
 
 
 def smallest_certifiable_loss(num_examples: int, confidence: float = 0.95) -> float:
-    """The smallest loss that this many images can rule out, at best.
+    """The smallest loss that this many images rule out if all of them agree.
 
-    Even when teacher and student agree on every image, the interval reaches up to
-    z² / (n + z²).
+    When teacher and student agree on every image, the interval reaches up to
+    z² / (n + z²); a student that is better than its teacher can certify less.
     """
     z = _normal_quantile(confidence)
     return z * z / (num_examples + z * z)

@@ -118,6 +118,11 @@ def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
                 f"{layer.name!r} of type {type(layer).__name__}"
             )
         return 0, 0
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise InputError(
+            "Expected layers with their channels last. Received: "
+            f"{layer.name!r} with data_format={layer.data_format!r}"
+        )
     output_shape = layer.compute_output_shape(input_shape)
     if formula is not _free and None in (*input_shape[1:], *output_shape[1:]):
         raise InputError(
@@ -145,8 +150,8 @@ def complexity(model: keras.Model) -> Complexity:
     2293000
     """
     rows: dict[int, LayerComplexity] = {}
-    for layer, input_shape in layer_calls(model):
-        kernel, num_macs = _cost_of_call(layer, input_shape)
+    for layer, input_shapes in layer_calls(model):
+        kernel, num_macs = _cost_of_call(layer, input_shapes[0])
         if id(layer) in rows:
             row = rows[id(layer)]
             rows[id(layer)] = row._replace(num_macs=row.num_macs + num_macs)

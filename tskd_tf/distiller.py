@@ -396,6 +396,7 @@ def _unpack(data: Any) -> Batch:
             f"of shape {labels.shape} and type {labels.dtype}"
         )
     logits = inputs["teacher_logits"] if isinstance(inputs, dict) else None
+    labels = tf.cast(labels, tf.int32)
     return Batch(_images(inputs), labels, sample_weight, logits)
 
 

@@ -23,13 +23,13 @@ def check_formats(formats: tuple[str, ...]) -> None:
     """Checks export formats.
 
     Raises:
-        InputError: If one is unknown.
+        InputError: If one is unknown or named twice.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
+    known = set(formats) <= set(FORMATS)
+    if not known or len(set(formats)) < len(formats):
         raise InputError(
-            f"Expected exports out of {', '.join(FORMATS)}. "
-            f"Received: {', '.join(unknown)}"
+            f"Expected exports out of {', '.join(FORMATS)}, each once. "
+            f"Received: {', '.join(formats)}"
         )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tskd_tf.errors import InputError
+
 PathLike = str | os.PathLike[str]
 
 
@@ -43,8 +45,18 @@ def write_json(path: PathLike, value: Any) -> None:
 
 
 def read_json(path: PathLike) -> Any:
-    """Reads a JSON file."""
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    """Reads a JSON file.
+
+    Raises:
+        InputError: If it is missing or damaged.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Cannot read {path} ({type(error).__name__}), so its run cannot go on; "
+            "use another folder"
+        ) from None
 
 
 def fingerprint(*parts: Any) -> str:

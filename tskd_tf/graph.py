@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import keras
 
 from tskd_tf.errors import InputError
+from tskd_tf.files import PathLike
 
 Shape = tuple[int | None, ...]
 
@@ -18,11 +19,11 @@ class LayerCall(NamedTuple):
     """One use of a layer in a model; a shared layer has several.
 
     `layer` is a `keras.Layer` or, for `keras.ops` in a Functional model, a
-    `keras.Operation`; `input_shape` is that of its first input, with the batch.
+    `keras.Operation`; `input_shapes` are those of its inputs, with the batch.
     """
 
     layer: Any
-    input_shape: Shape
+    input_shapes: list[Shape]
 
 
 def check_model(model: Any, name: str) -> None:
@@ -76,12 +77,12 @@ def layer_calls(model: keras.Model) -> Iterator[LayerCall]:
     Yields:
         `LayerCall`s; input layers are left out.
     """
-    for layer, input_shape in _direct_calls(model):
-        if isinstance(layer, keras.Model):
-            check_nested(layer)
-            yield from layer_calls(layer)
+    for call in _direct_calls(model):
+        if isinstance(call.layer, keras.Model):
+            check_nested(call.layer)
+            yield from layer_calls(call.layer)
         else:
-            yield LayerCall(layer, input_shape)
+            yield call
 
 
 def check_nested(model: keras.Model) -> None:
@@ -97,42 +98,68 @@ def check_nested(model: keras.Model) -> None:
         )
 
 
-def _direct_calls(model: keras.Model) -> Iterator[tuple[Any, Shape]]:
+def _direct_calls(model: keras.Model) -> Iterator[LayerCall]:
     if isinstance(model, keras.Sequential):
         shape = model.input_shape
         for layer in model.layers:
-            yield layer, shape
+            yield LayerCall(layer, [shape])
             shape = layer.compute_output_shape(shape)
         return
     operations = {operation.name: operation for operation in model.operations}
     for layer_config in model.get_config()["layers"]:
         for node in layer_config["inbound_nodes"]:
-            shapes = list(_tensor_shapes(node))
-            yield operations[layer_config["name"]], shapes[0]
+            shapes = [tuple(tensor["shape"]) for tensor in _tensors(node)]
+            yield LayerCall(operations[layer_config["name"]], shapes)
 
 
-def _tensor_shapes(node: Any) -> Iterator[Shape]:
-    """Shapes of the tensors in a serialised graph node, in the order of arguments."""
+def _tensors(node: Any) -> Iterator[dict[str, Any]]:
+    """The tensors in a serialised graph node, in the order of arguments."""
     if isinstance(node, dict) and node.get("class_name") == "__keras_tensor__":
-        yield tuple(node["config"]["shape"])
+        yield node["config"]
     elif isinstance(node, dict):
         for value in node.values():
-            yield from _tensor_shapes(value)
+            yield from _tensors(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            yield from _tensor_shapes(value)
+            yield from _tensors(value)
 
 
-def output_layer(model: keras.Model) -> Any:
-    """The layer or operation whose output is the model's, nested models entered."""
+def output_layers(model: keras.Model) -> list[Any]:
+    """What makes the model's outputs, from the end backwards, nested models entered.
+
+    Layers that pass values through (dropout, a linear activation, a cast, a change of
+    shape) and, last in the list, the one before them, which decides what the outputs
+    are: logits or probabilities.
+    """
+    found: list[Any] = []
+    for layer in _from_the_end(model):
+        found += output_layers(layer) if isinstance(layer, keras.Model) else [layer]
+        if not _passes_through(found[-1]):
+            break
+    return found
+
+
+def _from_the_end(model: keras.Model) -> Iterator[Any]:
     if isinstance(model, keras.Sequential):
-        layer = model.layers[-1]
-    else:
-        output = model.get_config()["output_layers"]
-        while isinstance(output[0], (list, tuple)):
-            output = output[0]
-        layer = next(op for op in model.operations if op.name == output[0])
-    return output_layer(layer) if isinstance(layer, keras.Model) else layer
+        yield from reversed(model.layers)
+        return
+    config = model.get_config()
+    nodes = {layer["name"]: layer["inbound_nodes"] for layer in config["layers"]}
+    operations = {operation.name: operation for operation in model.operations}
+    output = config["output_layers"]
+    while isinstance(output[0], (list, tuple)):
+        output = output[0]
+    name = output[0]
+    while nodes[name]:
+        yield operations[name]
+        name = next(_tensors(nodes[name]))["keras_history"][0]
+
+
+def _passes_through(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Activation):
+        return bool(layer.activation.__name__ == "linear")
+    kinds = ("Cast", "Dropout", "Flatten", "Identity", "Reshape")
+    return type(layer).__name__ in kinds
 
 
 def head_layer(model: keras.Model) -> keras.Layer:
@@ -164,7 +191,7 @@ def layer_width(config: dict[str, Any]) -> int | None:
 
 def output_activation(model: keras.Model) -> str:
     """Name of the activation that the model's outputs have passed, e.g. `softmax`."""
-    layer = output_layer(model)
+    layer = output_layers(model)[-1]
     if type(layer).__name__ in ("Softmax", "Sigmoid"):
         return type(layer).__name__.lower()
     activation = getattr(layer, "activation", None)
@@ -219,21 +246,51 @@ def same_layer(layer: Any) -> Any:
     return type(layer).from_config(layer.get_config())
 
 
+def load_kept_model(path: PathLike) -> keras.Model:
+    """Loads a `.keras` file, uncompiled and without foreign code (safe mode).
+
+    Raises:
+        InputError: If it cannot be loaded.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged file fails in any way there is
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"Expected a .keras file that loads without foreign code. Received: {path} "
+            f"({type(error).__name__}: {reason})"
+        ) from None
+
+
+def copy_weights(source: keras.Model, copy: keras.Model) -> None:
+    """Gives a copy of a model that model's weights, adapted normalisation included."""
+    copy.set_weights(source.get_weights())
+    for call in layer_calls(copy):
+        if is_adapted_normalization(call.layer):
+            call.layer.finalize_state()
+
+
+def is_adapted_normalization(layer: Any) -> bool:
+    """Whether a layer is a `Normalization` that learnt its statistics by `adapt`."""
+    return isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
+
+
 def with_policy(model: keras.Model, dtype_policy: str) -> keras.Model:
     """The same model, weights included, computing under another dtype policy.
 
-    The output layer stays in float32, so that logits are not rounded.
+    The output layers stay in float32, so that logits are not rounded.
     """
-    last = output_layer(model)
+    last = output_layers(model)
 
     def edit(layer: Any) -> Any:
         if not isinstance(layer, keras.Layer):
             return same_layer(layer)
-        policy = "float32" if layer is last else dtype_policy
+        is_last = any(layer is other for other in last)
+        policy = "float32" if is_last else dtype_policy
         return type(layer).from_config({**layer.get_config(), "dtype": policy})
 
     copy = rebuild(model, edit)
-    copy.set_weights(model.get_weights())
+    copy_weights(model, copy)
     return copy
 
 
@@ -250,7 +307,7 @@ def as_logits(model: keras.Model) -> keras.Model:
     activation = output_activation(model)
     if activation == "linear":
         return model
-    last = output_layer(model)
+    last = output_layers(model)[-1]
     if activation != "softmax" or not isinstance(last, keras.Layer):
         raise InputError(
             "Expected a teacher that ends in logits or in a softmax layer. Received: "
@@ -267,5 +324,5 @@ def as_logits(model: keras.Model) -> keras.Model:
         return keras.layers.Activation("linear", name=layer.name)
 
     copy = rebuild(model, edit)
-    copy.set_weights(model.get_weights())
+    copy_weights(model, copy)
     return copy

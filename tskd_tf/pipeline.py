@@ -22,15 +22,16 @@ from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.export import check_formats, export_student
 from tskd_tf.figures import accuracy_against_macs
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json, write_text
+from tskd_tf.graph import load_kept_model
 from tskd_tf.models import build_teacher
 from tskd_tf.report import summary_table
 from tskd_tf.report_html import render
-from tskd_tf.search import check_bargain, find_smallest_student
+from tskd_tf.search import buildable_rates, check_bargain, find_smallest_student
 from tskd_tf.soft_targets import check_teacher
 from tskd_tf.task import Task
 from tskd_tf.teacher import load_teacher
 from tskd_tf.training import Recipe, train_teacher
-from tskd_tf.width import candidate_rates, check_rate, scale_width
+from tskd_tf.width import candidate_rates, check_rate
 
 _logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ def check_output_dir(config: RunConfig) -> None:
         )
     try:
         found = read_json(folder / "config.json")
-    except (OSError, ValueError):
+    except InputError:
         raise InputError(
             f"Expected the folder of a run to resume. Received: {folder}, without a "
             "readable config.json"
@@ -244,10 +245,8 @@ def check_everything_fits(
     check_teacher(teacher, task)
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)
-    rates = rates_of(config, teacher)
     complexity(teacher)
-    for rate in (rates[0], rates[-1]):
-        complexity(scale_width(teacher, rate, task))
+    buildable_rates(teacher, task, rates_of(config, teacher))
 
 
 def finished_teacher(
@@ -264,7 +263,11 @@ def finished_teacher(
     note = {
         "settings": {name: settings[name] for name in _TEACHER_SETTINGS},
         "data": fingerprint(*data.train),
+        # A file of the same name may hold another teacher by now
+        "file": None,
     }
+    if _is_file(config.teacher):
+        note["file"] = fingerprint(*teacher.get_weights())
     if path.exists() and note_path.exists():
         if read_json(note_path) != note:
             raise InputError(
@@ -272,7 +275,7 @@ def finished_teacher(
                 "Received: one of others; choose another --output_dir"
             )
         _logger.info("Teacher of an earlier run kept: %s", path)
-        return keras.saving.load_model(path, compile=False)
+        return load_kept_model(path)
     if not _is_file(config.teacher):
         recipe = recipe_of(config)._replace(epochs=config.teacher_epochs)
         teacher = train_teacher(
@@ -286,7 +289,7 @@ def finished_teacher(
     with atomic_path(path) as temporary:
         teacher.save(temporary)
     write_json(note_path, note)
-    return keras.saving.load_model(path, compile=False)
+    return load_kept_model(path)
 
 
 def write_report(report: dict[str, Any], folder: pathlib.Path) -> None:
@@ -317,7 +320,7 @@ def _redraw(folder: pathlib.Path) -> tuple[int, str]:
     try:
         report = read_json(folder / "report.json")
         write_report(report, folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"Expected --output_dir to hold the report.json of a finished run. "
             f"Received: {folder} ({type(error).__name__}: {error})"

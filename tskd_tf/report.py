@@ -147,6 +147,8 @@ def verdict(report: dict[str, Any]) -> str:
         else "loses nothing" if loss == 0 else f"gains {points(-loss)}"
     )
     size = f"A student of {ratio:.3g} times fewer multiply-adds {lost}"
+    if ratio < 1.05:
+        size = f"A student as large as the teacher {lost}"
     if report["meets_threshold"]:
         return f"{size}; {points(allowed)} were allowed."
     if any(trial["feasible"] for trial in report["search"]["trials"]):
@@ -169,8 +171,8 @@ def certainty(report: dict[str, Any]) -> str:
     if report["certified"]:
         return head + "A larger loss than allowed is ruled out."
     limit = (
-        f"{report['data']['num_test']} test images could certify a loss of {smallest} "
-        "at best."
+        f"if teacher and student agreed on all {report['data']['num_test']} test "
+        f"images, a loss of {smallest} could be certified."
     )
     return head + "A larger loss than allowed is not ruled out: " + limit
 

@@ -15,7 +15,8 @@ from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, is_correct, predict_logits
-from tskd_tf.files import atomic_path, read_json, write_json
+from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
+from tskd_tf.graph import check_model, load_kept_model
 from tskd_tf.report import Trial, Verdict, build_report
 from tskd_tf.soft_targets import (
     TransferSet,
@@ -79,8 +80,9 @@ def find_smallest_student(
         rates: Width rates to choose from; by default 0.05, 0.10, … 1.0.
         recipe: How each student is trained.
         confidence: Of the interval for the loss, in (0, 1).
-        directory: Where trials are kept. A search of the same settings found there is
-            continued; by default a temporary folder is used and removed.
+        directory: Where trials are kept. A search of the same settings found there,
+            with the data in the same order, is continued; by default a temporary
+            folder is used and removed.
         log_dir: For TensorBoard: a run a trial, and one for the control.
         verbose: As in `keras.Model.fit`.
 
@@ -95,22 +97,29 @@ def find_smallest_student(
     >>> found = find_smallest_student(teacher, train, validation, test, task=task)
     >>> found.student.save("student.keras")
     """
+    check_model(teacher, "the teacher")
     if task is None:
         num_classes = teacher.outputs[0].shape[-1]
         task = Task(range(num_classes), num_classes)
     check_bargain(max_accuracy_loss, confidence)
-    recipe = recipe._replace(precision=choose_precision(recipe.precision))
+    max_accuracy_loss = float(max_accuracy_loss)
+    # NumPy's numbers do not go into the JSON files
+    settings = recipe._asdict().items()
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings}
+    recipe = Recipe(**{**plain, "precision": choose_precision(recipe.precision)})
     recipe.check()
     check_teacher(teacher, task)
     splits = [
         _checked_split(teacher, task, split) for split in (train, validation, test)
     ]
-    rates = _checked_rates(teacher, task, rates)
     complexity(teacher)
+    if rates is None:
+        rates = candidate_rates(teacher, 0.05)
+    rates = buildable_rates(teacher, task, rates)
     task_validation, task_test = (_select_task(task, split) for split in splits[1:])
     with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(directory or temporary)
-        transfer = _soft_targets(teacher, splits[0], task, folder)
+        folder = pathlib.Path(directory or temporary).resolve()
+        transfer_mark = transfer_fingerprint(teacher, *splits[0], task)
         teacher_logits = predict_logits(teacher, task_validation.images)
         teacher_accuracy = accuracy(
             task.select_logits(teacher_logits), task_validation.class_ids
@@ -123,12 +132,19 @@ def find_smallest_student(
             len(task_validation.images),
             100 * floor,
         )
-        _check_same_search(folder, transfer, task_validation, floor, rates, recipe)
+        search_settings = {
+            "transfer_set": transfer_mark,
+            "validation": fingerprint(*task_validation),
+            "floor": floor,
+            "rates": rates,
+            "recipe": recipe._asdict(),
+        }
+        _check_same_search(folder, search_settings)
+        transfer = _soft_targets(teacher, splits[0], task, folder, transfer_mark)
         trainer = _Trainer(
             teacher, transfer, task_validation, task, recipe, log_dir, verbose
         )
-        student, trials = _search_widths(trainer, rates, floor, folder)
-        chosen = _choose(trials)
+        student, chosen, trials = _search_widths(trainer, rates, floor, folder)
         if chosen.feasible and chosen.rate == rates[0] and len(rates) > 1:
             _logger.info(
                 "Rate %g is the smallest candidate: a finer step of rates may find a "
@@ -232,7 +248,7 @@ class _Trainer(NamedTuple):
                 self.verbose,
             )
             _save_model(trained.student, path)
-        return keras.saving.load_model(path, compile=False)
+        return load_kept_model(path)
 
     def _log_dir(self, name: str) -> str | None:
         return None if self.log_dir is None else str(pathlib.Path(self.log_dir) / name)
@@ -258,20 +274,29 @@ def _checked_split(teacher: keras.Model, task: Task, split: Any) -> Split:
     return Split(images, class_ids)
 
 
-def _checked_rates(
-    teacher: keras.Model, task: Task, rates: Sequence[float] | None
+def buildable_rates(
+    teacher: keras.Model, task: Task, rates: Sequence[float]
 ) -> list[float]:
-    """Rates from the cheapest student to the dearest, each of which can be built."""
-    if rates is None:
-        rates = candidate_rates(teacher, 0.05)
-    if not rates:
+    """The rates, ascending, at which the teacher's network can be built.
+
+    Raises:
+        InputError: If a rate is out of range, or none can be built.
+    """
+    if len(rates) == 0:
         raise InputError("Expected at least one rate. Received: none")
-    for rate in rates:
+    buildable, refusal = [], InputError("")
+    for rate in sorted({float(rate) for rate in rates}):
         check_rate(rate)
-    ordered = sorted(set(rates))
-    for rate in {ordered[0], ordered[-1]}:
-        scale_width(teacher, rate, task)
-    return ordered
+        try:
+            complexity(scale_width(teacher, rate, task))
+        except InputError as error:
+            refusal = error
+            _logger.warning("Rate %g is left out: %s", rate, error)
+        else:
+            buildable.append(rate)
+    if not buildable:
+        raise refusal
+    return buildable
 
 
 def _select_task(task: Task, split: Split) -> Split:
@@ -279,14 +304,13 @@ def _select_task(task: Task, split: Split) -> Split:
 
 
 def _soft_targets(
-    teacher: keras.Model, train: Split, task: Task, folder: pathlib.Path
+    teacher: keras.Model, train: Split, task: Task, folder: pathlib.Path, mark: str
 ) -> TransferSet:
     path = folder / "soft_targets.npz"
-    wanted = transfer_fingerprint(teacher, *train, task)
     if path.exists():
-        return load_soft_targets(path, wanted, *train, task)
+        return load_soft_targets(path, mark, *train, task)
     transfer = capture(teacher, *train, task)
-    save_soft_targets(path, transfer, wanted)
+    save_soft_targets(path, transfer, mark)
     _logger.info(
         "Soft targets of %d training images captured, %d logits each",
         *transfer.teacher_logits.shape,
@@ -294,22 +318,8 @@ def _soft_targets(
     return transfer
 
 
-def _check_same_search(
-    folder: pathlib.Path,
-    transfer: TransferSet,
-    validation: Split,
-    floor: float,
-    rates: list[float],
-    recipe: Recipe,
-) -> None:
+def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     """Refuses to continue a search of other settings; notes them for the next time."""
-    settings = {
-        "num_training_images": len(transfer.images),
-        "num_validation_images": len(validation.images),
-        "floor": floor,
-        "rates": rates,
-        "recipe": recipe._asdict(),
-    }
     path = folder / "settings.json"
     if not path.exists():
         write_json(path, settings)
@@ -325,21 +335,31 @@ def _check_same_search(
 
 def _search_widths(
     trainer: _Trainer, rates: list[float], floor: float, folder: pathlib.Path
-) -> tuple[keras.Model, list[Trial]]:
-    """Bisects the rates; returns the chosen student and all trials as they ran."""
+) -> tuple[keras.Model, Trial, list[Trial]]:
+    """Bisects the rates: the chosen student, its record, and all trials as they ran.
+
+    The chosen one is the smallest feasible; without any, the most accurate.
+    """
 
     def train_candidate(candidate: int, trial_dir: str) -> float:
         return trainer.trial(rates[candidate], floor, pathlib.Path(trial_dir)).accuracy
 
     oracle = SmallestFeasibleOracle(len(rates), floor)
-    tuner = StudentTuner(oracle, train_candidate, str(folder.parent), folder.name)
+    try:
+        tuner = StudentTuner(oracle, train_candidate, str(folder.parent), folder.name)
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"Cannot go on with the search in {folder}: its KerasTuner files are "
+            f"damaged ({type(error).__name__}: {error}); use another folder"
+        ) from None
     tuner.search()
-    trial_dirs = [
-        pathlib.Path(tuner.get_trial_dir(trial_id)) for trial_id in oracle.end_order
-    ]
-    records = [Trial(**read_json(path / "result.json")) for path in trial_dirs]
-    chosen = records.index(_choose(records))
-    if not records[chosen].feasible:
+    records = {
+        candidate: Trial(**read_json(_trial_dir(tuner, candidate) / "result.json"))
+        for candidate in oracle.scores()
+    }
+    chosen = oracle.smallest_feasible()
+    if chosen is None:
+        chosen = max(records, key=lambda c: (records[c].accuracy, -c))
         _logger.warning(
             "No student reaches %.2f %% on the validation images; the best, at rate "
             "%g, reaches %.2f %%",
@@ -347,16 +367,12 @@ def _search_widths(
             records[chosen].rate,
             100 * records[chosen].accuracy,
         )
-    path = trial_dirs[chosen] / "student.keras"
-    return keras.saving.load_model(path, compile=False), records
+    student = load_kept_model(_trial_dir(tuner, chosen) / "student.keras")
+    return student, records[chosen], list(records.values())
 
 
-def _choose(trials: Sequence[Trial]) -> Trial:
-    """The smallest feasible trial; without any, the most accurate, smaller if equal."""
-    feasible = [trial for trial in trials if trial.feasible]
-    if feasible:
-        return min(feasible, key=lambda trial: trial.rate)
-    return max(trials, key=lambda trial: (trial.accuracy, -trial.rate))
+def _trial_dir(tuner: StudentTuner, candidate: int) -> pathlib.Path:
+    return pathlib.Path(tuner.trial_dir(candidate))
 
 
 def _verdict(

@@ -15,8 +15,8 @@ from tskd_tf.data import as_arrays, batches, check_images
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import predict_logits
 from tskd_tf.files import PathLike, atomic_path, fingerprint
-from tskd_tf.graph import check_logits, check_model
-from tskd_tf.task import Task, check_class_ids
+from tskd_tf.graph import check_logits, check_model, layer_calls
+from tskd_tf.task import Task, check_class_ids, first_batch_size
 
 DEFAULT_BATCH_SIZE = 128
 
@@ -103,7 +103,7 @@ def transfer_set(
     if batch_size is None:
         batch_size = DEFAULT_BATCH_SIZE
         if isinstance(dataset, tf.data.Dataset):
-            batch_size = int(next(iter(dataset.take(1)))[1].shape[0])
+            batch_size = first_batch_size(dataset)
     images, class_ids, *weights = as_arrays(dataset)
     stored = capture(teacher, images, class_ids, task)
     if weights:
@@ -131,7 +131,13 @@ def capture(
     check_class_ids(class_ids, len(images), task.num_classes)
     chosen = task.indices(class_ids)
     images = images[chosen]
-    logits = task.select_logits(predict_logits(teacher, images))
+    all_logits = predict_logits(teacher, images)
+    if (all_logits >= 0).all() and np.allclose(all_logits.sum(axis=-1), 1, atol=1e-3):
+        raise InputError(
+            f"Expected the teacher to give logits. Received: {teacher.name!r}, whose "
+            "outputs are probabilities; build its head with activation=None"
+        )
+    logits = task.select_logits(all_logits)
     if not np.isfinite(logits).all():
         raise InputError(
             f"Expected finite teacher logits. Received: {teacher.name!r} gives NaN or "
@@ -154,9 +160,18 @@ def transfer_fingerprint(
     Returns:
         64 hexadecimal digits.
     """
-    config = json.dumps(teacher.get_config(), sort_keys=True, default=str)
+    layers = [
+        (_settings(call.layer), call.input_shapes) for call in layer_calls(teacher)
+    ]
+    graph = json.dumps(layers, sort_keys=True, default=str)
     weights = [np.asarray(weight) for weight in teacher.get_weights()]
-    return fingerprint(config, *weights, images, class_ids, task.get_config())
+    return fingerprint(graph, *weights, images, class_ids, task.get_config())
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    """A layer's settings but its name, which may differ from process to process."""
+    config = {k: v for k, v in layer.get_config().items() if k != "name"}
+    return {"class": type(layer).__name__, **config}
 
 
 def save_soft_targets(
@@ -184,17 +199,19 @@ def load_soft_targets(
     Raises:
         InputError: If the file is of another teacher, data set or task, or damaged.
     """
-    advice = f"Delete {path} to run the teacher over the transfer set again"
     try:
         # np.load itself leaves the file open when it is damaged
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             found = str(stored["fingerprint"])
             logits, labels = stored["teacher_logits"], stored["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"Cannot read the soft targets ({error}). {advice}") from None
+        raise InputError(
+            f"Cannot read the soft targets in {path} ({error}). Delete the file to run "
+            "the teacher over the transfer set again"
+        ) from None
     if found != expected_fingerprint:
         raise InputError(
-            "Expected soft targets of this teacher, data set and task. Received: "
-            f"{path}, stored for another. {advice}"
+            "Expected soft targets of this teacher, data set (in this order) and task. "
+            f"Received: {path}, stored for another; use another folder"
         )
     return TransferSet(images[task.indices(class_ids)], labels, logits)

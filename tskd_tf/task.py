@@ -100,7 +100,7 @@ class Task:
         if unknown:
             raise InputError(
                 f"Expected class names or ids out of {', '.join(names)} "
-                f"(ids 0 to {len(names) - 1}). Received: {', '.join(unknown)}"
+                f"(ids 0 to {len(names) - 1}). Received: {unknown}"
             )
         ids = [known[name] for name in classes] or range(len(names))
         return cls(ids, len(names), head=head, class_names=names)
@@ -175,22 +175,24 @@ class Task:
     def _filter_stream(self, dataset: Any, batch_size: int | None) -> Any:
         import tensorflow as tf
 
-        _, spec, *_ = dataset.element_spec
+        spec = dataset.element_spec[1]
         if spec.shape.rank != 1 or not spec.dtype.is_integer:
             raise InputError(
                 "Expected batches of (images, class ids), one integer an example. "
                 f"Received labels of shape {spec.shape} and type {spec.dtype.name}"
             )
         if batch_size is None:
-            _, first, *_ = next(iter(dataset.take(1)))
-            batch_size = int(first.shape[0])
+            batch_size = first_batch_size(dataset)
         table = tf.constant(self._label_of_class_id)
 
+        def to_labels(class_ids: Any) -> Any:
+            return tf.gather(table, tf.cast(class_ids, tf.int32))
+
         def count_task(total: Any, batch: Any) -> Any:
-            return total + tf.math.count_nonzero(tf.gather(table, batch[1]) >= 0)
+            return total + tf.math.count_nonzero(to_labels(batch[1]) >= 0)
 
         def keep_task(images: Any, class_ids: Any, *weights: Any) -> Any:
-            labels = tf.gather(table, class_ids)
+            labels = to_labels(class_ids)
             chosen = tf.where(labels >= 0)[:, 0]
             parts = (images, labels, *weights)
             return tuple(tf.gather(part, chosen) for part in parts)
@@ -204,6 +206,9 @@ class Task:
                     f"Expected examples of classes {self.class_ids}. Received: none"
                 )
             num_batches = -(-total // batch_size)
+            # A stream that differs from pass to pass (shuffled, then cut) may come up
+            # short of what was counted; then it begins again
+            filtered = filtered.repeat().take(num_batches)
             known = tf.data.experimental.assert_cardinality(num_batches)
             filtered = filtered.apply(known)
         return filtered.prefetch(tf.data.AUTOTUNE)
@@ -219,6 +224,23 @@ class Task:
 
     def __repr__(self) -> str:
         return f"Task({self.class_ids}, {self.num_classes}, head={self.head!r})"
+
+
+def first_batch_size(dataset: Any) -> int:
+    """Number of examples in the first batch of a `tf.data.Dataset`.
+
+    Raises:
+        InputError: If there is none, or its examples are not batched.
+    """
+    first = next(iter(dataset.take(1)), None)
+    if first is None:
+        raise InputError("Expected at least one batch. Received: an empty data set")
+    if len(first[1].shape) != 1:
+        raise InputError(
+            "Expected batches of (images, class ids). Received single examples: call "
+            ".batch(...) on the data set"
+        )
+    return int(first[1].shape[0])
 
 
 def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) -> None:

@@ -1,12 +1,11 @@
 """Loading a user's teacher from a file and making it take raw images."""
 
 import os
-from typing import Any
 
 import keras
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import as_logits, check_model
+from tskd_tf.graph import as_logits, check_model, load_kept_model
 
 # Raw images are 0 to 255: (scale, offset) that maps them to what a teacher was
 # trained on
@@ -46,7 +45,9 @@ def load_teacher(
             "Expected a teacher out of lenet, cifar10_full, cifar10_quick, or the path "
             f"of a .keras file. Received: {path} ({reason})"
         )
-    model = as_logits(_load(path))
+    model = load_kept_model(path)
+    check_model(model, "the teacher")
+    model = as_logits(model)
     got = tuple(model.inputs[0].shape[1:])
     if any(a is not None and a != b for a, b in zip(got, image_shape, strict=True)):
         raise InputError(
@@ -72,19 +73,6 @@ def check_input_range(input_range: str) -> None:
             f"Expected input_range out of {', '.join(INPUT_RANGES)}. "
             f"Received: {input_range}"
         )
-
-
-def _load(path: str) -> keras.Model:
-    try:
-        model: Any = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a damaged file fails in any way there is
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"Expected a .keras file that loads without foreign code. Received: {path} "
-            f"({type(error).__name__}: {reason})"
-        ) from None
-    check_model(model, "the teacher")
-    return model
 
 
 def _with_input_range(

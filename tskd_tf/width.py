@@ -10,12 +10,22 @@ from tskd_tf.errors import InputError
 from tskd_tf.graph import (
     check_model,
     head_layer,
+    is_adapted_normalization,
     layer_calls,
     layer_width,
     rebuild,
     same_layer,
 )
 from tskd_tf.task import Task
+
+_MERGES = (
+    keras.layers.Add,
+    keras.layers.Average,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
+    keras.layers.Multiply,
+    keras.layers.Subtract,
+)
 
 
 def scaled_width(width: int, rate: float) -> int:
@@ -87,18 +97,53 @@ def scale_width(
                 config[key] = scaled_width(width, rate)
             elif task is not None:
                 config[key] = task.num_outputs
+        if is_adapted_normalization(layer):
+            # What it learnt from the data is part of the preprocessing, not of the
+            # network that is trained anew
+            config["mean"], config["variance"], *_ = layer.get_weights()
         if dtype_policy is not None:
             config["dtype"] = "float32" if layer is head else dtype_policy
         return type(layer).from_config(config)
 
     try:
-        return rebuild(model, edit)
+        student = rebuild(model, edit)
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"Could not build {model.name!r} at rate {rate}: a layer does not accept "
             f"the scaled widths. Keras says: {reason[:300]}"
         ) from error
+    _check_merges(model, student, rate)
+    # A frozen layer of the teacher would keep random weights here
+    _unfreeze(student)
+    return student
+
+
+def _unfreeze(model: keras.Model) -> None:
+    model.trainable = True
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _unfreeze(layer)
+        else:
+            layer.trainable = True
+
+
+def _check_merges(model: keras.Model, student: keras.Model, rate: float) -> None:
+    """Refuses a student in which equal branches came to differ and are broadcast.
+
+    Raises:
+        InputError: If one is found.
+    """
+    for call, scaled in zip(layer_calls(model), layer_calls(student)):
+        widths = {shape[-1] for shape in call.input_shapes}
+        scaled_to = {shape[-1] for shape in scaled.input_shapes}
+        is_merge = isinstance(call.layer, _MERGES) and len(call.input_shapes) > 1
+        if is_merge and len(widths) == 1 and len(scaled_to) > 1:
+            raise InputError(
+                f"Could not build {model.name!r} at rate {rate}: the inputs of "
+                f"{call.layer.name!r}, all {widths.pop()} wide, came to be "
+                f"{' and '.join(map(str, scaled_to))} wide"
+            )
 
 
 def layer_widths(model: keras.Model) -> list[int]:

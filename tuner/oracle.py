@@ -80,10 +80,11 @@ class SmallestFeasibleOracle(keras_tuner.Oracle):
         return low, high
 
     def scores(self) -> dict[int, float]:
-        """Objective by candidate, for the trials that are completed."""
+        """Objective by candidate, for the completed trials as they ended."""
+        ended = [self.trials[trial_id] for trial_id in self.end_order]
         return {
             trial.hyperparameters.values[CANDIDATE]: trial.score
-            for trial in self.trials.values()
+            for trial in ended
             if trial.status == _COMPLETED
         }
 
