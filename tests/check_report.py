@@ -14,6 +14,7 @@ import sys
 import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from onnxruntime import InferenceSession
 
 from tskd_tf import data
 from tskd_tf.acceptance import paired_interval
@@ -27,11 +28,12 @@ def predict(model, images):
 def predict_litert(path, images):
     interpreter = Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
+    details = interpreter.get_input_details()[0]
+    source, dtype = details["index"], details["dtype"]
     target = interpreter.get_output_details()[0]["index"]
     logits = []
     for image in images:
-        interpreter.set_tensor(source, image[None].astype("float32"))
+        interpreter.set_tensor(source, image[None].astype(dtype))
         interpreter.invoke()
         logits.append(interpreter.get_tensor(target)[0])
     return np.stack(logits)
@@ -98,7 +100,14 @@ def check(output_dir):
     for export in report["exports"]:
         path = folder / export["path"]
         assert export["size_bytes"] == path.stat().st_size
-        if export["format"] == "litert":
+        if export["format"] == "litert_int8":
+            logits = predict_litert(path, images)
+        elif export["format"] == "onnx":
+            session = InferenceSession(path)
+            name = session.get_inputs()[0].name
+            (logits,) = session.run(None, {name: images.astype("float32")})
+            np.testing.assert_allclose(logits, student_logits, atol=1e-3, rtol=1e-3)
+        elif export["format"] == "litert":
             logits = predict_litert(path, images)
             np.testing.assert_allclose(logits, student_logits, atol=1e-3, rtol=1e-3)
         else:

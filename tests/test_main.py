@@ -20,6 +20,7 @@ from conftest import make_network
 from tskd_tf import main as main_module
 from tskd_tf import pipeline
 
+EVERY_FORMAT = "keras,litert,litert_int8,onnx"
 SMALL = (
     "--offline_sample",
     "--teacher_epochs=2",
@@ -64,7 +65,7 @@ def run(no_network, capfd, tmp_path):
     [
         ("--classes=0,1",),
         ("--classes=8,3,5", "--head=task"),
-        ("--mode=distill", "--rate=0.5", "--classes=4,9"),
+        ("--mode=distill", "--rate=0.5", "--classes=4,9", f"--exports={EVERY_FORMAT}"),
     ],
     ids=["search", "task head", "distill"],
 )
@@ -85,6 +86,7 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
     assert report["task"]["class_ids"] == [int(name) for name in classes.split(",")]
     assert report["command"].startswith("python -m tskd_tf.main")
     left = {path.name for path in (tmp_path / "run").iterdir()}
+    left -= {"student.onnx"} if "onnx" in "".join(arguments) else set()
     assert left == {
         "config.json",
         "figures",
@@ -93,6 +95,7 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
         "search",
         "student.keras",
         "student.tflite",
+        "student_int8.tflite",
         "teacher.keras",
         "tensorboard",
     }

@@ -102,7 +102,9 @@ class RunConfig:
         0.1, "Share of the training data that decides the width, between 0 and 1."
     )
     exports: tuple[str, ...] = _field(
-        ("keras", "litert"), "Comma-separated formats of the student: keras, litert."
+        ("keras", "litert", "litert_int8"),
+        "Comma-separated formats of the student: keras, litert (float32), litert_int8 "
+        "(integers, uint8 images in), onnx (needs the onnx extra).",
     )
     seed: int = _field(
         1, "Of initial weights, order of examples and validation split, from 0 on."

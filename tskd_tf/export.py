@@ -1,20 +1,26 @@
 """Files to deploy, each run in its own runtime before anything is said about it."""
 
+import importlib.util
 import os
 import pathlib
 import time
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tskd_tf.acceptance import meets_threshold
-from tskd_tf.data import Split
+from tskd_tf.data import Split, chunks
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.files import atomic_path
+from tskd_tf.graph import copy_weights, load_kept_model, rebuild, same_layer
 
-FORMATS = ("keras", "litert")
+FORMATS = ("keras", "litert", "litert_int8", "onnx")
+_NUM_CALIBRATION_IMAGES = 500
 _WARM_UP_RUNS = 50
 _TIMED_RUNS = 500
 
@@ -23,7 +29,7 @@ def check_formats(formats: tuple[str, ...]) -> None:
     """Checks export formats.
 
     Raises:
-        InputError: If one is unknown or named twice.
+        InputError: If one is unknown, named twice, or needs a package that is missing.
     """
     known = set(formats) <= set(FORMATS)
     if not known or len(set(formats)) < len(formats):
@@ -31,12 +37,20 @@ def check_formats(formats: tuple[str, ...]) -> None:
             f"Expected exports out of {', '.join(FORMATS)}, each once. "
             f"Received: {', '.join(formats)}"
         )
+    needs = ("tf2onnx", "onnxruntime") if "onnx" in formats else ()
+    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"The onnx export needs {' and '.join(missing)}: "
+            "pip install 'tskd_tf[onnx]'"
+        )
 
 
 def export_student(
     student: keras.Model,
     formats: tuple[str, ...],
     directory: str,
+    train_images: np.ndarray,
     test: Split,
     teacher_accuracy: float,
     max_accuracy_loss: float,
@@ -46,7 +60,9 @@ def export_student(
     Args:
         student: In float32; takes raw images, gives logits.
         formats: Out of `FORMATS`.
-        directory: Where `student.keras`, `student.tflite` go.
+        directory: Where `student.keras`, `student.tflite` and the others go.
+        train_images: The task's training images; some of them set the ranges of
+            `litert_int8`.
         test: The task's test images, with the student's labels for class ids.
         teacher_accuracy: On the same images, for Eq. 4.
         max_accuracy_loss: Tacc_loss.
@@ -59,10 +75,10 @@ def export_student(
     check_formats(formats)
     records = []
     for name in formats:
-        suffix, write, measure = _FORMATS[name]
-        path = pathlib.Path(directory) / f"student{suffix}"
+        file_name, write, measure = _FORMATS[name]
+        path = pathlib.Path(directory) / file_name
         with atomic_path(path) as temporary:
-            write(student, temporary)
+            write(student, temporary, train_images)
         file_accuracy, latency_us = measure(str(path), test)
         records.append(
             {
@@ -79,22 +95,85 @@ def export_student(
     return records
 
 
-def _write_keras(student: keras.Model, path: str) -> None:
+def _write_keras(student: keras.Model, path: str, train_images: np.ndarray) -> None:
     student.save(path)
 
 
 def _measure_keras(path: str, test: Split) -> tuple[float, None]:
-    model = keras.saving.load_model(path, compile=False)
+    model = load_kept_model(path)
     return accuracy(predict_logits(model, test.images), test.class_ids), None
 
 
-def _write_litert(student: keras.Model, path: str) -> None:
+def _write_litert(student: keras.Model, path: str, train_images: np.ndarray) -> None:
     student.export(path, format="litert", verbose=False)
+
+
+def _write_litert_int8(
+    student: keras.Model, path: str, train_images: np.ndarray
+) -> None:
+    """Integer weights and activations; takes raw uint8 images, gives float32 logits."""
+    step = max(1, len(train_images) // _NUM_CALIBRATION_IMAGES)
+    # A byte must stand for its own pixel value, whatever the brightest pixel seen
+    whole_range = train_images[0].copy()
+    whole_range.flat[0], whole_range.flat[-1] = 0, 255
+
+    def calibration_images() -> Iterator[list[np.ndarray]]:
+        for image in (whole_range, *train_images[::step]):
+            yield [image[None].astype(np.float32)]
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(student)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = calibration_images
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    with warnings.catch_warnings():
+        # It asks for statistics that it takes from the calibration images
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs")
+        converted = converter.convert()
+    pathlib.Path(path).write_bytes(converted)
+
+
+def _write_onnx(student: keras.Model, path: str, train_images: np.ndarray) -> None:
+    def edit(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Normalization):
+            return same_layer(layer)
+        # Its constants would become inputs of the ONNX graph
+        deviation = np.maximum(np.sqrt(layer.variance), keras.config.epsilon())
+        offset = -np.asarray(layer.mean) / deviation
+        return keras.layers.Rescaling((1 / deviation)[0], offset[0], name=layer.name)
+
+    copy = rebuild(student, edit)
+    copy_weights(student, copy)
+    # Keras exports what has been called
+    copy(train_images[:1])
+    with warnings.catch_warnings():
+        # Keras's bridge to tf2onnx asks NumPy for a name that is gone
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        copy.export(path, format="onnx", verbose=False)
+
+
+def _measure_onnx(path: str, test: Split) -> tuple[float, dict[str, float]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, {name: images.astype(np.float32)})[0])
+
+    logits = np.concatenate(
+        [run(test.images[p]) for p in chunks(len(test.images), 500)]
+    )
+    return accuracy(logits, test.class_ids), _latency_us(run, test.images)
 
 
 def _measure_litert(path: str, test: Split) -> tuple[float, dict[str, float]]:
     logits = litert_logits(path, test.images)
-    return accuracy(logits, test.class_ids), _litert_latency_us(path, test.images)
+    interpreter = _interpreter(path)
+    latency_us = _latency_us(lambda image: _invoke(interpreter, image), test.images)
+    return accuracy(logits, test.class_ids), latency_us
 
 
 def litert_logits(path: str, images: np.ndarray) -> np.ndarray:
@@ -111,14 +190,15 @@ def litert_logits(path: str, images: np.ndarray) -> np.ndarray:
     return np.concatenate([_invoke(interpreter, image[None]) for image in images])
 
 
-def _litert_latency_us(path: str, images: np.ndarray) -> dict[str, float]:
+def _latency_us(
+    run: Callable[[np.ndarray], np.ndarray], images: np.ndarray
+) -> dict[str, float]:
     """One image on one thread, after a warm-up: median and 90th percentile."""
-    interpreter = _interpreter(path)
     microseconds = []
-    for run in range(_WARM_UP_RUNS + _TIMED_RUNS):
-        image = images[run % len(images)][None]
+    for i in range(_WARM_UP_RUNS + _TIMED_RUNS):
+        image = images[i % len(images)][None]
         start = time.perf_counter_ns()
-        _invoke(interpreter, image)
+        run(image)
         microseconds.append((time.perf_counter_ns() - start) / 1000)
     p50, p90 = np.percentile(microseconds[_WARM_UP_RUNS:], (50, 90))
     return {"p50": float(p50), "p90": float(p90)}
@@ -141,6 +221,8 @@ def _invoke(interpreter: Any, image: np.ndarray) -> np.ndarray:
 
 
 _FORMATS: dict[str, tuple[str, Any, Any]] = {
-    "keras": (".keras", _write_keras, _measure_keras),
-    "litert": (".tflite", _write_litert, _measure_litert),
+    "keras": ("student.keras", _write_keras, _measure_keras),
+    "litert": ("student.tflite", _write_litert, _measure_litert),
+    "litert_int8": ("student_int8.tflite", _write_litert_int8, _measure_litert),
+    "onnx": ("student.onnx", _write_onnx, _measure_onnx),
 }

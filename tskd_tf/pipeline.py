@@ -108,6 +108,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         found.student,
         config.exports,
         str(folder),
+        task.filter(tuple(data.train))[0],
         Split(*task.filter(tuple(data.test))),
         found.report["teacher"]["accuracy"],
         config.max_accuracy_loss,
