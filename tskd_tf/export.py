@@ -121,16 +121,18 @@ def _write_litert_int8(
         for image in (whole_range, *train_images[::step]):
             yield [image[None].astype(np.float32)]
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(student)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = calibration_images
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
     with warnings.catch_warnings():
         # It asks for statistics that it takes from the calibration images
         warnings.filterwarnings("ignore", "Statistics for quantized inputs")
-        converted = converter.convert()
-    pathlib.Path(path).write_bytes(converted)
+        student.export(
+            path,
+            format="litert",
+            verbose=False,
+            optimizations=[tf.lite.Optimize.DEFAULT],
+            representative_dataset=calibration_images,
+            target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
+            inference_input_type=tf.uint8,
+        )
 
 
 def _write_onnx(student: keras.Model, path: str, train_images: np.ndarray) -> None:
