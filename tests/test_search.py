@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import make_data, make_network
 
-from tskd_tf import search
+from tskd_tf import search, trials
 from tskd_tf.errors import InputError
 from tskd_tf.search import find_smallest_student
 from tskd_tf.task import Task
@@ -43,8 +43,8 @@ def test_the_report_is_what_the_student_does(trained_teacher, splits, head):
     loss = report["teacher"]["accuracy"] - report["student"]["accuracy"]
     assert report["accuracy_loss"] == pytest.approx(loss, abs=1e-12)
     assert report["meets_threshold"] == (loss <= 0.05 + 1e-9)
-    trials = report["search"]["trials"]
-    feasible = [trial["rate"] for trial in trials if trial["feasible"]]
+    tried = report["search"]["trials"]
+    feasible = [trial["rate"] for trial in tried if trial["feasible"]]
     assert feasible and report["student"]["rate"] == min(feasible)
     assert found.student.output_shape[-1] == task.num_outputs
     json.dumps(report, allow_nan=False)
@@ -61,13 +61,13 @@ def test_datasets_and_arrays_give_the_same_search(trained_teacher, splits):
 def test_nothing_feasible_is_said_and_the_best_handed_over(trained_teacher, splits):
     recipe = RECIPE._replace(learning_rate=1e-6, epochs=1)
     found = find(trained_teacher, splits, recipe=recipe)
-    trials = found.report["search"]["trials"]
-    assert not any(trial["feasible"] for trial in trials)
+    tried = found.report["search"]["trials"]
+    assert not any(trial["feasible"] for trial in tried)
     assert found.report["meets_threshold"] is False
-    best = max(trial["accuracy"] for trial in trials)
+    best = max(trial["accuracy"] for trial in tried)
     rate = found.report["student"]["rate"]
-    assert next(t for t in trials if t["rate"] == rate)["accuracy"] == best
-    assert trials[-1]["rate"] == 1.0
+    assert next(t for t in tried if t["rate"] == rate)["accuracy"] == best
+    assert tried[-1]["rate"] == 1.0
 
 
 def test_a_search_kept_in_a_folder_is_not_run_twice(
@@ -79,7 +79,7 @@ def test_a_search_kept_in_a_folder_is_not_run_twice(
     with pytest.raises(InputError, match="other validation"):
         shuffled = (validation[0][::-1], validation[1][::-1])
         find(trained_teacher, (train, shuffled, test), directory=str(folder))
-    monkeypatch.setattr(search, "train_student", None)
+    monkeypatch.setattr(trials, "train_student", None)
     again = find(trained_teacher, splits, directory=str(folder))
     assert again.report == first.report
     # Whose soft targets are gone, the trials still are of their task
@@ -116,7 +116,7 @@ def test_damaged_files_of_a_search_are_one_clear_line(
     folder = tmp_path / "search"
     settings = {"rates": [0.5], "directory": str(folder)}
     find(trained_teacher, splits, **settings)
-    monkeypatch.setattr(search, "train_student", None)
+    monkeypatch.setattr(trials, "train_student", None)
     (folder / name).write_bytes(b"")
     with pytest.raises(InputError) as caught:
         find(trained_teacher, splits, **settings)
@@ -158,7 +158,7 @@ def test_an_error_of_ours_in_a_trial_ends_the_search(
         calls.append(args)
         raise ZeroDivisionError("defect")
 
-    monkeypatch.setattr(search, "train_student", fail)
+    monkeypatch.setattr(trials, "train_student", fail)
     with pytest.raises(Exception, match="candidate 1.*defect"):
         find(trained_teacher, splits)
     assert len(calls) == 1
@@ -188,7 +188,7 @@ def test_tensorboard_has_each_trials_curves(trained_teacher, splits, tmp_path):
 
 
 def test_everything_is_checked_before_training(trained_teacher, splits, monkeypatch):
-    monkeypatch.setattr(search, "train_student", None)
+    monkeypatch.setattr(trials, "train_student", None)
     train, validation, test = splits
     cases = [
         ({"max_accuracy_loss": float("nan")}, "max_accuracy_loss"),

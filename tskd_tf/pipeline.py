@@ -1,8 +1,7 @@
-"""The whole job, one stage after the other; what each leaves in the output folder."""
+"""The whole job, one stage after the other."""
 
 import dataclasses
 import importlib.metadata
-import io
 import logging
 import pathlib
 import platform
@@ -20,12 +19,18 @@ from tskd_tf.device import choose_precision, describe_device
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.export import check_formats, export_student
-from tskd_tf.figures import accuracy_against_macs
-from tskd_tf.files import atomic_path, fingerprint, read_json, write_json, write_text
+from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
 from tskd_tf.graph import load_kept_model
 from tskd_tf.models import build_teacher
+from tskd_tf.output_folder import (
+    FREE_SETTINGS,
+    TEACHER_SETTINGS,
+    check_output_dir,
+    claim_output_dir,
+    redraw,
+    write_report,
+)
 from tskd_tf.report import summary_table
-from tskd_tf.report_html import render
 from tskd_tf.search import buildable_rates, check_bargain, find_smallest_student
 from tskd_tf.soft_targets import check_teacher
 from tskd_tf.task import Task
@@ -36,21 +41,6 @@ from tskd_tf.width import candidate_rates, check_rate
 _logger = logging.getLogger(__name__)
 
 MEETS_THRESHOLD, MISSES_THRESHOLD = 0, 3
-# A run may go on with another value of these
-_FREE = ("resume", "output_dir")
-_TEACHER_SETTINGS = (
-    "dataset",
-    "data_dir",
-    "offline_sample",
-    "teacher",
-    "input_range",
-    "teacher_epochs",
-    "batch_size",
-    "learning_rate",
-    "precision",
-    "validation_fraction",
-    "seed",
-)
 _PACKAGES = ("tskd_tf", "tensorflow", "keras", "keras-tuner", "tensorflow-datasets")
 
 
@@ -69,7 +59,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     """
     folder = pathlib.Path(config.output_dir)
     if config.mode == "report":
-        return _redraw(folder)
+        return _outcome(redraw(folder), folder)
     check_output_dir(config)
     check_settings(config)
     clock = _Clock()
@@ -123,8 +113,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         "seconds": clock.laps,
     }
     write_report(report, folder)
-    status = MEETS_THRESHOLD if report["meets_threshold"] else MISSES_THRESHOLD
-    return status, _summary(report, folder)
+    return _outcome(report, folder)
 
 
 def recipe_of(config: RunConfig) -> Recipe:
@@ -146,61 +135,6 @@ def rates_of(config: RunConfig, teacher: keras.Model) -> list[float]:
     if config.rate is not None:
         return [config.rate]
     return candidate_rates(teacher, config.rate_step)
-
-
-def check_output_dir(config: RunConfig) -> None:
-    """Refuses a folder that holds something other than this run, interrupted.
-
-    Raises:
-        InputError: If it is not empty and not to be resumed, or holds other settings.
-    """
-    folder = pathlib.Path(config.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"Expected --output_dir to be a folder. Received: {folder}")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not config.resume:
-        raise InputError(
-            f"Expected --output_dir to be empty. Received: {folder}, which is not; "
-            "choose another, or pass --resume to go on with the run in it"
-        )
-    try:
-        found = read_json(folder / "config.json")
-    except InputError:
-        raise InputError(
-            f"Expected the folder of a run to resume. Received: {folder}, without a "
-            "readable config.json"
-        ) from None
-    wanted = config.as_json()
-    names = [name for name in wanted if name not in _FREE]
-    if found.get("mode") == "teacher":
-        names = [name for name in names if name in _TEACHER_SETTINGS]
-    other = [
-        f"--{name} was {found.get(name)}, is {wanted[name]}"
-        for name in names
-        if found.get(name) != wanted[name]
-    ]
-    if other:
-        raise InputError(
-            f"Expected the settings of the run in {folder}. Received: "
-            + "; ".join(other)
-        )
-
-
-def claim_output_dir(config: RunConfig) -> None:
-    """Creates the output folder and notes the settings in it.
-
-    Raises:
-        InputError: If it cannot be written to.
-    """
-    folder = pathlib.Path(config.output_dir)
-    try:
-        write_json(folder / "config.json", config.as_json())
-    except OSError as error:
-        raise InputError(
-            f"Expected --output_dir to be a folder to write to. Received: {folder} "
-            f"({error.strerror})"
-        ) from None
 
 
 def untrained_or_loaded_teacher(config: RunConfig, data: ImageData) -> keras.Model:
@@ -262,7 +196,7 @@ def finished_teacher(
     path, note_path = folder / "teacher.keras", folder / "search" / "teacher.json"
     settings = config.as_json()
     note = {
-        "settings": {name: settings[name] for name in _TEACHER_SETTINGS},
+        "settings": {name: settings[name] for name in TEACHER_SETTINGS},
         "data": fingerprint(*data.train),
         # A file of the same name may hold another teacher by now
         "file": None,
@@ -293,23 +227,12 @@ def finished_teacher(
     return load_kept_model(path)
 
 
-def write_report(report: dict[str, Any], folder: pathlib.Path) -> None:
-    """Writes `report.json`, `report.html` and the figures."""
-    stream = io.BytesIO()
-    accuracy_against_macs(report).savefig(stream, format="png")
-    with atomic_path(folder / "figures" / "accuracy_against_macs.png") as temporary:
-        pathlib.Path(temporary).write_bytes(stream.getvalue())
-    page = render(report, stream.getvalue(), report["command"])
-    write_text(folder / "report.html", page)
-    write_json(folder / "report.json", report)
-
-
 def command_of(config: RunConfig) -> str:
     """The command line that repeats a run: every setting that is not the default."""
     parts = ["python -m tskd_tf.main"]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.name in _FREE or value == field.default:
+        if field.name in FREE_SETTINGS or value == field.default:
             continue
         text = ",".join(value) if isinstance(value, tuple) else value
         text = str(text).lower() if isinstance(value, bool) else text
@@ -317,21 +240,10 @@ def command_of(config: RunConfig) -> str:
     return " ".join(parts)
 
 
-def _redraw(folder: pathlib.Path) -> tuple[int, str]:
-    try:
-        report = read_json(folder / "report.json")
-        write_report(report, folder)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"Expected --output_dir to hold the report.json of a finished run. "
-            f"Received: {folder} ({type(error).__name__}: {error})"
-        ) from None
+def _outcome(report: dict[str, Any], folder: pathlib.Path) -> tuple[int, str]:
+    """Exit status and closing words of a finished run."""
     status = MEETS_THRESHOLD if report["meets_threshold"] else MISSES_THRESHOLD
-    return status, _summary(report, folder)
-
-
-def _summary(report: dict[str, Any], folder: pathlib.Path) -> str:
-    return (
+    return status, (
         f"\n{summary_table(report)}\n"
         f"Report: {folder / 'report.html'}\n"
         f"Curves: tensorboard --logdir {folder / 'tensorboard'}\n"
