@@ -298,6 +298,27 @@ def test_ctrl_c_in_each_stage_and_resume(tmp_path, environment):
     assert len(rates) == len(set(rates))
 
 
+def test_a_swallowed_interrupt_comes_again():
+    script = """
+import signal, time
+from tskd_tf import main
+main._set_up_interrupts()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    pass  # as TensorFlow does while it traces
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    assert main._take_interrupt()
+    assert not main._take_interrupt()
+    time.sleep(2.5)
+"""
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert time.monotonic() - start < 30
+
+
 def test_wrong_flags_end_the_process_with_2(environment):
     arguments = [sys.executable, "-m", "tskd_tf.main", "--clases=0,1"]
     got = subprocess.run(arguments, env=environment, capture_output=True, text=True)

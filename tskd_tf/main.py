@@ -13,6 +13,7 @@ flags and calls `pipeline.run`.
 import dataclasses
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -78,6 +79,29 @@ def _set_up_logging() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
+def _interrupt(*_: Any) -> None:
+    """Raises KeyboardInterrupt, and again in two seconds unless `main` has caught it.
+
+    TensorFlow swallows an interrupt that falls into its tracing of a function, or
+    makes another error of it.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 2.0)
+    raise KeyboardInterrupt
+
+
+def _set_up_interrupts() -> None:
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGALRM, _interrupt)
+
+
+def _take_interrupt() -> bool:
+    """Whether an interrupt is on its way; it will not come again."""
+    if not hasattr(signal, "setitimer"):
+        return False
+    return signal.setitimer(signal.ITIMER_REAL, 0)[0] > 0
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs what the flags say; returns the exit status."""
     _set_up_logging()
@@ -91,7 +115,9 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         _fail(str(error))
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if not (_take_interrupt() or isinstance(error, KeyboardInterrupt)):
+            raise
         _fail("interrupted; the same command with --resume goes on")
         return 1
     sys.stdout.write(summary)
@@ -101,4 +127,5 @@ def main(argv: Sequence[str]) -> int:
 _define_flags()
 
 if __name__ == "__main__":
+    _set_up_interrupts()
     app.run(main, flags_parser=_parse)
