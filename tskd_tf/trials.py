@@ -14,7 +14,7 @@ from tskd_tf.graph import load_kept_model
 from tskd_tf.report import Trial
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_student
+from tskd_tf.training import Recipe, TrainedStudent, train_student
 from tskd_tf.width import layer_widths, scale_width
 from tuner.oracle import SmallestFeasibleOracle
 from tuner.student_tuner import StudentTuner
@@ -38,16 +38,7 @@ class Trainer(NamedTuple):
         widths, num_macs = _widths_and_macs(self.teacher, self.task, rate)
         names = "-".join(map(str, widths))
         _logger.info("Rate %g: %s, %s MACs", rate, names, f"{num_macs:,}")
-        trained = train_student(
-            self.teacher,
-            rate,
-            self.transfer,
-            self.validation,
-            self.task,
-            self.recipe,
-            self._log_dir(f"{trial_dir.name}_rate_{rate:g}"),
-            self.verbose,
-        )
+        trained = self._train(rate, self.recipe, f"{trial_dir.name}_rate_{rate:g}")
         record = Trial(
             rate=rate,
             widths=widths,
@@ -73,21 +64,23 @@ class Trainer(NamedTuple):
         """The same student, trained on the hard labels only; trained once a folder."""
         path = folder / f"control_rate_{rate:g}.keras"
         if not path.exists():
-            trained = train_student(
-                self.teacher,
-                rate,
-                self.transfer,
-                self.validation,
-                self.task,
-                self.recipe._replace(soft_loss_weight=0.0),
-                self._log_dir(f"control_rate_{rate:g}"),
-                self.verbose,
-            )
+            recipe = self.recipe._replace(soft_loss_weight=0.0)
+            trained = self._train(rate, recipe, path.stem)
             _save_model(trained.student, path)
         return load_kept_model(path)
 
-    def _log_dir(self, name: str) -> str | None:
-        return None if self.log_dir is None else str(pathlib.Path(self.log_dir) / name)
+    def _train(self, rate: float, recipe: Recipe, run_name: str) -> TrainedStudent:
+        log_dir = self.log_dir and str(pathlib.Path(self.log_dir) / run_name)
+        return train_student(
+            self.teacher,
+            rate,
+            self.transfer,
+            self.validation,
+            self.task,
+            recipe,
+            log_dir,
+            self.verbose,
+        )
 
 
 def _widths_and_macs(
