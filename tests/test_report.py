@@ -95,6 +95,11 @@ def test_verdicts():
     assert verdict(lost).startswith("No student keeps the bargain. A student of 10")
 
 
+def test_a_loss_just_over_the_line_is_told_from_it():
+    said = verdict(make_report(num_lost=16, num_gained=1, num_test=2999))
+    assert "loses 0.5002 points; 0.5000 points were allowed" in said
+
+
 def test_certainty_says_what_the_test_set_can_say():
     assert "is ruled out" in certainty(make_report())
     doubtful = certainty(make_report(num_test=200, num_lost=0, num_gained=0))

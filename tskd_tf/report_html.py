@@ -4,7 +4,7 @@ import base64
 import html
 from typing import Any
 
-from tskd_tf.report import certainty, points, verdict
+from tskd_tf.report import certainty, loss_and_allowed, verdict
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de;
@@ -53,13 +53,14 @@ def render(report: dict[str, Any], figure_png: bytes, command: str) -> str:
     badge = "✓ Keeps the bargain" if kept else "✗ Does not keep the bargain"
     colour = "good" if kept else "bad"
     image = base64.b64encode(figure_png).decode()
-    loss, allowed = report["accuracy_loss"], points(report["max_accuracy_loss"])
+    loss, allowed = loss_and_allowed(report)
+    direction = "gained" if report["accuracy_loss"] < 0 else "lost"
     numbers = [
         (
             _percent(student["accuracy"]),
             f"right; teacher {_percent(teacher['accuracy'])}",
         ),
-        (points(abs(loss)), f"{'gained' if loss < 0 else 'lost'}; {allowed} allowed"),
+        (loss, f"{direction}; {allowed} allowed"),
         (_ratio(teacher, student, "num_params"), "fewer parameters"),
         (_ratio(teacher, student, "num_macs"), "fewer multiply-adds"),
     ]
