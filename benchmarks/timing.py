@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import random
 import statistics
 import sys
 import time
@@ -15,7 +16,9 @@ from typing import Any
 def alternate(
     contestants: Mapping[str, Callable[[], Any]], rounds: int
 ) -> dict[str, list[float]]:
-    """Times callables in turn, A B C A B C …, so that a slow minute hits all alike.
+    """Times callables in turn, so that a slow minute hits all alike.
+
+    Each round has an order of its own, so that none always runs after the same one.
 
     Args:
         contestants: By name; each is warmed up once, untimed.
@@ -27,11 +30,12 @@ def alternate(
     for run in contestants.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    generator = random.Random(1)
     for _ in range(rounds):
-        for name, run in contestants.items():
+        for name in generator.sample(sorted(contestants), len(contestants)):
             gc.collect()
             start = time.perf_counter()
-            run()
+            contestants[name]()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
