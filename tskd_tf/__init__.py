@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tskd_tf.augmentation import Augmentation as Augmentation
     from tskd_tf.costs import complexity as complexity
     from tskd_tf.distiller import Distiller as Distiller
     from tskd_tf.errors import InputError as InputError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tskd_tf.width import scale_width as scale_width
 
 _MODULES = {
+    "Augmentation": "augmentation",
     "Distiller": "distiller",
     "InputError": "errors",
     "Recipe": "training",

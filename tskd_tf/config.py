@@ -98,6 +98,41 @@ class RunConfig:
         "saved is float32.",
         ("auto", "float32", "mixed_float16", "mixed_bfloat16"),
     )
+    memory_limit_mb: float = _field(
+        2048.0,
+        "Megabytes of decoded images that may be held in memory; more of them are kept "
+        "in a temporary file, in the folder that TMPDIR names.",
+    )
+    augmentation: tuple[str, ...] = _field(
+        (),
+        "Comma-separated views that teacher and students are trained on: flip (left to "
+        "right), and crop (black border, cut at random) or shift (border repeated). "
+        "By default the images as they are.",
+    )
+    augmentation_pixels: int = _field(
+        4, "Pixels by which crop and shift move an image at most."
+    )
+    num_views: int = _field(
+        8,
+        "With --augmentation: views of an image whose soft targets are stored; 0 runs "
+        "the teacher on new views in every step.",
+    )
+    steps_per_execution: int | None = _field(
+        None,
+        "Training steps in one call of TensorFlow; by default 50 on a CPU, 200 on a "
+        "GPU, no more than an epoch has.",
+    )
+    jit_compile: str = _field(
+        "auto",
+        "Compile training with XLA. auto: on a GPU only.",
+        ("auto", "true", "false"),
+    )
+    distribute: str = _field(
+        "auto",
+        "mirrored: share each batch among all GPUs, or without any among the logical "
+        "CPUs. auto: mirrored where there is more than one GPU.",
+        ("auto", "none", "mirrored"),
+    )
     validation_fraction: float = _field(
         0.1, "Share of the training data that decides the width, between 0 and 1."
     )
@@ -133,10 +168,26 @@ class RunConfig:
                 "Expected --rate with --mode=distill only. Received: "
                 f"--mode={self.mode}"
             )
-        for name in ("epochs", "teacher_epochs", "batch_size"):
+        for name in ("epochs", "teacher_epochs", "batch_size", "steps_per_execution"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"Expected --{name} of at least 1. Received: {value}")
+        unknown = set(self.augmentation) - {"flip", "crop", "shift"}
+        if unknown or {"crop", "shift"} <= set(self.augmentation):
+            raise InputError(
+                "Expected --augmentation out of flip and one of crop and shift. "
+                f"Received: {','.join(self.augmentation)}"
+            )
+        if self.augmentation_pixels < 1:
+            raise InputError(
+                "Expected --augmentation_pixels of at least 1. Received: "
+                f"{self.augmentation_pixels}"
+            )
+        if self.memory_limit_mb < 0:
+            raise InputError(
+                "Expected --memory_limit_mb of at least 0. Received: "
+                f"{self.memory_limit_mb}"
+            )
         if not self.exports:
             raise InputError("Expected at least one of --exports. Received: none")
 

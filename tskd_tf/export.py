@@ -13,11 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from tskd_tf.acceptance import meets_threshold
-from tskd_tf.data import Split, chunks
+from tskd_tf.data import Split
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.files import atomic_path
 from tskd_tf.graph import copy_weights, load_kept_model, rebuild, same_layer
+from tskd_tf.images import Images, chunks
 
 FORMATS = ("keras", "litert", "litert_int8", "onnx")
 _NUM_CALIBRATION_IMAGES = 500
@@ -50,7 +51,7 @@ def export_student(
     student: keras.Model,
     formats: tuple[str, ...],
     directory: str,
-    train_images: np.ndarray,
+    train_images: Images,
     test: Split,
     teacher_accuracy: float,
     max_accuracy_loss: float,
@@ -95,7 +96,7 @@ def export_student(
     return records
 
 
-def _write_keras(student: keras.Model, path: str, train_images: np.ndarray) -> None:
+def _write_keras(student: keras.Model, path: str, train_images: Images) -> None:
     student.save(path)
 
 
@@ -104,21 +105,20 @@ def _measure_keras(path: str, test: Split) -> tuple[float, None]:
     return accuracy(predict_logits(model, test.images), test.class_ids), None
 
 
-def _write_litert(student: keras.Model, path: str, train_images: np.ndarray) -> None:
+def _write_litert(student: keras.Model, path: str, train_images: Images) -> None:
     student.export(path, format="litert", verbose=False)
 
 
-def _write_litert_int8(
-    student: keras.Model, path: str, train_images: np.ndarray
-) -> None:
+def _write_litert_int8(student: keras.Model, path: str, train_images: Images) -> None:
     """Integer weights and activations; takes raw uint8 images, gives float32 logits."""
     step = max(1, len(train_images) // _NUM_CALIBRATION_IMAGES)
     # A byte must stand for its own pixel value, whatever the brightest pixel seen
-    whole_range = train_images[0].copy()
+    sample = np.asarray(train_images[::step])
+    whole_range = sample[0].copy()
     whole_range.flat[0], whole_range.flat[-1] = 0, 255
 
     def calibration_images() -> Iterator[list[np.ndarray]]:
-        for image in (whole_range, *train_images[::step]):
+        for image in (whole_range, *sample):
             yield [image[None].astype(np.float32)]
 
     with warnings.catch_warnings():
@@ -135,7 +135,7 @@ def _write_litert_int8(
         )
 
 
-def _write_onnx(student: keras.Model, path: str, train_images: np.ndarray) -> None:
+def _write_onnx(student: keras.Model, path: str, train_images: Images) -> None:
     def edit(layer: Any) -> Any:
         if not isinstance(layer, keras.layers.Normalization):
             return same_layer(layer)
@@ -147,7 +147,7 @@ def _write_onnx(student: keras.Model, path: str, train_images: np.ndarray) -> No
     copy = rebuild(student, edit)
     copy_weights(student, copy)
     # Keras exports what has been called
-    copy(train_images[:1])
+    copy(np.asarray(train_images[:1]))
     with warnings.catch_warnings():
         # Keras's bridge to tf2onnx asks NumPy for a name that is gone
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -166,7 +166,7 @@ def _measure_onnx(path: str, test: Split) -> tuple[float, dict[str, float]]:
         return np.asarray(session.run(None, {name: images.astype(np.float32)})[0])
 
     logits = np.concatenate(
-        [run(test.images[p]) for p in chunks(len(test.images), 500)]
+        [run(np.asarray(test.images[p])) for p in chunks(len(test.images))]
     )
     return accuracy(logits, test.class_ids), _latency_us(run, test.images)
 
@@ -178,7 +178,7 @@ def _measure_litert(path: str, test: Split) -> tuple[float, dict[str, float]]:
     return accuracy(logits, test.class_ids), latency_us
 
 
-def litert_logits(path: str, images: np.ndarray) -> np.ndarray:
+def litert_logits(path: str, images: Images) -> np.ndarray:
     """Logits of a LiteRT file, an image at a time as on a device.
 
     Args:
@@ -193,9 +193,10 @@ def litert_logits(path: str, images: np.ndarray) -> np.ndarray:
 
 
 def _latency_us(
-    run: Callable[[np.ndarray], np.ndarray], images: np.ndarray
+    run: Callable[[np.ndarray], np.ndarray], images: Images
 ) -> dict[str, float]:
     """One image on one thread, after a warm-up: median and 90th percentile."""
+    images = np.asarray(images[:_TIMED_RUNS])
     microseconds = []
     for i in range(_WARM_UP_RUNS + _TIMED_RUNS):
         image = images[i % len(images)][None]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tskd_tf.errors import InputError
+from tskd_tf.images import ImageFile, chunks
 
 PathLike = str | os.PathLike[str]
 
@@ -60,12 +61,19 @@ def read_json(path: PathLike) -> Any:
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 over arrays (type, shape and bytes) and JSON-able values, as hex."""
+    """SHA-256 over arrays (type, shape and bytes) and JSON-able values, as hex.
+
+    Images in a file count as the array they stand for.
+    """
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype}{part.shape}".encode())
             digest.update(np.ascontiguousarray(part).data)
+        elif isinstance(part, ImageFile):
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            for chunk in chunks(len(part)):
+                digest.update(np.asarray(part[chunk]).data)
         else:
             digest.update(json.dumps(part, sort_keys=True).encode())
         digest.update(b"\0")

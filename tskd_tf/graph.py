@@ -184,6 +184,26 @@ def head_layer(model: keras.Model) -> keras.Layer:
     return kernels[-1]
 
 
+def is_random_view(layer: Any) -> bool:
+    """Whether a layer shows a random view of its images in training (`RandomFlip`, …).
+
+    `RandomCrop` does not count: it resizes in inference, too.
+    """
+    name = type(layer).__name__
+    kinds = type(layer).__module__
+    is_of_keras = kinds.startswith("keras.") and "image_preprocessing" in kinds
+    return is_of_keras and name.startswith("Rand") and name != "RandomCrop"
+
+
+def random_view_layers(model: keras.Model) -> list[str]:
+    """Names of the layers that show random views in training."""
+    return [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if is_random_view(layer)
+    ]
+
+
 def layer_width(config: dict[str, Any]) -> int | None:
     """Number of outputs or filters a layer's config asks for; None if it has none."""
     return config.get("filters", config.get("units"))

@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers
 
 from tskd_tf.errors import InputError
+from tskd_tf.images import Images, mean_of_images
 
 
 def lenet(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
@@ -129,7 +130,7 @@ def _within_channel_lrn(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
 
 
 def build_teacher(
-    name: str, images: np.ndarray, num_classes: int, use_lrn: bool = True
+    name: str, images: Images, num_classes: int, use_lrn: bool = True
 ) -> keras.Model:
     """One of the paper's teachers for a data set.
 
@@ -142,14 +143,15 @@ def build_teacher(
     Raises:
         InputError: If the name is unknown or the images are too small for it.
     """
-    shape = images.shape[1:]
+    height, width, channels = images.shape[1:]
+    shape = (height, width, channels)
     builders: dict[str, Callable[[], keras.Model]] = {
         "lenet": lambda: lenet(shape, num_classes),
         "cifar10_full": lambda: cifar10_full(
-            shape, num_classes, images.mean(axis=0, dtype="float64"), use_lrn
+            shape, num_classes, mean_of_images(images), use_lrn
         ),
         "cifar10_quick": lambda: cifar10_quick(
-            shape, num_classes, images.mean(axis=0, dtype="float64")
+            shape, num_classes, mean_of_images(images)
         ),
     }
     if name not in builders:

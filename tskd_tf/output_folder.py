@@ -11,7 +11,7 @@ from tskd_tf.files import atomic_path, read_json, write_json, write_text
 from tskd_tf.report_html import render
 
 # A run may go on with another value of these
-FREE_SETTINGS = ("resume", "output_dir")
+FREE_SETTINGS = ("resume", "output_dir", "memory_limit_mb")
 TEACHER_SETTINGS = (
     "dataset",
     "data_dir",
@@ -22,6 +22,8 @@ TEACHER_SETTINGS = (
     "batch_size",
     "learning_rate",
     "precision",
+    "augmentation",
+    "augmentation_pixels",
     "validation_fraction",
     "seed",
 )

@@ -8,14 +8,22 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from tskd_tf.augmentation import Augmentation
 from tskd_tf.config import RunConfig
 from tskd_tf.costs import complexity
 from tskd_tf.data import ImageData, Split, load
-from tskd_tf.device import choose_precision, describe_device
+from tskd_tf.device import (
+    choose_jit_compile,
+    choose_precision,
+    choose_strategy,
+    describe_device,
+    explain_precision,
+)
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.export import check_formats, export_student
@@ -69,11 +77,21 @@ def run(config: RunConfig) -> tuple[int, str]:
         config.validation_fraction,
         config.seed,
         config.offline_sample,
+        config.memory_limit_mb,
+        _classes_to_load(config),
     )
     task = Task.from_names(config.classes, data.class_names, config.head)
     teacher = untrained_or_loaded_teacher(config, data)
     check_everything_fits(config, data, task, teacher)
     clock.lap("data")
+    environment = _environment(config)
+    _logger.info(
+        "Training in %s (%s) on %s, XLA %s",
+        environment["precision"],
+        environment["precision_reason"],
+        environment["device"],
+        "on" if environment["jit_compile"] else "off",
+    )
     claim_output_dir(config)
     teacher = finished_teacher(config, data, teacher)
     clock.lap("teacher")
@@ -108,7 +126,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         **found.report,
         "data": {"source": data.source, **found.report["data"]},
         "exports": exports,
-        "environment": _environment(config),
+        "environment": environment,
         "command": command_of(config),
         "seconds": clock.laps,
     }
@@ -116,8 +134,17 @@ def run(config: RunConfig) -> tuple[int, str]:
     return _outcome(report, folder)
 
 
+def _classes_to_load(config: RunConfig) -> Callable[[list[str]], list[int]] | None:
+    """Only those of the task, where a trained teacher needs no others."""
+    is_trained = _is_file(config.teacher) and config.mode != "teacher"
+    if not config.classes or not is_trained:
+        return None
+    return lambda names: Task.from_names(config.classes, names).class_ids
+
+
 def recipe_of(config: RunConfig) -> Recipe:
     """How students are trained."""
+    pixels = config.augmentation_pixels
     return Recipe(
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -127,6 +154,15 @@ def recipe_of(config: RunConfig) -> Recipe:
         scale_soft_loss=config.scale_soft_loss,
         precision=choose_precision(config.precision),
         seed=config.seed,
+        augmentation=Augmentation(
+            flip="flip" in config.augmentation,
+            crop=pixels if "crop" in config.augmentation else 0,
+            shift=pixels if "shift" in config.augmentation else 0,
+        ),
+        num_views=config.num_views,
+        steps_per_execution=config.steps_per_execution,
+        jit_compile={"auto": "auto", "true": True, "false": False}[config.jit_compile],
+        distribute=config.distribute,
     )
 
 
@@ -202,7 +238,7 @@ def finished_teacher(
         "file": None,
     }
     if _is_file(config.teacher):
-        note["file"] = fingerprint(*teacher.get_weights())
+        note["data"], note["file"] = None, fingerprint(*teacher.get_weights())
     if path.exists() and note_path.exists():
         if read_json(note_path) != note:
             raise InputError(
@@ -265,9 +301,14 @@ def _teacher_summary(
 
 def _environment(config: RunConfig) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    precision, reason = explain_precision(config.precision)
+    recipe = recipe_of(config)
     return {
-        "precision": choose_precision(config.precision),
+        "precision": precision,
+        "precision_reason": reason,
         "device": describe_device(),
+        "num_replicas": choose_strategy(config.distribute).num_replicas_in_sync,
+        "jit_compile": choose_jit_compile(recipe.jit_compile),
         "seed": config.seed,
         "versions": {"python": platform.python_version(), **versions},
     }

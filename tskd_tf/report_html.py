@@ -179,8 +179,11 @@ def _exports(report: dict[str, Any]) -> str:
 def _environment(report: dict[str, Any]) -> str:
     environment = report["environment"]
     versions = (f"{name} {v}" for name, v in environment["versions"].items())
+    # Reports of earlier versions do not say why
+    reason = environment.get("precision_reason", "")
+    precision = environment["precision"] + (f" ({reason})" if reason else "")
     return (
-        f"Trained in {environment['precision']} on {environment['device']}, seed "
+        f"Trained in {precision} on {environment['device']}, seed "
         f"{environment['seed']}, with {', '.join(versions)}."
     )
 

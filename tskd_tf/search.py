@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tskd_tf.acceptance import accuracy_floor, paired_loss
+from tskd_tf.augmentation import Augmentation
 from tskd_tf.costs import complexity
 from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
@@ -17,6 +18,7 @@ from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, is_correct, predict_logits
 from tskd_tf.files import fingerprint, read_json, write_json
 from tskd_tf.graph import check_model
+from tskd_tf.images import MEMORY_LIMIT_MB
 from tskd_tf.report import Verdict, build_report
 from tskd_tf.soft_targets import (
     TransferSet,
@@ -61,6 +63,7 @@ def find_smallest_student(
     directory: str | None = None,
     log_dir: str | None = None,
     verbose: Any = "auto",
+    memory_limit_mb: float = MEMORY_LIMIT_MB,
 ) -> FoundStudent:
     """The smallest student that keeps the bargain of Eq. 4 (Shi et al. 2017).
 
@@ -71,7 +74,7 @@ def find_smallest_student(
     Args:
         teacher: A trained Functional or Sequential classifier that gives logits.
         train: A `tf.data.Dataset` of `(images, class ids)` batches, or a pair of
-            arrays, with the data set's own labels; all of it is held in memory.
+            arrays, with the data set's own labels.
         validation: The same; decides the width.
         test: The same; used once, for the verdict.
         task: θ and the head; by default all of the teacher's classes.
@@ -84,6 +87,8 @@ def find_smallest_student(
             folder is used and removed.
         log_dir: For TensorBoard: a run a trial, and one for the control.
         verbose: As in `keras.Model.fit`.
+        memory_limit_mb: Megabytes of images of each `tf.data.Dataset` that may be held
+            in memory; beyond, they are kept in a temporary file.
 
     Returns:
         The student, in float32, and the report.
@@ -109,7 +114,8 @@ def find_smallest_student(
     recipe.check()
     check_teacher(teacher, task)
     splits = [
-        _checked_split(teacher, task, split) for split in (train, validation, test)
+        _checked_split(teacher, task, split, memory_limit_mb)
+        for split in (train, validation, test)
     ]
     complexity(teacher)
     if rates is None:
@@ -118,7 +124,8 @@ def find_smallest_student(
     task_validation, task_test = (_select_task(task, split) for split in splits[1:])
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(directory or temporary).resolve()
-        transfer_mark = transfer_fingerprint(teacher, *splits[0], task)
+        views = _views_config(recipe)
+        transfer_mark = transfer_fingerprint(teacher, *splits[0], task, *views)
         teacher_logits = predict_logits(teacher, task_validation.images)
         teacher_accuracy = accuracy(
             task.select_logits(teacher_logits), task_validation.class_ids
@@ -136,10 +143,15 @@ def find_smallest_student(
             "validation": fingerprint(*task_validation),
             "floor": floor,
             "rates": rates,
-            "recipe": recipe._asdict(),
+            "recipe": {
+                **recipe._asdict(),
+                "augmentation": recipe.augmentation._asdict(),
+            },
         }
         _check_same_search(folder, search_settings)
-        transfer = _soft_targets(teacher, splits[0], task, folder, transfer_mark)
+        transfer = _soft_targets(
+            teacher, splits[0], task, recipe, folder, transfer_mark
+        )
         trainer = Trainer(
             teacher, transfer, task_validation, task, recipe, log_dir, verbose
         )
@@ -185,8 +197,10 @@ def check_bargain(max_accuracy_loss: float, confidence: float) -> None:
         raise InputError(f"Expected confidence between 0 and 1. Received: {confidence}")
 
 
-def _checked_split(teacher: keras.Model, task: Task, split: Any) -> Split:
-    images, class_ids, *_ = as_arrays(split)
+def _checked_split(
+    teacher: keras.Model, task: Task, split: Any, memory_limit_mb: float
+) -> Split:
+    images, class_ids, *_ = as_arrays(split, memory_limit_mb)
     check_images(images, tuple(teacher.inputs[0].shape[1:]))
     check_class_ids(class_ids, len(images), task.num_classes)
     task.indices(class_ids)
@@ -222,17 +236,33 @@ def _select_task(task: Task, split: Split) -> Split:
     return Split(*task.filter(tuple(split)))
 
 
+def _views_config(recipe: Recipe) -> list[Any]:
+    """What stored views depend on; empty without any."""
+    if not recipe.augmentation or recipe.uses_live_teacher:
+        return []
+    return [recipe.augmentation._asdict(), recipe.num_views, recipe.seed]
+
+
 def _soft_targets(
-    teacher: keras.Model, train: Split, task: Task, folder: pathlib.Path, mark: str
+    teacher: keras.Model,
+    train: Split,
+    task: Task,
+    recipe: Recipe,
+    folder: pathlib.Path,
+    mark: str,
 ) -> TransferSet:
     path = folder / "soft_targets.npz"
+    stored_views = Augmentation() if recipe.uses_live_teacher else recipe.augmentation
     if path.exists():
-        return load_soft_targets(path, mark, *train, task)
-    transfer = capture(teacher, *train, task)
+        return load_soft_targets(path, mark, *train, task, stored_views)
+    transfer = capture(
+        teacher, *train, task, stored_views, recipe.num_views, recipe.seed
+    )
     save_soft_targets(path, transfer, mark)
     _logger.info(
-        "Soft targets of %d training images captured, %d logits each",
-        *transfer.teacher_logits.shape,
+        "Soft targets of %d training images captured: %s logits each",
+        len(transfer.images),
+        " views x ".join(map(str, transfer.teacher_logits.shape[1:])),
     )
     return transfer
 

@@ -11,41 +11,67 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tskd_tf.augmentation import Augmentation, as_pixels
 from tskd_tf.data import as_arrays, batches, check_images
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import predict_logits
 from tskd_tf.files import PathLike, atomic_path, fingerprint
 from tskd_tf.graph import check_logits, check_model, layer_calls
+from tskd_tf.images import MEMORY_LIMIT_MB, Images, chunks
 from tskd_tf.task import Task, check_class_ids, first_batch_size
 
 DEFAULT_BATCH_SIZE = 128
+DEFAULT_NUM_VIEWS = 8
 
 
 class TransferSet(NamedTuple):
-    """D(θ) in memory, with the teacher's logits beside each example.
+    """D(θ), with the teacher's logits beside each example.
 
     Attributes:
         images: Shape `(n, height, width, channels)`, as the data set gives them.
         labels: int32 of shape `(n,)`, in the student's label space.
-        teacher_logits: float32 of shape `(n, num_outputs)`.
+        teacher_logits: float32 of shape `(n, num_outputs)`; with stored views
+            `(n, num_views, num_outputs)`.
         sample_weights: float32 of shape `(n,)`, or None.
+        augmentation: What the views were drawn from; none by default.
+        views: int32 of shape `(n, num_views, 3)`, those that the teacher saw, or None
+            where it saw the images as they are.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     teacher_logits: np.ndarray
     sample_weights: np.ndarray | None = None
+    augmentation: Augmentation = Augmentation()
+    views: np.ndarray | None = None
 
     def batches(self, batch_size: int, seed: int | None) -> tf.data.Dataset:
         """Shuffled batches that `Distiller.fit` takes, of known cardinality.
 
-        Each is `({"images", "teacher_logits"}, labels)`, with the sample weights as a
-        third part where there are any. The logits ride with the inputs, so that Keras
-        still sees one target and applies `class_weight` to it.
+        Each is `({"images", "teacher_logits", "teacher_pixels"}, labels)`, with the
+        sample weights as a third part where there are any. The logits ride with the
+        inputs, so that Keras still sees one target and applies `class_weight` to it;
+        the pixels, so that the `Distiller` notices when the images are no longer those
+        that the teacher saw. With stored views, an example comes in another of its
+        views each epoch.
         """
         inputs = {"images": self.images, "teacher_logits": self.teacher_logits}
+        if self.views is not None:
+            inputs["views"] = self.views
         weights = () if self.sample_weights is None else (self.sample_weights,)
-        return batches((inputs, self.labels, *weights), batch_size, seed)
+        return batches((inputs, self.labels, *weights), batch_size, seed, self._finish)
+
+    def _finish(self, batch: Any, seed: tf.Tensor) -> Any:
+        inputs, *others = batch
+        if self.views is not None:
+            size, num_views = tf.shape(others[0]), self.views.shape[1]
+            pick = tf.random.stateless_uniform(size, seed, 0, num_views, tf.int32)
+            views = tf.gather(inputs["views"], pick, batch_dims=1)
+            logits = tf.gather(inputs["teacher_logits"], pick, batch_dims=1)
+            images = self.augmentation.apply(inputs["images"], views)
+            inputs = {"images": images, "teacher_logits": logits}
+        pixels = as_pixels(inputs["images"])
+        return ({**inputs, "teacher_pixels": pixels}, *others)
 
 
 def check_teacher(teacher: keras.Model, task: Task) -> None:
@@ -71,11 +97,15 @@ def transfer_set(
     task: Task | None = None,
     batch_size: int | None = None,
     seed: int = 1,
+    augmentation: Augmentation = Augmentation(),
+    num_views: int = DEFAULT_NUM_VIEWS,
+    memory_limit_mb: float = MEMORY_LIMIT_MB,
 ) -> tf.data.Dataset:
     """The transfer set D(θ) with stored soft targets, ready for `Distiller.fit`.
 
-    The data set is read and the teacher run once, here; the result is held in memory
-    (a byte a pixel for uint8 images) and serves any number of students and epochs.
+    The data set is read and the teacher run once, here; the result serves any number
+    of students and epochs. Images are held in memory (a byte a pixel for uint8) or,
+    beyond the limit, in a temporary file.
 
     Args:
         dataset: A finite `tf.data.Dataset` of `(images, class ids)` batches, or a
@@ -84,7 +114,12 @@ def transfer_set(
         teacher: Gives a logit for each class of the data set.
         task: The classes to keep, and the head; by default all of them.
         batch_size: Examples a batch; by default that of the data set, 128 for arrays.
-        seed: Decides the order, which is new each epoch.
+        seed: Decides the order, which is new each epoch, and the views.
+        augmentation: Views to show to teacher and student alike.
+        num_views: With an augmentation, views an image; the teacher's logits of each
+            are stored (4 bytes an output), the images once. Not for `augmentation.map`
+            and a live teacher, which see new views without end.
+        memory_limit_mb: Megabytes of images that may be held in memory.
 
     Returns:
         A `tf.data.Dataset` of known cardinality.
@@ -104,8 +139,8 @@ def transfer_set(
         batch_size = DEFAULT_BATCH_SIZE
         if isinstance(dataset, tf.data.Dataset):
             batch_size = first_batch_size(dataset)
-    images, class_ids, *weights = as_arrays(dataset)
-    stored = capture(teacher, images, class_ids, task)
+    images, class_ids, *weights = as_arrays(dataset, memory_limit_mb)
+    stored = capture(teacher, images, class_ids, task, augmentation, num_views, seed)
     if weights:
         chosen = weights[0][task.indices(class_ids)]
         stored = stored._replace(sample_weights=chosen.astype(np.float32))
@@ -113,15 +148,24 @@ def transfer_set(
 
 
 def capture(
-    teacher: keras.Model, images: np.ndarray, class_ids: np.ndarray, task: Task
+    teacher: keras.Model,
+    images: Images,
+    class_ids: np.ndarray,
+    task: Task,
+    augmentation: Augmentation = Augmentation(),
+    num_views: int = DEFAULT_NUM_VIEWS,
+    seed: int = 1,
 ) -> TransferSet:
-    """Selects D(θ) and runs the teacher over it once.
+    """Selects D(θ) and runs the teacher over it: once, or once for each view.
 
     Args:
         teacher: Gives a logit for each class of the data set.
         images: All images, shape `(n, height, width, channels)`.
         class_ids: Their class ids, shape `(n,)`.
         task: θ.
+        augmentation: Views to store.
+        num_views: Views an image, ≥ 1, where there is an augmentation.
+        seed: Of the views.
 
     Raises:
         InputError: If they do not fit each other, or the teacher gives NaN.
@@ -129,33 +173,69 @@ def capture(
     check_teacher(teacher, task)
     check_images(images, tuple(teacher.inputs[0].shape[1:]))
     check_class_ids(class_ids, len(images), task.num_classes)
+    augmentation.check()
+    if augmentation and num_views < 1:
+        raise InputError(f"Expected num_views from 1 on. Received: {num_views}")
     chosen = task.indices(class_ids)
-    images = images[chosen]
+    images, labels = images[chosen], task.to_labels(class_ids[chosen])
+    if not augmentation:
+        logits = _teacher_logits(teacher, images, task)
+        return TransferSet(images, labels, logits)
+    draws = augmentation.draw(len(images) * num_views, (seed, num_views))
+    views = draws.numpy().reshape(len(images), num_views, 3)
+    of_each_view = [
+        np.concatenate(
+            [
+                _teacher_logits(
+                    teacher,
+                    augmentation.apply(np.asarray(images[part]), views[part, k]),
+                    task,
+                )
+                for part in chunks(len(images))
+            ]
+        )
+        for k in range(num_views)
+    ]
+    return TransferSet(
+        images,
+        labels,
+        np.stack(of_each_view, axis=1),
+        augmentation=augmentation,
+        views=views,
+    )
+
+
+def _teacher_logits(teacher: keras.Model, images: Any, task: Task) -> np.ndarray:
     all_logits = predict_logits(teacher, images)
     if (all_logits >= 0).all() and np.allclose(all_logits.sum(axis=-1), 1, atol=1e-3):
         raise InputError(
             f"Expected the teacher to give logits. Received: {teacher.name!r}, whose "
             "outputs are probabilities; build its head with activation=None"
         )
-    logits = task.select_logits(all_logits)
+    logits: np.ndarray = task.select_logits(all_logits)
     if not np.isfinite(logits).all():
         raise InputError(
             f"Expected finite teacher logits. Received: {teacher.name!r} gives NaN or "
             "infinity on the transfer set"
         )
-    return TransferSet(images, task.to_labels(class_ids[chosen]), logits)
+    return logits
 
 
 def transfer_fingerprint(
-    teacher: keras.Model, images: np.ndarray, class_ids: np.ndarray, task: Task
+    teacher: keras.Model,
+    images: Images,
+    class_ids: np.ndarray,
+    task: Task,
+    *views: Any,
 ) -> str:
-    """Identifies what soft targets depend on: teacher, data and task.
+    """Identifies what soft targets depend on: teacher, data, task and views.
 
     Args:
         teacher: Its graph, settings and weights count.
         images: All images of the data set's training split.
         class_ids: Their class ids.
         task: θ.
+        *views: What views are drawn from: JSON-able values, none without views.
 
     Returns:
         64 hexadecimal digits.
@@ -165,7 +245,7 @@ def transfer_fingerprint(
     ]
     graph = json.dumps(layers, sort_keys=True, default=str)
     weights = [np.asarray(weight) for weight in teacher.get_weights()]
-    return fingerprint(graph, *weights, images, class_ids, task.get_config())
+    return fingerprint(graph, *weights, images, class_ids, task.get_config(), *views)
 
 
 def _settings(layer: Any) -> dict[str, Any]:
@@ -177,33 +257,38 @@ def _settings(layer: Any) -> dict[str, Any]:
 def save_soft_targets(
     path: PathLike, stored: TransferSet, expected_fingerprint: str
 ) -> None:
-    """Writes the logits and labels to an `.npz` file, all or nothing."""
+    """Writes the logits, labels and views to an `.npz` file, all or nothing."""
+    arrays: dict[str, Any] = {
+        "teacher_logits": stored.teacher_logits,
+        "labels": stored.labels,
+        "fingerprint": np.array(expected_fingerprint),
+    }
+    if stored.views is not None:
+        arrays["views"] = stored.views
     with atomic_path(path) as temporary:
-        np.savez(
-            temporary,
-            teacher_logits=stored.teacher_logits,
-            labels=stored.labels,
-            fingerprint=np.array(expected_fingerprint),
-        )
+        np.savez(temporary, **arrays)
 
 
 def load_soft_targets(
     path: PathLike,
     expected_fingerprint: str,
-    images: np.ndarray,
+    images: Images,
     class_ids: np.ndarray,
     task: Task,
+    augmentation: Augmentation = Augmentation(),
 ) -> TransferSet:
-    """Reads soft targets back, if they are those of this teacher, data and task.
+    """Reads soft targets back, if they are those of this teacher, data, task, views.
 
     Raises:
-        InputError: If the file is of another teacher, data set or task, or damaged.
+        InputError: If the file is of another teacher, data set, task or augmentation,
+            or damaged.
     """
     try:
         # np.load itself leaves the file open when it is damaged
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             found = str(stored["fingerprint"])
             logits, labels = stored["teacher_logits"], stored["labels"]
+            views = stored["views"] if augmentation else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"Cannot read the soft targets in {path} ({error}). Delete the file to run "
@@ -211,7 +296,8 @@ def load_soft_targets(
         ) from None
     if found != expected_fingerprint:
         raise InputError(
-            "Expected soft targets of this teacher, data set (in this order) and task. "
-            f"Received: {path}, stored for another; use another folder"
+            "Expected soft targets of this teacher, data set (in this order), task and "
+            f"augmentation. Received: {path}, stored for another; use another folder"
         )
-    return TransferSet(images[task.indices(class_ids)], labels, logits)
+    chosen = images[task.indices(class_ids)]
+    return TransferSet(chosen, labels, logits, augmentation=augmentation, views=views)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tskd_tf.errors import InputError
+from tskd_tf.images import as_images
 
 
 class Task:
@@ -165,7 +166,8 @@ class Task:
             InputError: If the labels are not one integer an example.
         """
         if isinstance(dataset, (tuple, list)):
-            images, class_ids, *weights = (np.asarray(part) for part in dataset)
+            images = as_images(dataset[0])
+            class_ids, *weights = (np.asarray(part) for part in dataset[1:])
             check_class_ids(class_ids, len(images), self.num_classes)
             chosen = self.indices(class_ids)
             labels = self.to_labels(class_ids[chosen])

@@ -10,20 +10,25 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from tskd_tf.augmentation import Augmentation
 from tskd_tf.data import Split, batches
-from tskd_tf.device import choose_jit_compile
+from tskd_tf.device import (
+    DISTRIBUTIONS,
+    choose_jit_compile,
+    choose_steps_per_execution,
+    choose_strategy,
+)
 from tskd_tf.distiller import Distiller
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.graph import with_policy
-from tskd_tf.soft_targets import TransferSet
+from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.task import Task
 from tskd_tf.width import scale_width
 
 _VALIDATION_BATCH = 1000
-# A trip round Keras's Python loop costs as much as several steps of a small student
-STEPS_PER_EXECUTION = 50
 # What a small network needs to settle, whatever the size of the transfer set
 _SETTLING_STEPS = 1500
 _FEWEST_EPOCHS = 10
@@ -41,7 +46,14 @@ class Recipe(NamedTuple):
         soft_loss_weight: λ.
         scale_soft_loss: Whether the soft loss is multiplied by τ².
         precision: Keras dtype policy of the student in training.
-        seed: Of initial weights and of the order of examples.
+        seed: Of initial weights, of the order of examples and of views.
+        augmentation: Views that teacher and student see.
+        num_views: Views of an image whose soft targets are stored; 0 means that the
+            live teacher is run on new ones in every step.
+        steps_per_execution: Steps in one call of TensorFlow; None means by device and
+            data, see `device.choose_steps_per_execution`.
+        jit_compile: XLA: `"auto"` (on a GPU only), True or False.
+        distribute: One of `device.DISTRIBUTIONS`.
     """
 
     epochs: int | None = None
@@ -52,6 +64,11 @@ class Recipe(NamedTuple):
     scale_soft_loss: bool = False
     precision: str = "float32"
     seed: int = 1
+    augmentation: Augmentation = Augmentation()
+    num_views: int = DEFAULT_NUM_VIEWS
+    steps_per_execution: int | None = None
+    jit_compile: Any = "auto"
+    distribute: str = "auto"
 
     def check(self) -> None:
         """Checks the ranges that no later stage checks.
@@ -59,7 +76,7 @@ class Recipe(NamedTuple):
         Raises:
             InputError: If a value is out of range.
         """
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "steps_per_execution"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"Expected {name} of at least 1. Received: {value}")
@@ -76,10 +93,30 @@ class Recipe(NamedTuple):
                 f"Expected soft_loss_weight from 0 to 1. Received: "
                 f"{self.soft_loss_weight}"
             )
+        if self.num_views < 0:
+            raise InputError(
+                f"Expected num_views from 0 on. Received: {self.num_views}"
+            )
+        if self.jit_compile not in ("auto", True, False):
+            raise InputError(
+                'Expected jit_compile "auto", True or False. Received: '
+                f"{self.jit_compile!r}"
+            )
+        if self.distribute not in DISTRIBUTIONS:
+            raise InputError(
+                f"Expected distribute out of {', '.join(DISTRIBUTIONS)}. Received: "
+                f"{self.distribute}"
+            )
+        self.augmentation.check()
         if not 0 <= self.seed < 2**32:
             raise InputError(
                 f"Expected seed from 0 to 4294967295. Received: {self.seed}"
             )
+
+    @property
+    def uses_live_teacher(self) -> bool:
+        """Whether the teacher is run in every step, on views without end."""
+        return bool(self.augmentation) and self.num_views == 0
 
     def num_steps(self, num_examples: int) -> int:
         """Steps an epoch; the last batch may be smaller."""
@@ -126,7 +163,8 @@ def train_student(
     """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
 
     Args:
-        teacher: Gives the architecture; it is not run.
+        teacher: Gives the architecture; it is run only if the recipe asks for a live
+            teacher.
         rate: Width rate of the student.
         transfer: D(θ) with the teacher's logits.
         validation: The task's validation images, with labels for class ids.
@@ -139,21 +177,35 @@ def train_student(
         DivergedError: If the loss is not finite.
     """
     start = time.monotonic()
-    keras.utils.set_random_seed(recipe.seed)
-    student = scale_width(teacher, rate, task, dtype_policy=recipe.precision)
-    distiller = Distiller(student, task=task)
     num_steps = recipe.num_steps(len(transfer.images))
     num_epochs = recipe.num_epochs(len(transfer.images))
-    distiller.compile(
-        optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
-        temperature=recipe.temperature,
-        soft_loss_weight=recipe.soft_loss_weight,
-        scale_soft_loss=recipe.scale_soft_loss,
-        metrics=["accuracy"],
-        steps_per_execution=min(num_steps, STEPS_PER_EXECUTION),
-    )
+    if recipe.uses_live_teacher:
+        plain = (transfer.images, transfer.labels)
+        examples = recipe.augmentation.map(
+            batches(plain, recipe.batch_size, recipe.seed), recipe.seed
+        )
+    else:
+        examples = transfer.batches(recipe.batch_size, recipe.seed)
+    strategy = choose_strategy(recipe.distribute)
+    _check_shares(recipe.batch_size, len(transfer.images), strategy)
+    keras.utils.set_random_seed(recipe.seed)
+    with strategy.scope():
+        live = with_policy(teacher, "float32") if recipe.uses_live_teacher else None
+        student = scale_width(teacher, rate, task, dtype_policy=recipe.precision)
+        distiller = Distiller(student, live, task=task)
+        distiller.compile(
+            optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
+            temperature=recipe.temperature,
+            soft_loss_weight=recipe.soft_loss_weight,
+            scale_soft_loss=recipe.scale_soft_loss,
+            metrics=["accuracy"],
+            steps_per_execution=choose_steps_per_execution(
+                num_steps, recipe.steps_per_execution
+            ),
+            jit_compile=recipe.jit_compile,
+        )
     distiller.fit(
-        transfer.batches(recipe.batch_size, recipe.seed),
+        examples,
         validation_data=batches(tuple(validation), _VALIDATION_BATCH),
         epochs=num_epochs,
         callbacks=_callbacks(log_dir),
@@ -195,18 +247,26 @@ def train_teacher(
     Raises:
         DivergedError: If the loss is not finite.
     """
-    model = with_policy(teacher, recipe.precision)
     num_steps = recipe.num_steps(len(train.images))
     num_epochs = recipe.num_epochs(len(train.images))
-    model.compile(
-        optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        steps_per_execution=min(num_steps, STEPS_PER_EXECUTION),
-        jit_compile=choose_jit_compile(),
-    )
+    examples = batches(tuple(train), recipe.batch_size, recipe.seed)
+    if recipe.augmentation:
+        examples = recipe.augmentation.map(examples, recipe.seed)
+    strategy = choose_strategy(recipe.distribute)
+    _check_shares(recipe.batch_size, len(train.images), strategy)
+    with strategy.scope():
+        model = with_policy(teacher, recipe.precision)
+        model.compile(
+            optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            steps_per_execution=choose_steps_per_execution(
+                num_steps, recipe.steps_per_execution
+            ),
+            jit_compile=choose_jit_compile(recipe.jit_compile),
+        )
     model.fit(
-        batches(tuple(train), recipe.batch_size, recipe.seed),
+        examples,
         validation_data=batches(tuple(validation), _VALIDATION_BATCH),
         epochs=num_epochs,
         callbacks=_callbacks(log_dir),
@@ -222,6 +282,19 @@ def train_teacher(
 def _optimizer(learning_rate: float, num_steps: int) -> keras.optimizers.Optimizer:
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
     return keras.optimizers.Adam(schedule)
+
+
+def _check_shares(
+    batch_size: int, num_examples: int, strategy: tf.distribute.Strategy
+) -> None:
+    """Keras needs a first batch that all replicas get an equal share of."""
+    num_replicas = strategy.num_replicas_in_sync
+    if min(batch_size, num_examples) % num_replicas:
+        raise InputError(
+            f"Expected a batch size, and no fewer images, that {num_replicas} devices "
+            f"share equally. Received: batch_size={batch_size}, {num_examples} images; "
+            "choose another batch size, or --distribute=none"
+        )
 
 
 def _callbacks(log_dir: str | None) -> list[keras.callbacks.Callback]:

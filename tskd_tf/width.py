@@ -11,6 +11,7 @@ from tskd_tf.graph import (
     check_model,
     head_layer,
     is_adapted_normalization,
+    is_random_view,
     layer_calls,
     layer_width,
     rebuild,
@@ -56,7 +57,8 @@ def scale_width(
 
     LeNet 20-50-500-10 at rate 0.5 is 10-25-250-10. Filters and units are scaled,
     whatever follows adapts. Layers of equal width in the teacher keep equal widths,
-    so that residual additions still fit.
+    so that residual additions still fit. Layers that show random views in training
+    (`RandomFlip`, …) are left out: see `Augmentation`.
 
     Args:
         model: A built Functional or Sequential classifier that gives logits.
@@ -89,6 +91,9 @@ def scale_width(
     def edit(layer: Any) -> Any:
         if not isinstance(layer, keras.Layer):
             return same_layer(layer)
+        if is_random_view(layer):
+            # The teacher's view would be another
+            return keras.layers.Identity(name=layer.name)
         config = layer.get_config()
         width = layer_width(config)
         if width is not None:
