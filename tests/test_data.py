@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tskd_tf import data
 from tskd_tf.errors import InputError
+from tskd_tf.images import ImageFile
 
 
 @settings(deadline=None)
@@ -141,6 +142,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     splits = ("train",)
     image_shape = (8, 8, 1)
+    class_names = ["square", "disc"]
 
     def _info(self):
         return tfds.core.DatasetInfo(
@@ -148,7 +150,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=self.image_shape),
-                    "label": tfds.features.ClassLabel(names=["square", "disc"]),
+                    "label": tfds.features.ClassLabel(names=self.class_names),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -160,11 +162,15 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split):
         for key in range(24):
             image = np.full((8, 8, 1), 10 * key, np.uint8)
-            yield key, {"image": image, "label": key % 2}
+            yield key, {"image": image, "label": key % len(self.class_names)}
 
 
 class ShapesWithTest(Shapes):
     splits = ("train", "test")
+
+
+class ManyShapes(ShapesWithTest):
+    class_names = ["square", "disc", "ring"]
 
 
 class AnySize(Shapes):
@@ -191,6 +197,48 @@ def test_a_prepared_copy_is_read(prepared):
     np.testing.assert_array_equal(
         got.train.images[:, 0, 0, 0] // 10 % 2, got.train.class_ids
     )
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+def test_past_the_limit_everything_stays_the_same(prepared, seed):
+    name, folder = prepared(ShapesWithTest)
+    in_memory, in_file = (
+        data.load(name, folder, 0.25, seed, memory_limit_mb=limit) for limit in (1, 0)
+    )
+    for one, other in zip(in_memory[2:], in_file[2:], strict=True):
+        assert isinstance(other.images, ImageFile)
+        np.testing.assert_array_equal(one.images, np.asarray(other.images))
+        np.testing.assert_array_equal(one.class_ids, other.class_ids)
+        first, second = (data.batches(tuple(split), 4, seed) for split in (one, other))
+        for batch, twin in zip(first, second, strict=True):
+            np.testing.assert_array_equal(batch[0], twin[0])
+            np.testing.assert_array_equal(batch[1], twin[1])
+    # The limit is that of both splits: 24 images of 64 bytes each
+    only_train = data.load(name, folder, memory_limit_mb=2000 / 1e6)
+    assert isinstance(only_train.train.images, np.ndarray)
+    assert isinstance(only_train.test.images, ImageFile)
+
+
+def test_only_the_classes_asked_for_are_decoded(prepared, monkeypatch):
+    name, folder = prepared(ManyShapes)
+    everything = data.load(name, folder, 0.25)
+    decoded = []
+    decode = tfds.features.Image.decode_example
+
+    def count(feature, example):
+        tf.py_function(lambda: decoded.append(1), [], [])
+        return decode(feature, example)
+
+    monkeypatch.setattr(tfds.features.Image, "decode_example", count)
+    some = data.load(
+        name, folder, 0.25, choose_classes=lambda names: [names.index("ring")]
+    )
+    assert len(decoded) == 2 * 8
+    assert some.class_names == ["square", "disc", "ring"]
+    for one, other in zip(everything[2:], some[2:], strict=True):
+        is_ring = one.class_ids == 2
+        np.testing.assert_array_equal(one.images[is_ring], other.images)
+        assert set(other.class_ids) == {2}
 
 
 def test_a_set_without_a_test_split_is_given_one(prepared):

@@ -54,8 +54,17 @@ def run(no_network, capfd, tmp_path):
         ("--classes=0,1",),
         ("--classes=8,3,5", "--head=task"),
         ("--mode=distill", "--rate=0.5", "--classes=4,9", f"--exports={EVERY_FORMAT}"),
+        (
+            *(
+                "--mode=distill",
+                "--rate=0.3",
+                "--classes=2,6",
+                "--steps_per_execution=7",
+            ),
+            *("--augmentation=shift", "--augmentation_pixels=2", "--num_views=0"),
+        ),
     ],
-    ids=["search", "task head", "distill"],
+    ids=["search", "task head", "distill", "views"],
 )
 def test_a_run_and_its_report(run, tmp_path, arguments):
     status, out, _ = run(*SMALL, *arguments)

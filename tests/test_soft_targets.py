@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import make_network
 
+from tskd_tf.augmentation import Augmentation
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import predict_logits
 from tskd_tf.soft_targets import (
@@ -190,3 +191,46 @@ def test_prediction_in_pieces_is_prediction_at_once(arrays, teacher):
     at_once = predict_logits(teacher, arrays[0])
     in_pieces = predict_logits(teacher, arrays[0], batch_size=7)
     np.testing.assert_allclose(in_pieces, at_once, atol=1e-6)
+
+
+def test_stored_views_are_kept_and_others_refused(
+    tmp_path, teacher, arrays, small_task
+):
+    flipped, shifted = Augmentation(flip=True), Augmentation(shift=1)
+    settings = {
+        name: (augmentation._asdict(), num_views, 1)
+        for name, augmentation, num_views in (
+            ("flipped", flipped, 3),
+            ("shifted", shifted, 3),
+            ("fewer", flipped, 2),
+        )
+    }
+    marks = {
+        name: transfer_fingerprint(teacher, *arrays, small_task, *views)
+        for name, views in settings.items()
+    }
+    marks["plain"] = transfer_fingerprint(teacher, *arrays, small_task)
+    assert len(set(marks.values())) == 4
+    stored = capture(teacher, *arrays, small_task, flipped, num_views=3)
+    assert stored.teacher_logits.shape == (32, 3, 2)
+    path = tmp_path / "soft_targets.npz"
+    save_soft_targets(path, stored, marks["flipped"])
+    got = load_soft_targets(path, marks["flipped"], *arrays, small_task, flipped)
+    for one, other in zip(got.batches(8, 1), stored.batches(8, 1), strict=True):
+        for name in one[0]:
+            np.testing.assert_array_equal(one[0][name], other[0][name])
+    for name in ("shifted", "fewer", "plain"):
+        with pytest.raises(InputError, match="augmentation"):
+            load_soft_targets(path, marks[name], *arrays, small_task, shifted)
+
+
+def test_a_transfer_set_past_the_limit_is_the_same(arrays, teacher, small_task):
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+    in_memory, in_file = (
+        transfer_set(dataset, teacher, small_task, memory_limit_mb=limit)
+        for limit in (1, 0)
+    )
+    for one, other in zip(in_memory, in_file, strict=True):
+        for name in one[0]:
+            np.testing.assert_array_equal(one[0][name], other[0][name])
+        np.testing.assert_array_equal(one[1], other[1])

@@ -50,14 +50,13 @@ class Augmentation(NamedTuple):
 
         Returns:
             int32 of shape `(num_views, 3)`: whether mirrored, and by how many pixels
-            the view looks further down and further right.
+            the view, once mirrored, looks further down and right.
         """
         distance = self.crop + self.shift
         lowest = tf.constant([0, -distance, -distance])
-        highest = tf.constant([int(self.flip), distance, distance])
-        return tf.random.stateless_uniform(
-            (num_views, 3), seed, lowest, highest + 1, tf.int32
-        )
+        count = tf.constant([1 + int(self.flip), *[2 * distance + 1] * 2], tf.float32)
+        chance = tf.random.stateless_uniform((num_views, 3), seed)
+        return lowest + tf.cast(tf.floor(chance * count), tf.int32)
 
     def apply(self, images: Any, views: Any) -> tf.Tensor:
         """Looks at images through views.
@@ -73,8 +72,8 @@ class Augmentation(NamedTuple):
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         is_mirrored, down, right = (part[:, None] for part in tf.unstack(views, axis=1))
         rows = tf.range(height)[None] + down
-        columns = tf.range(width)[None]
-        columns = tf.where(is_mirrored > 0, width - 1 - columns, columns) + right
+        columns = tf.range(width)[None] + right
+        columns = tf.where(is_mirrored > 0, width - 1 - columns, columns)
         padding = self.crop
         padded = tf.pad(images, [[0, 0], [padding] * 2, [padding] * 2, [0, 0]])
         rows = tf.clip_by_value(rows, -padding, height - 1 + padding) + padding

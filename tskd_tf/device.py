@@ -80,7 +80,7 @@ def choose_jit_compile(jit_compile: Any = "auto") -> bool:
 
 
 def choose_steps_per_execution(
-    num_steps: int, steps_per_execution: int | None = None
+    num_steps: int, steps_per_execution: int | None = None, num_replicas: int = 1
 ) -> int:
     """Training steps that run in one call of TensorFlow.
 
@@ -92,7 +92,19 @@ def choose_steps_per_execution(
         num_steps: Steps of an epoch, which no call goes beyond.
         steps_per_execution: The user's choice; by default 50 on a CPU (20 took 4 %
             longer, 200 no less), 200 on a GPU (not measured).
+        num_replicas: Devices that share a batch. Keras 3.15 cannot run several steps
+            in one call on more than one.
+
+    Raises:
+        InputError: If several steps are asked for on several devices.
     """
+    if num_replicas > 1:
+        if steps_per_execution not in (None, 1):
+            raise InputError(
+                "Expected steps_per_execution 1 on several devices, as Keras cannot "
+                f"run more in one call there. Received: {steps_per_execution}"
+            )
+        return 1
     if steps_per_execution is None:
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
         steps_per_execution = 200 if on_gpu else 50

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,14 @@ def chunks(num_examples: int, size: int = _CHUNK) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
+class _TemporaryFile:
+    """A file without a name, closed with the last selection from it."""
+
+    def __init__(self) -> None:
+        self.handle = tempfile.TemporaryFile()
+        weakref.finalize(self, self.handle.close)
+
+
 class ImageFile:
     """Images in a file, indexed like an array.
 
@@ -27,15 +36,18 @@ class ImageFile:
     that memory holds no more than what is in use.
 
     Args:
-        file: An open file of the images' bytes, one after the other. It is kept open
-            as long as any selection from it is.
+        file: Its `handle` is an open file of the images' bytes, one after the other.
         dtype: Of the pixels.
         image_shape: `(height, width, channels)`.
         rows: Positions in the file, shape `(n,)`.
     """
 
     def __init__(
-        self, file: Any, dtype: Any, image_shape: tuple[int, ...], rows: np.ndarray
+        self,
+        file: _TemporaryFile,
+        dtype: Any,
+        image_shape: tuple[int, ...],
+        rows: np.ndarray,
     ) -> None:
         self._file = file
         self._rows = rows
@@ -60,7 +72,7 @@ class ImageFile:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         # Mapped for this read only: pages that stay mapped count as resident
-        stored = np.memmap(self._file, self.dtype, mode="r")
+        stored = np.memmap(self._file.handle, self.dtype, mode="r")
         images = stored.reshape(-1, *self.image_shape)[self._rows]
         return np.array(images, dtype=dtype)
 
@@ -94,7 +106,7 @@ class ImageStore:
         self._dtype: Any = None
         self._num_bytes = 0
         self._num_images = 0
-        self._file: Any = None
+        self._file: _TemporaryFile | None = None
 
     def append(self, images: np.ndarray) -> None:
         """Adds a batch.
@@ -122,15 +134,15 @@ class ImageStore:
         folder = tempfile.gettempdir()
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile()
+                self._file = _TemporaryFile()
                 logging.getLogger(__name__).info(
                     "Images of more than %g MB go into a temporary file in %s",
                     self._limit / 1e6,
                     folder,
                 )
             for part in self._parts:
-                self._file.write(np.ascontiguousarray(part).data)
-            self._file.flush()
+                self._file.handle.write(np.ascontiguousarray(part).data)
+            self._file.handle.flush()
         except OSError as error:
             raise InputError(
                 f"Cannot keep {self._num_bytes / 1e6:,.0f} MB of images in a temporary "

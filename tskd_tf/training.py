@@ -200,7 +200,7 @@ def train_student(
             scale_soft_loss=recipe.scale_soft_loss,
             metrics=["accuracy"],
             steps_per_execution=choose_steps_per_execution(
-                num_steps, recipe.steps_per_execution
+                num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync
             ),
             jit_compile=recipe.jit_compile,
         )
@@ -261,7 +261,7 @@ def train_teacher(
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             steps_per_execution=choose_steps_per_execution(
-                num_steps, recipe.steps_per_execution
+                num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync
             ),
             jit_compile=choose_jit_compile(recipe.jit_compile),
         )
