@@ -206,7 +206,7 @@ def train_student(
         )
     distiller.fit(
         examples,
-        validation_data=batches(tuple(validation), _VALIDATION_BATCH),
+        validation_data=_validation_batches(validation, strategy),
         epochs=num_epochs,
         callbacks=_callbacks(log_dir),
         shuffle=False,
@@ -267,7 +267,7 @@ def train_teacher(
         )
     model.fit(
         examples,
-        validation_data=batches(tuple(validation), _VALIDATION_BATCH),
+        validation_data=_validation_batches(validation, strategy),
         epochs=num_epochs,
         callbacks=_callbacks(log_dir),
         shuffle=False,
@@ -282,6 +282,16 @@ def train_teacher(
 def _optimizer(learning_rate: float, num_steps: int) -> keras.optimizers.Optimizer:
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
     return keras.optimizers.Adam(schedule)
+
+
+def _validation_batches(
+    validation: Split, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
+    """All images, the first batch shared equally by all replicas as Keras needs it."""
+    num_replicas = strategy.num_replicas_in_sync
+    size = min(_VALIDATION_BATCH, len(validation.images))
+    even = max(num_replicas, size - size % num_replicas)
+    return batches(tuple(validation), even)
 
 
 def _check_shares(
