@@ -74,6 +74,14 @@ def test_batches_are_shuffled_anew_each_epoch_and_alike_for_a_seed():
     assert epochs(0) == epochs(0)
 
 
+def test_a_last_batch_that_is_too_small_is_left_out():
+    for count, smallest, expected in ((9, 2, 2), (10, 2, 3), (8, 2, 2), (9, 1, 3)):
+        dataset = data.batches((np.arange(count),), 4, 1, smallest_batch=smallest)
+        sizes = [len(batch) for (batch,) in dataset]
+        assert len(sizes) == int(dataset.cardinality()) == expected
+        assert min(sizes) >= smallest
+
+
 def test_as_arrays(arrays):
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(7)
     for got, expected in zip(data.as_arrays(dataset), arrays):

@@ -272,6 +272,7 @@ def batches(
     batch_size: int,
     shuffle_seed: int | None = None,
     finish: Callable[[Any, tf.Tensor], Any] | None = None,
+    smallest_batch: int = 1,
 ) -> tf.data.Dataset:
     """Batches gathered by index.
 
@@ -287,6 +288,7 @@ def batches(
             the same seed; None keeps the order.
         finish: `(batch, seed)` → batch, with a seed of two integers that is another
             for each batch of each epoch.
+        smallest_batch: A last batch of fewer examples is left out, others each epoch.
 
     Returns:
         A `tf.data.Dataset` of the same structure, whose cardinality is known.
@@ -295,7 +297,8 @@ def batches(
         sources = tf.nest.map_structure(_as_source, arrays)
     parts = tf.nest.flatten(sources)
     num_examples = len(parts[0])
-    num_batches = -(-num_examples // batch_size)
+    num_batches, rest = divmod(num_examples, batch_size)
+    num_batches += int(rest >= smallest_batch)
 
     if shuffle_seed is None:
         draws = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
@@ -311,7 +314,7 @@ def batches(
             order = tf.random.experimental.stateless_shuffle(
                 order, seed=tf.stack([draw, shuffle_seed])
             )
-        starts = tf.data.Dataset.range(0, num_examples, batch_size)
+        starts = tf.data.Dataset.range(0, num_batches * batch_size, batch_size)
         return starts.map(
             lambda start: (
                 order[start : start + batch_size],

@@ -1,5 +1,6 @@
 """Choices that depend on the machine: precision, compilation, number of devices."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -117,7 +118,8 @@ def choose_strategy(distribute: str = "auto") -> tf.distribute.Strategy:
     Args:
         distribute: One of `DISTRIBUTIONS`. `mirrored` means a copy of the student on
             each GPU, or without any on each logical CPU, that all see their share of
-            each batch; `auto` means mirrored where there is more than one GPU.
+            each batch; `auto` means mirrored where there is more than one GPU. Within
+            the scope of a strategy of the caller's, `auto` and `none` keep that one.
 
     Raises:
         InputError: If it is none of them.
@@ -131,7 +133,13 @@ def choose_strategy(distribute: str = "auto") -> tf.distribute.Strategy:
     if distribute == "none" or (distribute == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()
     devices = gpus or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(device_names: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for a process: a second one's sums are taken for the first one's."""
+    return tf.distribute.MirroredStrategy(device_names)
 
 
 def describe_device() -> str:

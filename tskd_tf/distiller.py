@@ -302,6 +302,18 @@ class Distiller(keras.Model):
     def _without_training_losses(self, results: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in results.items() if k not in self.training_losses}
 
+    def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
+        """Builds the metrics; all else is built.
+
+        On several devices Keras takes a batch from the data here: it must be one that
+        all share equally, and taking it costs a data set that is shuffled anew each
+        epoch the order of its first.
+        """
+        if self._compile_metrics is not None and not self._compile_metrics.built:
+            logits = tf.zeros((1, self.student.outputs[0].shape[-1]))
+            with self.distribute_strategy.scope():
+                self._compile_metrics.build(tf.zeros(1, tf.int32), logits)
+
     def _track(self, losses: Losses) -> None:
         for metric in self.metrics:
             if metric.name in losses:

@@ -45,7 +45,9 @@ class TransferSet(NamedTuple):
     augmentation: Augmentation = Augmentation()
     views: np.ndarray | None = None
 
-    def batches(self, batch_size: int, seed: int | None) -> tf.data.Dataset:
+    def batches(
+        self, batch_size: int, seed: int | None, smallest_batch: int = 1
+    ) -> tf.data.Dataset:
         """Shuffled batches that `Distiller.fit` takes, of known cardinality.
 
         Each is `({"images", "teacher_logits", "teacher_pixels"}, labels)`, with the
@@ -53,13 +55,14 @@ class TransferSet(NamedTuple):
         inputs, so that Keras still sees one target and applies `class_weight` to it;
         the pixels, so that the `Distiller` notices when the images are no longer those
         that the teacher saw. With stored views, an example comes in another of its
-        views each epoch.
+        views each epoch. See `data.batches` for the arguments.
         """
         inputs = {"images": self.images, "teacher_logits": self.teacher_logits}
         if self.views is not None:
             inputs["views"] = self.views
         weights = () if self.sample_weights is None else (self.sample_weights,)
-        return batches((inputs, self.labels, *weights), batch_size, seed, self._finish)
+        arrays = (inputs, self.labels, *weights)
+        return batches(arrays, batch_size, seed, self._finish, smallest_batch)
 
     def _finish(self, batch: Any, seed: tf.Tensor) -> Any:
         inputs, *others = batch

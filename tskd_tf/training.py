@@ -179,15 +179,16 @@ def train_student(
     start = time.monotonic()
     num_steps = recipe.num_steps(len(transfer.images))
     num_epochs = recipe.num_epochs(len(transfer.images))
-    if recipe.uses_live_teacher:
-        plain = (transfer.images, transfer.labels)
-        examples = recipe.augmentation.map(
-            batches(plain, recipe.batch_size, recipe.seed), recipe.seed
-        )
-    else:
-        examples = transfer.batches(recipe.batch_size, recipe.seed)
     strategy = choose_strategy(recipe.distribute)
     _check_shares(recipe.batch_size, len(transfer.images), strategy)
+    if recipe.uses_live_teacher:
+        examples = _training_batches(
+            (transfer.images, transfer.labels), recipe, strategy
+        )
+    else:
+        examples = transfer.batches(
+            recipe.batch_size, recipe.seed, strategy.num_replicas_in_sync
+        )
     keras.utils.set_random_seed(recipe.seed)
     with strategy.scope():
         live = with_policy(teacher, "float32") if recipe.uses_live_teacher else None
@@ -249,11 +250,9 @@ def train_teacher(
     """
     num_steps = recipe.num_steps(len(train.images))
     num_epochs = recipe.num_epochs(len(train.images))
-    examples = batches(tuple(train), recipe.batch_size, recipe.seed)
-    if recipe.augmentation:
-        examples = recipe.augmentation.map(examples, recipe.seed)
     strategy = choose_strategy(recipe.distribute)
     _check_shares(recipe.batch_size, len(train.images), strategy)
+    examples = _training_batches(tuple(train), recipe, strategy)
     with strategy.scope():
         model = with_policy(teacher, recipe.precision)
         model.compile(
@@ -282,6 +281,22 @@ def train_teacher(
 def _optimizer(learning_rate: float, num_steps: int) -> keras.optimizers.Optimizer:
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
     return keras.optimizers.Adam(schedule)
+
+
+def _training_batches(
+    arrays: Any, recipe: Recipe, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
+    """Shuffled, through the recipe's views, with an example for each replica.
+
+    TensorFlow's max pooling ends the process on the empty share of a replica.
+    """
+    plain = batches(
+        arrays,
+        recipe.batch_size,
+        recipe.seed,
+        smallest_batch=strategy.num_replicas_in_sync,
+    )
+    return recipe.augmentation.map(plain, recipe.seed) if recipe.augmentation else plain
 
 
 def _validation_batches(
