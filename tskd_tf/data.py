@@ -308,27 +308,28 @@ def batches(
             seed=shuffle_seed, rerandomize_each_iteration=True
         ).take(1)
 
-    def cut(draw: tf.Tensor) -> tf.data.Dataset:
+    def cut(draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         order = tf.range(num_examples)
         if shuffle_seed is not None:
             order = tf.random.experimental.stateless_shuffle(
                 order, seed=tf.stack([draw, shuffle_seed])
             )
-        starts = tf.data.Dataset.range(0, num_batches * batch_size, batch_size)
-        return starts.map(
-            lambda start: (
-                order[start : start + batch_size],
-                tf.stack([draw, start + 1]),
-            )
-        )
+        places = num_batches * batch_size
+        order = tf.pad(order, [[0, max(0, places - num_examples)]])[:places]
+        starts = tf.range(0, places, batch_size, tf.int64)
+        seeds = tf.stack([tf.fill([num_batches], draw), starts + 1], axis=1)
+        return tf.reshape(order, (num_batches, batch_size)), seeds
 
     def gather(chosen: tf.Tensor, seed: tf.Tensor) -> Any:
+        # The last batch may be smaller
+        chosen = chosen[: tf.cast(num_examples + 1 - seed[1], tf.int32)]
         batch = tf.nest.map_structure(lambda part: _gather(part, chosen), sources)
         return batch if finish is None else finish(batch, seed)
 
     has_file = any(isinstance(part, ImageFile) for part in parts)
-    gathered = draws.flat_map(cut).map(
-        gather, num_parallel_calls=2 if has_file else None
+    # Not flat_map: its function takes a while to start, and each epoch starts it
+    gathered = (
+        draws.map(cut).unbatch().map(gather, num_parallel_calls=2 if has_file else None)
     )
     known = gathered.apply(tf.data.experimental.assert_cardinality(num_batches))
     # A gather is over sooner than threads are woken, and the autotuner's own thread

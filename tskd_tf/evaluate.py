@@ -2,10 +2,12 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tskd_tf.images import Images, chunks
 
 _EVALUATION_BATCH = 1000
+_FEW_BATCHES = 5
 
 
 def predict_logits(
@@ -21,8 +23,15 @@ def predict_logits(
     Returns:
         float32, shape `(n, num_outputs)`.
     """
+
+    def run(batch: tf.Tensor) -> tf.Tensor:
+        return model(batch, training=False)
+
+    if len(images) > _FEW_BATCHES * batch_size:
+        # A graph fuses what eager calls do not, and is worth its tracing by then
+        run = tf.function(run, reduce_retracing=True)
     logits = [
-        keras.ops.convert_to_numpy(model(np.asarray(images[part]), training=False))
+        run(tf.convert_to_tensor(np.asarray(images[part]))).numpy()
         for part in chunks(len(images), batch_size)
     ]
     return np.concatenate(logits).astype(np.float32)
