@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# One minute's, before the benchmark adds its own: above a few tenths, others run too
+LOAD_AT_START = os.getloadavg()[0]
+
 
 def alternate(
     contestants: Mapping[str, Callable[[], Any]], rounds: int
@@ -74,6 +77,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model,
         "num_cores": os.cpu_count(),
+        "load_at_start": LOAD_AT_START,
         "has_avx512_bf16": "avx512_bf16" in flags,
         "gpus": [gpu.name for gpu in tf.config.list_physical_devices("GPU")],
         "tensorflow": tf.__version__,
