@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# One minute's, before the benchmark adds its own: above a few tenths, others run too
+LOAD_AT_START = os.getloadavg()[0]
+
 
 def alternate(
     contestants: Mapping[str, Callable[[], Any]], rounds: int
@@ -35,8 +38,10 @@ def alternate(
         for name in generator.sample(sorted(contestants), len(contestants)):
             gc.collect()
             start = time.perf_counter()
-            contestants[name]()
+            result = contestants[name]()
             seconds[name].append(time.perf_counter() - start)
+            # Taking it down, threads and all, is not timed
+            del result
     return seconds
 
 
@@ -46,6 +51,11 @@ def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, float]:
         name: statistics.median(a / b for a, b in zip(values, seconds[base]))
         for name, values in seconds.items()
     }
+
+
+def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Median seconds of each contestant."""
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def machine() -> dict[str, Any]:
@@ -67,6 +77,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model,
         "num_cores": os.cpu_count(),
+        "load_at_start": LOAD_AT_START,
         "has_avx512_bf16": "avx512_bf16" in flags,
         "gpus": [gpu.name for gpu in tf.config.list_physical_devices("GPU")],
         "tensorflow": tf.__version__,
