@@ -45,13 +45,12 @@ import tensorflow as tf  # noqa: E402
 from timing import alternate, emit, medians, ratios  # noqa: E402
 
 from tskd_tf import data  # noqa: E402
-from tskd_tf.device import choose_precision  # noqa: E402
+from tskd_tf.device import choose_precision, choose_steps_per_execution  # noqa: E402
 from tskd_tf.distiller import Distiller  # noqa: E402
 from tskd_tf.graph import with_policy  # noqa: E402
 from tskd_tf.models import build_teacher  # noqa: E402
 from tskd_tf.soft_targets import capture  # noqa: E402
 from tskd_tf.task import Task  # noqa: E402
-from tskd_tf.training import STEPS_PER_EXECUTION  # noqa: E402
 from tskd_tf.width import scale_width  # noqa: E402
 
 BATCH_SIZE = 128
@@ -63,7 +62,7 @@ NUM_IMAGES = {"mnist": 25_600, "cifar10": 12_800}
 
 def steps_per_execution(num_images):
     """As a run sets it."""
-    return min(-(-num_images // BATCH_SIZE), STEPS_PER_EXECUTION)
+    return choose_steps_per_execution(-(-num_images // BATCH_SIZE))
 
 
 def ours(teacher, stored, rate, precision):
@@ -332,7 +331,6 @@ def main():
     settings = {
         "precision": precision,
         "batch_size": BATCH_SIZE,
-        "steps_per_execution": STEPS_PER_EXECUTION,
         "rounds": arguments.rounds,
         "torch_threads": torch_threads,
         "epochs": result,

@@ -29,12 +29,11 @@ from timing import alternate, emit, medians  # noqa: E402
 
 from tskd_tf import data  # noqa: E402
 from tskd_tf.costs import complexity  # noqa: E402
-from tskd_tf.device import choose_precision  # noqa: E402
+from tskd_tf.device import choose_precision, choose_steps_per_execution  # noqa: E402
 from tskd_tf.distiller import Distiller  # noqa: E402
 from tskd_tf.models import build_teacher  # noqa: E402
 from tskd_tf.soft_targets import capture  # noqa: E402
 from tskd_tf.task import Task  # noqa: E402
-from tskd_tf.training import STEPS_PER_EXECUTION  # noqa: E402
 from tskd_tf.width import scale_width  # noqa: E402
 
 BATCH_SIZE = 128
@@ -51,7 +50,8 @@ def epoch_of(student, stored):
     """A callable that trains the student for one epoch."""
     num_batches = -(-len(stored.images) // BATCH_SIZE)
     distiller = Distiller(student)
-    distiller.compile("adam", steps_per_execution=min(num_batches, STEPS_PER_EXECUTION))
+    steps = choose_steps_per_execution(num_batches)
+    distiller.compile("adam", steps_per_execution=steps)
     batches = stored.batches(BATCH_SIZE, seed=1)
     return lambda: distiller.fit(batches, verbose=0, shuffle=False)
 
