@@ -220,6 +220,7 @@ def train_teacher(
     return trained
 
 
+@keras.saving.register_keras_serializable("tskd_tf")
 class _Adam(keras.optimizers.Adam):
     """Adam that sums no gradients over replicas where there is only one.
 
