@@ -15,8 +15,10 @@ NUM_TRIALS = 30
 # What is loaded and cached once is there by then
 WARM_UP = 3
 NUM_SEARCHES = 4
-# A graph kept a trial, or garbage left to lie, makes a quarter and more
+# A graph kept a trial makes a quarter; new widths leave kernels in oneDNN's cache
 MOST_GROWTH = 1.1
+# Searches of the same widths leave nothing; a graph kept a trial makes 6 %
+MOST_GROWTH_OF_SEARCHES = 1.03
 
 _PREPARE = """
 import json, pathlib, sys
@@ -95,4 +97,4 @@ def test_searches_take_the_memory_of_the_first(tmp_path):
     """With KerasTuner, the control and the kept students that are loaded again."""
     sizes = sizes_of_memory(_SEARCHES.format(num_searches=NUM_SEARCHES), tmp_path)
     assert len(sizes) == NUM_SEARCHES
-    assert sizes[-1] < MOST_GROWTH * sizes[0], sizes
+    assert sizes[-1] < MOST_GROWTH_OF_SEARCHES * sizes[0], sizes
