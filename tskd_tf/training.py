@@ -278,9 +278,23 @@ def train_teacher(
     return trained
 
 
+@keras.saving.register_keras_serializable("tskd_tf")
+class _Adam(keras.optimizers.Adam):
+    """Adam that sums no gradients over replicas where there is only one.
+
+    TensorFlow notes that sum's own gradient in a registry of the process, and with it
+    the whole graph of the training step: megabytes a student that are never freed.
+    """
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
+
 def _optimizer(learning_rate: float, num_steps: int) -> keras.optimizers.Optimizer:
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
-    return keras.optimizers.Adam(schedule)
+    return _Adam(schedule, name="adam")
 
 
 def _training_batches(

@@ -1,5 +1,6 @@
 """Trials: the students of a search, each trained once and kept in its own folder."""
 
+import gc
 import logging
 import pathlib
 from typing import Any, NamedTuple
@@ -71,7 +72,7 @@ class Trainer(NamedTuple):
 
     def _train(self, rate: float, recipe: Recipe, run_name: str) -> TrainedStudent:
         log_dir = self.log_dir and str(pathlib.Path(self.log_dir) / run_name)
-        return train_student(
+        trained = train_student(
             self.teacher,
             rate,
             self.transfer,
@@ -81,6 +82,9 @@ class Trainer(NamedTuple):
             log_dir,
             self.verbose,
         )
+        # The step traced for it hangs in cycles, which would wait for many more trials
+        gc.collect()
+        return trained
 
 
 def _widths_and_macs(

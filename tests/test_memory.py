@@ -1,0 +1,100 @@
+"""Trials leave nothing behind: the memory of a long search stays where it was."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("mlxtend")
+pytest.importorskip("psutil")
+
+NUM_TRIALS = 30
+# What is loaded and cached once is there by then
+WARM_UP = 3
+NUM_SEARCHES = 4
+# A graph kept a trial makes a quarter; new widths leave kernels in oneDNN's cache
+MOST_GROWTH = 1.1
+# Searches of the same widths leave nothing; a graph kept a trial makes 6 %
+MOST_GROWTH_OF_SEARCHES = 1.03
+
+_PREPARE = """
+import json, pathlib, sys
+import keras, numpy as np, psutil
+from tskd_tf import data
+from tskd_tf.models import lenet
+from tskd_tf.search import find_smallest_student
+from tskd_tf.soft_targets import capture
+from tskd_tf.task import Task
+from tskd_tf.training import Recipe
+from tskd_tf.trials import Trainer
+
+folder = pathlib.Path(sys.argv[1])
+sample, *_ = data._mnist_sample()
+order = np.random.default_rng(0).permutation(len(sample.images))
+images, class_ids = sample.images[order], sample.class_ids[order]
+train, validation, test = (
+    data.Split(images[part], class_ids[part])
+    for part in (slice(0, 1000), slice(1000, 1500), slice(1500, 2000))
+)
+keras.utils.set_random_seed(1)
+teacher, task = lenet((28, 28, 1), 10), Task([3, 5, 8], 10, head="task")
+recipe = Recipe(epochs=1, batch_size=32)
+sizes = []
+
+
+def note_size():
+    sizes.append(psutil.Process().memory_info().rss)
+"""
+
+_TRIALS = """
+chosen = data.Split(*task.filter(tuple(validation)))
+transfer = capture(teacher, *train, task)
+trainer = Trainer(teacher, transfer, chosen, task, recipe, str(folder / "logs"), 0)
+for number in range({num_trials}):
+    trial_dir = folder / f"trial_{{number:04d}}"
+    trial_dir.mkdir()
+    # Widths that differ from trial to trial, large and small by turns
+    trainer.trial((1 + 7 * number % 30) / 60, 0.9, trial_dir)
+    note_size()
+print(json.dumps(sizes))
+"""
+
+_SEARCHES = """
+for number in range({num_searches}):
+    find_smallest_student(
+        teacher, train, validation, test, task,
+        rates=[0.1, 0.2], recipe=recipe, verbose=0,
+    )
+    note_size()
+print(json.dumps(sizes))
+"""
+
+
+def sizes_of_memory(script, tmp_path):
+    """Resident memory as the script noted it, in a process of its own."""
+    root = str(pathlib.Path(__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    finished = subprocess.run(
+        [sys.executable, "-c", _PREPARE + script, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def test_thirty_trials_take_the_memory_of_three(tmp_path):
+    sizes = sizes_of_memory(_TRIALS.format(num_trials=NUM_TRIALS), tmp_path)
+    assert len(sizes) == NUM_TRIALS
+    assert sizes[-1] < MOST_GROWTH * sizes[WARM_UP - 1], sizes
+
+
+def test_searches_take_the_memory_of_the_first(tmp_path):
+    """With KerasTuner, the control and the kept students that are loaded again."""
+    sizes = sizes_of_memory(_SEARCHES.format(num_searches=NUM_SEARCHES), tmp_path)
+    assert len(sizes) == NUM_SEARCHES
+    assert sizes[-1] < MOST_GROWTH_OF_SEARCHES * sizes[0], sizes
