@@ -1,8 +1,6 @@
 """Trials leave nothing behind: the memory of a long search stays where it was."""
 
 import json
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -72,14 +70,41 @@ for number in range({num_searches}):
 print(json.dumps(sizes))
 """
 
+# 400 MB of images, made as they are asked for
+_PAST_THE_LIMIT = """
+import json
+import numpy as np, psutil, tensorflow as tf
+from tskd_tf import data
+
+sizes = []
+
+
+def note_size():
+    sizes.append(psutil.Process().memory_info().rss)
+
+
+dataset = tf.data.Dataset.range(4000).map(
+    lambda i: (tf.fill((200, 250, 2), tf.cast(i % 256, tf.uint8)), i)
+)
+next(iter(dataset.batch(50)))
+note_size()
+images, class_ids = data.as_arrays(dataset.batch(50), memory_limit_mb=20)
+note_size()
+for _ in range(2):
+    total = 0
+    for batch, numbers in data.batches((images, class_ids), 64, 1):
+        assert (batch[:, 0, 0, 0] == tf.cast(numbers % 256, tf.uint8)).numpy().all()
+        total += len(numbers)
+    assert total == 4000
+    note_size()
+print(json.dumps(sizes))
+"""
+
 
 def sizes_of_memory(script, tmp_path):
     """Resident memory as the script noted it, in a process of its own."""
-    root = str(pathlib.Path(__file__).parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     finished = subprocess.run(
-        [sys.executable, "-c", _PREPARE + script, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        [sys.executable, "-c", script, str(tmp_path)],
         capture_output=True,
         text=True,
     )
@@ -88,13 +113,21 @@ def sizes_of_memory(script, tmp_path):
 
 
 def test_thirty_trials_take_the_memory_of_three(tmp_path):
-    sizes = sizes_of_memory(_TRIALS.format(num_trials=NUM_TRIALS), tmp_path)
+    sizes = sizes_of_memory(_PREPARE + _TRIALS.format(num_trials=NUM_TRIALS), tmp_path)
     assert len(sizes) == NUM_TRIALS
     assert sizes[-1] < MOST_GROWTH * sizes[WARM_UP - 1], sizes
 
 
 def test_searches_take_the_memory_of_the_first(tmp_path):
     """With KerasTuner, the control and the kept students that are loaded again."""
-    sizes = sizes_of_memory(_SEARCHES.format(num_searches=NUM_SEARCHES), tmp_path)
+    sizes = sizes_of_memory(
+        _PREPARE + _SEARCHES.format(num_searches=NUM_SEARCHES), tmp_path
+    )
     assert len(sizes) == NUM_SEARCHES
     assert sizes[-1] < MOST_GROWTH_OF_SEARCHES * sizes[0], sizes
+
+
+def test_images_past_the_limit_take_no_memory(tmp_path):
+    sizes = sizes_of_memory(_PAST_THE_LIMIT, tmp_path)
+    assert len(sizes) == 4
+    assert max(sizes) - sizes[0] < 120e6, sizes

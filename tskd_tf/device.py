@@ -118,8 +118,8 @@ def choose_strategy(distribute: str = "auto") -> tf.distribute.Strategy:
     Args:
         distribute: One of `DISTRIBUTIONS`. `mirrored` means a copy of the student on
             each GPU, or without any on each logical CPU, that all see their share of
-            each batch; `auto` means mirrored where there is more than one GPU. Within
-            the scope of a strategy of the caller's, `auto` and `none` keep that one.
+            each batch; `auto` means mirrored on GPUs only. With one device there is
+            nothing to share, and the caller's strategy, if any, stays.
 
     Raises:
         InputError: If it is none of them.
@@ -129,10 +129,11 @@ def choose_strategy(distribute: str = "auto") -> tf.distribute.Strategy:
             f"Expected distribute out of {', '.join(DISTRIBUTIONS)}. Received: "
             f"{distribute}"
         )
-    gpus = tf.config.list_logical_devices("GPU")
-    if distribute == "none" or (distribute == "auto" and len(gpus) < 2):
+    devices = tf.config.list_logical_devices("GPU")
+    if distribute == "mirrored" and not devices:
+        devices = tf.config.list_logical_devices("CPU")
+    if distribute == "none" or len(devices) < 2:
         return tf.distribute.get_strategy()
-    devices = gpus or tf.config.list_logical_devices("CPU")
     return _mirrored(tuple(device.name for device in devices))
 
 
