@@ -285,7 +285,7 @@ def batches(
             `n` examples.
         batch_size: Examples a batch; the last may be smaller.
         shuffle_seed: A seed to draw a new order each epoch from, the same series for
-            the same seed; None keeps the order.
+            the same seed (and TensorFlow's global one, if set); None keeps the order.
         finish: `(batch, seed)` → batch, with a seed of two integers that is another
             for each batch of each epoch.
         smallest_batch: A last batch of fewer examples is left out, others each epoch.

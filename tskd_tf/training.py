@@ -181,6 +181,8 @@ def train_student(
     num_epochs = recipe.num_epochs(len(transfer.images))
     strategy = choose_strategy(recipe.distribute)
     _check_shares(recipe.batch_size, len(transfer.images), strategy)
+    # First, because tf.data's seeds hang on this one, too
+    keras.utils.set_random_seed(recipe.seed)
     if recipe.uses_live_teacher:
         examples = _training_batches(
             (transfer.images, transfer.labels), recipe, strategy
@@ -189,7 +191,6 @@ def train_student(
         examples = transfer.batches(
             recipe.batch_size, recipe.seed, strategy.num_replicas_in_sync
         )
-    keras.utils.set_random_seed(recipe.seed)
     with strategy.scope():
         live = with_policy(teacher, "float32") if recipe.uses_live_teacher else None
         student = scale_width(teacher, rate, task, dtype_policy=recipe.precision)
