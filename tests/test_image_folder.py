@@ -251,6 +251,11 @@ def test_folders_of_another_layout_are_refused(folder, damage, message):
 FEW = ("0.png", "1.jpg", "2.bmp", "3.gif")
 
 
+def test_an_empty_name_is_not_the_current_folder():
+    with pytest.raises(InputError, match="no such folder"):
+        load_image_folder("", SHAPE)
+
+
 def test_splits_of_other_classes_are_refused(tmp_path):
     write_folder(tmp_path / "train")
     write_folder(tmp_path / "test", classes=["cat", "dog"])

@@ -82,8 +82,8 @@ def load_image_folder(
         InputError: If the folder is not laid out so, or a file in it cannot be read.
     """
     root = pathlib.Path(folder)
-    if not root.is_dir():
-        reason = "a file" if root.exists() else "no such folder"
+    if not folder or not root.is_dir():
+        reason = "a file" if root.is_file() else "no such folder"
         raise InputError(
             "Expected --image_dir to be a folder of class folders. Received: "
             f"{folder} ({reason})"
