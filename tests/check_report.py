@@ -16,8 +16,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from onnxruntime import InferenceSession
 
-from tskd_tf import data
 from tskd_tf.acceptance import paired_interval
+from tskd_tf.config import RunConfig
+from tskd_tf.pipeline import load_data
 
 
 def predict(model, images):
@@ -45,13 +46,8 @@ def check(output_dir):
     report = json.loads((folder / "report.json").read_text())
     config = json.loads((folder / "config.json").read_text())
     class_ids = np.array(report["task"]["class_ids"])
-    images, truth = data.load(
-        config["dataset"],
-        config["data_dir"],
-        config["validation_fraction"],
-        config["seed"],
-        config["offline_sample"],
-    ).test
+    lists = {name: tuple(v) for name, v in config.items() if isinstance(v, list)}
+    images, truth = load_data(RunConfig(**{**config, **lists})).test
     chosen = np.isin(truth, class_ids)
     images, truth = images[chosen], truth[chosen]
     assert len(images) == report["data"]["num_test"]

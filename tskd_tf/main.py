@@ -57,6 +57,12 @@ def _read_config() -> RunConfig:
             "Expected at least two --classes, or none of that flag for all classes. "
             "Received: an empty list"
         )
+    if flags.FLAGS.image_dir is not None and flags.FLAGS["dataset"].present:
+        # Its default is a data set, too: only here is it known who asked for that
+        raise InputError(
+            "Expected either --image_dir or --dataset. Received: both, "
+            f"--dataset={flags.FLAGS.dataset}"
+        )
     values: dict[str, Any] = {
         field.name: flags.FLAGS[field.name].value
         for field in dataclasses.fields(RunConfig)

@@ -17,6 +17,13 @@ from keras import layers
 from tskd_tf.errors import InputError
 from tskd_tf.images import Images, mean_of_images
 
+# What the paper's data sets have: (height, width, channels)
+IMAGE_SHAPES = {
+    "lenet": (28, 28, 1),
+    "cifar10_full": (32, 32, 3),
+    "cifar10_quick": (32, 32, 3),
+}
+
 
 def lenet(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """LeNet 20-50-500-10: two 5x5 convolutions and two dense layers.
@@ -154,11 +161,7 @@ def build_teacher(
             shape, num_classes, mean_of_images(images)
         ),
     }
-    if name not in builders:
-        raise InputError(
-            f"Expected a teacher out of {', '.join(builders)}, or the path of a "
-            f".keras file. Received: {name!r}"
-        )
+    check_name(name)
     smallest = 16 if name == "lenet" else 8
     if min(shape[:2]) < smallest:
         raise InputError(
@@ -166,3 +169,16 @@ def build_teacher(
             f"Received: {shape[0]}x{shape[1]}"
         )
     return builders[name]()
+
+
+def check_name(name: str) -> None:
+    """Checks the name of a teacher.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in IMAGE_SHAPES:
+        raise InputError(
+            f"Expected a teacher out of {', '.join(IMAGE_SHAPES)}, or the path of a "
+            f".keras file. Received: {name!r}"
+        )

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from tskd_tf.augmentation import Augmentation
-from tskd_tf.config import RunConfig
+from tskd_tf.config import RunConfig, parse_image_size
 from tskd_tf.costs import complexity
 from tskd_tf.data import ImageData, Split, load
 from tskd_tf.device import (
@@ -29,7 +29,8 @@ from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.export import check_formats, export_student
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
 from tskd_tf.graph import load_kept_model
-from tskd_tf.models import build_teacher
+from tskd_tf.image_folder import load_image_folder
+from tskd_tf.models import IMAGE_SHAPES, build_teacher, check_name
 from tskd_tf.output_folder import (
     FREE_SETTINGS,
     TEACHER_SETTINGS,
@@ -42,7 +43,7 @@ from tskd_tf.report import summary_table
 from tskd_tf.search import buildable_rates, check_bargain, find_smallest_student
 from tskd_tf.soft_targets import check_teacher
 from tskd_tf.task import Task
-from tskd_tf.teacher import load_teacher
+from tskd_tf.teacher import load_teacher, teacher_shapes
 from tskd_tf.training import Recipe, train_teacher
 from tskd_tf.width import candidate_rates, check_rate
 
@@ -71,15 +72,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     check_output_dir(config)
     check_settings(config)
     clock = _Clock()
-    data = load(
-        config.dataset,
-        config.data_dir,
-        config.validation_fraction,
-        config.seed,
-        config.offline_sample,
-        config.memory_limit_mb,
-        _classes_to_load(config),
-    )
+    data = load_data(config)
     task = Task.from_names(config.classes, data.class_names, config.head)
     teacher = untrained_or_loaded_teacher(config, data)
     check_everything_fits(config, data, task, teacher)
@@ -132,6 +125,62 @@ def run(config: RunConfig) -> tuple[int, str]:
     }
     write_report(report, folder)
     return _outcome(report, folder)
+
+
+def load_data(config: RunConfig) -> ImageData:
+    """The data set of TFDS, or the user's own images in the size the teacher takes.
+
+    Raises:
+        InputError: If they cannot be had, or not in that size.
+    """
+    if config.image_dir is None:
+        return load(
+            config.dataset,
+            config.data_dir,
+            config.validation_fraction,
+            config.seed,
+            config.offline_sample,
+            config.memory_limit_mb,
+            _classes_to_load(config),
+        )
+    image_shape, num_classes = _wanted_images(config)
+    return load_image_folder(
+        config.image_dir,
+        image_shape,
+        config.validation_fraction,
+        config.seed,
+        config.memory_limit_mb,
+        _classes_to_load(config),
+        num_classes,
+        config.skip_corrupt_images,
+    )
+
+
+def _wanted_images(config: RunConfig) -> tuple[tuple[int, int, int], int | None]:
+    """Image shape and number of classes that the teacher is made for, or --image_size.
+
+    Without a trained teacher any number of classes will do.
+    """
+    size = parse_image_size(config.image_size)
+    if not _is_file(config.teacher):
+        check_name(config.teacher)
+        *sides, channels = IMAGE_SHAPES[config.teacher]
+        return (*(size or sides), channels), None
+    takes, num_classes = teacher_shapes(config.teacher)
+    if takes[2] not in (1, 3):
+        raise InputError(
+            "Expected a teacher for images of one or three channels with --image_dir. "
+            f"Received: {config.teacher}, which takes {takes}"
+        )
+    height, width = size or takes[:2]
+    fits = all(b in (a, None) for a, b in zip((height, width), takes[:2], strict=True))
+    if height is None or width is None or not fits:
+        needed = "x".join("any" if side is None else str(side) for side in takes[:2])
+        raise InputError(
+            f"Expected --image_size=HEIGHTxWIDTH as the teacher takes images, {needed}."
+            f" Received: --image_size={config.image_size} --teacher={config.teacher}"
+        )
+    return (height, width, takes[2]), num_classes
 
 
 def _classes_to_load(config: RunConfig) -> Callable[[list[str]], list[int]] | None:

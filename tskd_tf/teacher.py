@@ -39,15 +39,7 @@ def load_teacher(
         InputError: If the file cannot be loaded or does not fit the data.
     """
     check_input_range(input_range)
-    if not os.path.isfile(path) or not path.endswith(".keras"):
-        reason = "not a .keras file" if os.path.exists(path) else "no such file"
-        raise InputError(
-            "Expected a teacher out of lenet, cifar10_full, cifar10_quick, or the path "
-            f"of a .keras file. Received: {path} ({reason})"
-        )
-    model = load_kept_model(path)
-    check_model(model, "the teacher")
-    model = as_logits(model)
+    model = _open(path)
     got = tuple(model.inputs[0].shape[1:])
     if any(a is not None and a != b for a, b in zip(got, image_shape, strict=True)):
         raise InputError(
@@ -59,7 +51,37 @@ def load_teacher(
             f"Expected a teacher with an output for each of the {num_classes} classes "
             f"of the data. Received: {path} with {model.outputs[0].shape[-1]} outputs"
         )
+    model = _with_fixed_size(model, image_shape)
     return _with_input_range(model, image_shape, input_range)
+
+
+def teacher_shapes(path: str) -> tuple[tuple[int | None, ...], int]:
+    """What a teacher in a file takes and gives, to make images fit it.
+
+    Args:
+        path: The `.keras` file.
+
+    Returns:
+        `(height, width, channels)`, None where it takes any; and its number of
+        outputs.
+
+    Raises:
+        InputError: If the file cannot be loaded, or is no image classifier.
+    """
+    model = _open(path)
+    return tuple(model.inputs[0].shape[1:]), int(model.outputs[0].shape[-1])
+
+
+def _open(path: str) -> keras.Model:
+    if not os.path.isfile(path) or not path.endswith(".keras"):
+        reason = "not a .keras file" if os.path.exists(path) else "no such file"
+        raise InputError(
+            "Expected a teacher out of lenet, cifar10_full, cifar10_quick, or the path "
+            f"of a .keras file. Received: {path} ({reason})"
+        )
+    model = load_kept_model(path)
+    check_model(model, "the teacher")
+    return as_logits(model)
 
 
 def check_input_range(input_range: str) -> None:
@@ -73,6 +95,16 @@ def check_input_range(input_range: str) -> None:
             f"Expected input_range out of {', '.join(INPUT_RANGES)}. "
             f"Received: {input_range}"
         )
+
+
+def _with_fixed_size(model: keras.Model, image_shape: tuple[int, ...]) -> keras.Model:
+    """A teacher of images of any size, for those of one: then its costs are known."""
+    if None not in model.inputs[0].shape[1:]:
+        return model
+    image = keras.Input(image_shape, name="image")
+    fixed = keras.models.clone_model(model, input_tensors=image)
+    fixed.set_weights(model.get_weights())
+    return fixed
 
 
 def _with_input_range(
