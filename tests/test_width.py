@@ -157,17 +157,31 @@ def test_nested_models_scale_inside():
     assert student(np.zeros((1, 8, 8, 1))).shape == (1, 3)
 
 
-def test_widths_that_do_not_fit_are_refused_with_the_reason():
-    grouped = keras.Sequential(
-        [
-            keras.Input((8, 8, 4)),
-            layers.Conv2D(8, 3, groups=4),
-            layers.Flatten(),
-            layers.Dense(3),
-        ]
-    )
-    with pytest.raises(InputError, match="rate 0.3.*groups"):
-        scale_width(grouped, 0.3)
+@pytest.mark.parametrize(
+    "channels, groups, filters, rate, expected",
+    [
+        # Two groups: as many of each, for there are more channels than groups
+        (24, 2, 48, 0.25, (6, 2, 12)),
+        # As many groups as channels: a depthwise convolution stays one
+        (24, 24, 48, 0.25, (6, 6, 12)),
+        # Whole groups of four go, for there are fewer channels in each than groups
+        (32, 8, 16, 0.5, (16, 4, 8)),
+        (32, 8, 16, 0.01, (4, 1, 2)),
+    ],
+)
+def test_groups_stay_equal(channels, groups, filters, rate, expected):
+    grouped = layers.Conv2D(filters, 3, groups=groups)
+    stack = [layers.Conv2D(channels, 1), grouped, layers.Flatten(), layers.Dense(3)]
+    student = scale_width(keras.Sequential([keras.Input((8, 8, 4)), *stack]), rate)
+    first, second = student.layers[:2]
+    assert (first.filters, second.groups, second.filters) == expected
+
+
+def test_groups_of_the_image_stay_as_many():
+    grouped = layers.Conv2D(8, 3, groups=4)
+    stack = [keras.Input((8, 8, 4)), grouped, layers.Flatten(), layers.Dense(3)]
+    student = scale_width(keras.Sequential(stack), 0.3)
+    assert (student.layers[0].groups, student.layers[0].filters) == (4, 4)
 
 
 @pytest.mark.parametrize("freeze", ["all", "some"])
@@ -202,17 +216,16 @@ def test_adapted_preprocessing_is_kept():
     np.testing.assert_allclose(copy(images), model(images), atol=1e-6)
 
 
-def test_branches_that_come_to_differ_are_refused():
-    """Two halves of 8 are concatenated to 16 and added to 16: at 0.3 that is 4 to 5, at
-    0.05 it is 2 to 1, which broadcasting would hide."""
+def test_a_whole_is_scaled_as_its_parts():
+    """Two halves of 8 are concatenated to 16 and added to 16: at 0.3 that is 2 and 2 to
+    4, at 0.05 1 and 1 to 2, which a whole rounded by itself would not fit."""
     image = keras.Input((8, 8, 3))
     halves = [layers.Conv2D(8, 1)(image) for _ in range(2)]
     whole = layers.Add()([layers.Concatenate()(halves), layers.Conv2D(16, 1)(image)])
     model = keras.Model(image, layers.Dense(3)(layers.Flatten()(whole)))
-    for rate in (0.3, 0.05):
-        with pytest.raises(InputError, match=f"rate {rate}"):
-            scale_width(model, rate)
-    assert scale_width(model, 0.5).output_shape == (None, 3)
+    for rate, part in ((0.3, 2), (0.05, 1)):
+        widths = layer_widths(scale_width(model, rate))
+        assert sorted(widths[:-1]) == [part, part, 2 * part]
 
 
 def test_models_whose_graph_cannot_be_followed_are_refused():

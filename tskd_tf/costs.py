@@ -150,8 +150,9 @@ def complexity(model: keras.Model) -> Complexity:
     2293000
     """
     rows: dict[int, LayerComplexity] = {}
-    for layer, input_shapes in layer_calls(model):
-        kernel, num_macs = _cost_of_call(layer, input_shapes[0])
+    for call in layer_calls(model):
+        layer = call.layer
+        kernel, num_macs = _cost_of_call(layer, call.input_shapes[0])
         if id(layer) in rows:
             row = rows[id(layer)]
             rows[id(layer)] = row._replace(num_macs=row.num_macs + num_macs)

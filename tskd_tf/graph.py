@@ -19,11 +19,14 @@ class LayerCall(NamedTuple):
     """One use of a layer in a model; a shared layer has several.
 
     `layer` is a `keras.Layer` or, for `keras.ops` in a Functional model, a
-    `keras.Operation`; `input_shapes` are those of its inputs, with the batch.
+    `keras.Operation`; `input_shapes` are those of its inputs, with the batch;
+    `output_shape` is that of the first of its `num_outputs` outputs in use.
     """
 
     layer: Any
     input_shapes: list[Shape]
+    output_shape: Shape
+    num_outputs: int
 
 
 def check_model(model: Any, name: str) -> None:
@@ -68,21 +71,111 @@ def _is_functional(model: Any) -> bool:
     return hasattr(model, "inputs") and "output_layers" in model.get_config()
 
 
-def layer_calls(model: keras.Model) -> Iterator[LayerCall]:
+def layer_calls(model: keras.Model) -> list[LayerCall]:
     """Every use of every layer, in the order of the graph, nested models unfolded.
 
     Args:
         model: A built Functional or Sequential model.
 
-    Yields:
+    Returns:
         `LayerCall`s; input layers are left out.
     """
-    for call in _direct_calls(model):
-        if isinstance(call.layer, keras.Model):
-            check_nested(call.layer)
-            yield from layer_calls(call.layer)
-        else:
-            yield call
+    calls: list[LayerCall] = []
+
+    def step(call: LayerCall, values: list[Any]) -> list[Any]:
+        calls.append(call)
+        # As many as any consumer asks for: the values are not used
+        return [None] * max(1, call.num_outputs)
+
+    follow(model, [None] * len(model.inputs), step)
+    return calls
+
+
+def follow(
+    model: keras.Model,
+    values: list[Any],
+    step: Callable[[LayerCall, list[Any]], list[Any]],
+) -> list[Any]:
+    """Carries values through the graph, nested models entered.
+
+    Args:
+        model: A built Functional or Sequential model.
+        values: One an input of the model.
+        step: Given a use of a layer and the values of its inputs, returns those of
+            its outputs.
+
+    Returns:
+        The values of the model's outputs.
+    """
+    if isinstance(model, keras.Sequential):
+        shape = model.input_shape
+        for layer in model.layers:
+            output_shape = layer.compute_output_shape(shape)
+            values = _enter(LayerCall(layer, [shape], output_shape, 1), values, step)
+            shape = output_shape
+        return values
+    config = model.get_config()
+    operations = {operation.name: operation for operation in model.operations}
+    waiting = [
+        (layer["name"], index, list(_tensors(node)))
+        for layer in config["layers"]
+        for index, node in enumerate(layer["inbound_nodes"])
+    ]
+    shapes = {
+        tuple(tensor["keras_history"]): tuple(tensor["shape"])
+        for _, _, tensors in waiting
+        for tensor in tensors
+    }
+    outputs = list(_histories(config["output_layers"]))
+    shapes.update(zip(outputs, (tuple(output.shape) for output in model.outputs)))
+    used: dict[tuple[str, int], list[int]] = {}
+    for name, index, number in shapes:
+        used.setdefault((name, index), []).append(number)
+    known = dict(zip(_histories(config["input_layers"]), values))
+    while waiting:
+        later = []
+        for name, index, tensors in waiting:
+            inputs = [tuple(tensor["keras_history"]) for tensor in tensors]
+            if not all(history in known for history in inputs):
+                # A layer is listed once, its second use may need what comes after
+                later.append((name, index, tensors))
+                continue
+            numbers = used[name, index]
+            call = LayerCall(
+                operations[name],
+                [shapes[history] for history in inputs],
+                shapes[name, index, min(numbers)],
+                max(numbers) + 1,
+            )
+            results = _enter(call, [known[history] for history in inputs], step)
+            known.update(
+                ((name, index, number), result) for number, result in enumerate(results)
+            )
+        waiting = later
+    return [known[history] for history in outputs]
+
+
+def _enter(
+    call: LayerCall,
+    values: list[Any],
+    step: Callable[[LayerCall, list[Any]], list[Any]],
+) -> list[Any]:
+    if not isinstance(call.layer, keras.Model):
+        return step(call, values)
+    check_nested(call.layer)
+    return follow(call.layer, values, step)
+
+
+def _histories(structure: Any) -> Iterator[tuple[str, int, int]]:
+    """The tensors in a config's `input_layers` or `output_layers`."""
+    if isinstance(structure, dict):
+        structure = list(structure.values())
+    if structure and isinstance(structure[0], str):
+        name, node, number = structure
+        yield name, node, number
+        return
+    for part in structure:
+        yield from _histories(part)
 
 
 def check_nested(model: keras.Model) -> None:
@@ -96,20 +189,6 @@ def check_nested(model: keras.Model) -> None:
             f"Expected nested models to be Functional or Sequential. Received "
             f"{model.name!r}, a subclassed {type(model).__name__}"
         )
-
-
-def _direct_calls(model: keras.Model) -> Iterator[LayerCall]:
-    if isinstance(model, keras.Sequential):
-        shape = model.input_shape
-        for layer in model.layers:
-            yield LayerCall(layer, [shape])
-            shape = layer.compute_output_shape(shape)
-        return
-    operations = {operation.name: operation for operation in model.operations}
-    for layer_config in model.get_config()["layers"]:
-        for node in layer_config["inbound_nodes"]:
-            shapes = [tuple(tensor["shape"]) for tensor in _tensors(node)]
-            yield LayerCall(operations[layer_config["name"]], shapes)
 
 
 def _tensors(node: Any) -> Iterator[dict[str, Any]]:
@@ -238,22 +317,55 @@ def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
     Args:
         model: A Functional or Sequential model.
         edit: Maps each layer or operation to its replacement; `same_layer` makes a
-            plain copy.
+            plain copy. Nested models are entered, and take what then reaches them.
 
     Returns:
         The model with new weights.
     """
+    return _rebuild(model, edit, [value.shape for value in model.inputs], {})
+
+
+def _rebuild(
+    model: keras.Model,
+    edit: Callable[[Any], Any],
+    input_shapes: list[Shape],
+    copies: dict[int, Any],
+) -> keras.Model:
+    inputs = [
+        keras.Input(
+            batch_shape=(*value.shape[:-1], shape[-1]),
+            dtype=value.dtype,
+            name=value.name,
+        )
+        for value, shape in zip(model.inputs, input_shapes)
+    ]
+
+    def copy_of(layer: Any, shapes: list[Shape]) -> Any:
+        if id(layer) not in copies:
+            is_model = isinstance(layer, keras.Model)
+            copies[id(layer)] = (
+                _rebuild(layer, edit, shapes, copies) if is_model else edit(layer)
+            )
+        return copies[id(layer)]
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         # A replacement need not know an argument that its layer was called without
         given = {name: value for name, value in kwargs.items() if value is not None}
-        return layer(*args, **given)
+        tensors = keras.tree.flatten((args, given))
+        tensors = [value for value in tensors if keras.utils.is_keras_tensor(value)]
+        return copy_of(layer, [value.shape for value in tensors])(*args, **given)
 
+    if isinstance(model, keras.Sequential):
+        value, layers = inputs[0], []
+        for layer in model.layers:
+            value = call(layer, value)
+            layers.append(copies[id(layer)])
+        return keras.Sequential([inputs[0], *layers], name=model.name)
     copy = keras.models.clone_model(
         model,
-        clone_function=edit,
-        call_function=None if isinstance(model, keras.Sequential) else call,
-        recursive=True,
+        input_tensors=keras.tree.pack_sequence_as(model.input, inputs),
+        clone_function=lambda layer: layer,
+        call_function=call,
     )
     # clone_model compiles the copy as the original was, with its loss and optimizer
     copy.optimizer = None

@@ -1,40 +1,35 @@
 """The width rule: thinner copies of a network, every layer but the head at one rate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
+from tskd_tf.channels import Channels, Use
 from tskd_tf.errors import InputError
 from tskd_tf.graph import (
     check_model,
-    head_layer,
     is_adapted_normalization,
     is_random_view,
     layer_calls,
     layer_width,
     rebuild,
-    same_layer,
 )
 from tskd_tf.task import Task
 
-_MERGES = (
-    keras.layers.Add,
-    keras.layers.Average,
-    keras.layers.Maximum,
-    keras.layers.Minimum,
-    keras.layers.Multiply,
-    keras.layers.Subtract,
-)
 
+def scaled_width(width: int, rate: float, round_to: int = 1) -> int:
+    """`rate * width`, rounded half up to a multiple of `round_to`, at least one of it.
 
-def scaled_width(width: int, rate: float) -> int:
-    """`rate * width`, rounded half up, at least 1.
-
-    The small constant undoes binary rounding: 0.7 · 25 is 17.499999999999996.
+    Never above `width`, and `width` itself at rate 1. The small constant undoes binary
+    rounding: 0.7 · 25 is 17.499999999999996.
     """
-    return max(1, math.floor(rate * width + 0.5 + 1e-9))
+    if rate == 1.0:
+        return width
+    steps = math.floor(rate * width / round_to + 0.5 + 1e-9)
+    return min(width, max(1, steps) * round_to)
 
 
 def check_rate(rate: float) -> None:
@@ -51,19 +46,23 @@ def scale_width(
     model: keras.Model,
     rate: float,
     task: Task | None = None,
+    round_to: int = 1,
     dtype_policy: str | None = None,
 ) -> keras.Model:
     """A student: the model with every layer but the head thinner (Shi et al. 2017, 4).
 
     LeNet 20-50-500-10 at rate 0.5 is 10-25-250-10. Filters and units are scaled,
-    whatever follows adapts. Layers of equal width in the teacher keep equal widths,
-    so that residual additions still fit. Layers that show random views in training
-    (`RandomFlip`, …) are left out: see `Augmentation`.
+    whatever follows adapts. Channels that are added or multiplied keep fitting, in the
+    groups of a layer equally many are kept, and what meets the image is left as wide
+    as it. Layers that show random views in training (`RandomFlip`, …) are left out:
+    see `Augmentation`.
 
     Args:
         model: A built Functional or Sequential classifier that gives logits.
         rate: Width scale in (0, 1].
         task: Its head decides the number of outputs; by default the teacher's.
+        round_to: Below rate 1, widths are multiples of it, where they can be; at least
+            1. Some accelerators are fastest at multiples of 8.
         dtype_policy: Precision of the student, e.g. `"mixed_bfloat16"`; its head
             computes in float32. By default each layer keeps its own.
 
@@ -72,42 +71,40 @@ def scale_width(
 
     Raises:
         InputError: If the rate is out of range, the model does not fit the task, or
-            the graph cannot be built with these widths.
+            the channels cannot be followed through a layer.
 
     Example:
 
     >>> student = scale_width(teacher, rate=0.25, task=task)
     """
     check_rate(rate)
+    if round_to < 1:
+        raise InputError(f"Expected round_to of at least 1. Received: {round_to}")
     check_model(model, "the teacher")
-    head = head_layer(model)
     num_outputs = model.outputs[0].shape[-1]
     if task is not None and task.num_classes != num_outputs:
         raise InputError(
             f"Expected a teacher with an output for each of the {task.num_classes} "
             f"classes of the data. Received: {model.name!r} with {num_outputs} outputs"
         )
+    outputs = range(num_outputs) if task is None else task.output_class_ids
+    channels = Channels(model)
+    stays = channels.keep(_scale_sets(rate, round_to), outputs)
+    uses = {id(use.call.layer): use for use in channels.uses}
 
     def edit(layer: Any) -> Any:
-        if not isinstance(layer, keras.Layer):
-            return same_layer(layer)
         if is_random_view(layer):
             # The teacher's view would be another
             return keras.layers.Identity(name=layer.name)
         config = layer.get_config()
-        width = layer_width(config)
-        if width is not None:
-            key = "filters" if "filters" in config else "units"
-            if layer is not head:
-                config[key] = scaled_width(width, rate)
-            elif task is not None:
-                config[key] = task.num_outputs
+        if id(layer) in uses:
+            config.update(_narrowed(config, uses[id(layer)], stays))
         if is_adapted_normalization(layer):
             # What it learnt from the data is part of the preprocessing, not of the
             # network that is trained anew
             config["mean"], config["variance"], *_ = layer.get_weights()
-        if dtype_policy is not None:
-            config["dtype"] = "float32" if layer is head else dtype_policy
+        if dtype_policy is not None and isinstance(layer, keras.Layer):
+            config["dtype"] = "float32" if layer is channels.head else dtype_policy
         return type(layer).from_config(config)
 
     try:
@@ -118,10 +115,68 @@ def scale_width(
             f"Could not build {model.name!r} at rate {rate}: a layer does not accept "
             f"the scaled widths. Keras says: {reason[:300]}"
         ) from error
-    _check_merges(model, student, rate)
+    _check_widths(channels.uses, student, stays, rate)
     # A frozen layer of the teacher would keep random weights here
     _unfreeze(student)
     return student
+
+
+def _scale_sets(rate: float, round_to: int) -> Callable[[int, int], int]:
+    """How many of `num_sets` sets of `size` channels each stay, see `Channels.keep`."""
+    return lambda num_sets, size: scaled_width(
+        num_sets, rate, round_to // math.gcd(round_to, size)
+    )
+
+
+def _narrowed(config: dict[str, Any], use: Use, stays: np.ndarray) -> dict[str, Any]:
+    """The settings of a layer that depend on the channels that stay."""
+    narrowed: dict[str, Any] = {}
+    num_stay = int(stays[use.output].sum())
+    for name in ("filters", "units", "projection_dim"):
+        if name in config:
+            narrowed[name] = num_stay
+    if "groups" in config:
+        groups = stays[use.inputs[0]].reshape(config["groups"], -1)
+        narrowed["groups"] = int(groups.any(axis=1).sum())
+    for name in ("target_shape", "newshape"):
+        if name in config:
+            shape = list(config[name])
+            for axis, size in _sizes(stays[use.output]).items():
+                # One that Keras works out stays so
+                shape[axis] = -1 if shape[axis] == -1 else size
+            narrowed[name] = tuple(shape)
+    return narrowed
+
+
+def _sizes(stays: np.ndarray) -> dict[int, int]:
+    """What stays along each axis that has channels, the last axis being −1."""
+    sizes = {}
+    for axis in range(-stays.ndim, 0):
+        if stays.shape[axis] > 1 or axis == -1:
+            others = tuple(i for i in range(-stays.ndim, 0) if i != axis)
+            sizes[axis] = int(stays.any(axis=others).sum())
+    return sizes
+
+
+def _check_widths(
+    uses: list[Use], student: keras.Model, stays: np.ndarray, rate: float
+) -> None:
+    """Compares a student with what was meant to stay.
+
+    Raises:
+        InputError: If a layer's inputs or output came to be otherwise.
+    """
+    for use, call in zip(uses, layer_calls(student), strict=True):
+        values = [*use.inputs, use.output]
+        for value, shape in zip(values, [*call.input_shapes, call.output_shape]):
+            sizes = _sizes(stays[value])
+            is_even = math.prod(sizes.values()) == stays[value].sum()
+            if not is_even or sizes[-1] != shape[-1]:
+                raise InputError(
+                    f"Expected {sizes[-1]} channels of {value.shape[-1]} at "
+                    f"{call.layer.name!r} at rate {rate}. Received: {shape[-1]}; its "
+                    f"type {type(call.layer).__name__} cannot be thinned here"
+                )
 
 
 def _unfreeze(model: keras.Model) -> None:
@@ -131,24 +186,6 @@ def _unfreeze(model: keras.Model) -> None:
             _unfreeze(layer)
         else:
             layer.trainable = True
-
-
-def _check_merges(model: keras.Model, student: keras.Model, rate: float) -> None:
-    """Refuses a student in which equal branches came to differ and are broadcast.
-
-    Raises:
-        InputError: If one is found.
-    """
-    for call, scaled in zip(layer_calls(model), layer_calls(student)):
-        widths = {shape[-1] for shape in call.input_shapes}
-        scaled_to = {shape[-1] for shape in scaled.input_shapes}
-        is_merge = isinstance(call.layer, _MERGES) and len(call.input_shapes) > 1
-        if is_merge and len(widths) == 1 and len(scaled_to) > 1:
-            raise InputError(
-                f"Could not build {model.name!r} at rate {rate}: the inputs of "
-                f"{call.layer.name!r}, all {widths.pop()} wide, came to be "
-                f"{' and '.join(map(str, scaled_to))} wide"
-            )
 
 
 def layer_widths(model: keras.Model) -> list[int]:

@@ -1,0 +1,263 @@
+"""Which channels of a network stand or fall together, followed through its graph.
+
+Every channel that a layer makes has a number. A tensor of the graph is followed as
+the numbers of its channels: an array with the tensor's rank but the batch, of size 1
+along each axis on which they do not depend, e.g. `(1, 1, 64)` for a feature map and
+`(3136,)` after its `Flatten`. What is added, multiplied or grouped is tied; a channel
+stays or goes with all that it is tied to, so that any choice fits the whole graph.
+Number 0 stands for all that cannot go, such as the channels of the images.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tskd_tf.errors import InputError
+from tskd_tf.graph import LayerCall, Shape, follow, head_layer, layer_width
+
+# Layers with weights that treat each channel by itself
+_PER_CHANNEL = {
+    "BatchNormalization",
+    "GroupNormalization",
+    "LayerNormalization",
+    "LayerScale",
+    "PReLU",
+    "RMSNormalization",
+}
+# Layers without weights that mix channels, though shapes may not tell
+_MIXING = {
+    "AdditiveAttention",
+    "Attention",
+    "Dot",
+    "Einsum",
+    "GetItem",
+    "Matmul",
+    "Tensordot",
+}
+
+
+class Use(NamedTuple):
+    """One use of a layer, with the channels of its inputs and its first output."""
+
+    call: LayerCall
+    inputs: list[np.ndarray]
+    output: np.ndarray
+
+
+class Channels:
+    """The channels of a model, and which of them are tied.
+
+    Args:
+        model: A Functional or Sequential classifier with one input.
+
+    Attributes:
+        uses: Every `Use` of every layer, in the order of `layer_calls`.
+        made: The channels a layer makes, shape `(width,)`, by the layer's `id`.
+        head: The classifier head.
+
+    Raises:
+        InputError: If a layer mixes channels in a way that is not known.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.uses: list[Use] = []
+        self.made: dict[int, np.ndarray] = {}
+        self.head = head_layer(model)
+        self._parents = [0]
+        follow(model, [_fixed(model.inputs[0].shape)], self._step)
+        roots = [self._root(channel) for channel in range(len(self._parents))]
+        self._roots = np.array(roots)
+        self._blocks = self._find_blocks()
+
+    def keep(
+        self,
+        scale: Callable[[int, int], int],
+        outputs: Sequence[int],
+        scores: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Chooses channels, tied ones alike.
+
+        Channels that the same layers made, tied in the same way, are a block; of
+        each block the given number is kept.
+
+        Args:
+            scale: Given how many tied sets a block has, and how many channels of a
+                layer are in each, returns how many sets to keep.
+            outputs: Channels of the head to keep.
+            scores: Importance of each channel; those with the largest sums over a
+                tied set are kept. By default the first.
+
+        Returns:
+            Whether each channel stays, shape `(num_channels,)`.
+        """
+        stays = np.zeros(len(self._roots), bool)
+        head = self.made[id(self.head)]
+        for roots, size in self._blocks:
+            order = np.arange(len(roots))
+            if scores is not None:
+                sums = np.bincount(self._roots, scores, len(self._roots))
+                order = np.argsort(-sums[roots], kind="stable")
+            stays[roots[order[: scale(len(roots), size)]]] = True
+        stays[self._roots[head]] = False
+        stays[self._roots[head[list(outputs)]]] = True
+        stays[self._roots[0]] = True
+        return stays[self._roots]
+
+    def _find_blocks(self) -> list[tuple[np.ndarray, int]]:
+        """Roots of each block's tied sets, and the channels a layer has in each."""
+        makers: dict[int, list[int]] = {}
+        for maker, channels in enumerate(self.made.values()):
+            for root in self._roots[channels].tolist():
+                makers.setdefault(root, []).append(maker)
+        blocks: dict[tuple[int, ...], list[int]] = {}
+        for root, its_makers in makers.items():
+            blocks.setdefault(tuple(sorted(its_makers)), []).append(root)
+        return [(np.array(roots), key.count(key[0])) for key, roots in blocks.items()]
+
+    def _step(self, call: LayerCall, values: list[np.ndarray]) -> list[np.ndarray]:
+        layer = call.layer
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise InputError(
+                f"Expected layers with their channels last. Received: {layer.name!r} "
+                "with data_format='channels_first'"
+            )
+        if getattr(layer, "weights", ()) or _kind(layer) == "Reshape":
+            # A layer has one width, however often it is used
+            for use in self.uses:
+                if use.call.layer is layer:
+                    for value, first in zip(values, use.inputs):
+                        self._tie(value, first)
+        outputs = self._outputs(call, values)
+        self.uses.append(Use(call, values, outputs[0]))
+        return outputs
+
+    def _outputs(self, call: LayerCall, values: list[np.ndarray]) -> list[np.ndarray]:
+        layer, kind, shape = call.layer, _kind(call.layer), call.output_shape
+        if isinstance(layer, keras.Layer) and layer_width(layer.get_config()):
+            return [self._make(call, values[0])]
+        if kind == "DepthwiseConv2D":
+            return [np.repeat(values[0], layer.depth_multiplier, axis=-1)]
+        if kind == "GroupNormalization":
+            self._tie_groups(values[0], values[0], layer.groups)
+        if kind == "Normalization":
+            # Its statistics are of the data
+            self._tie(values[0], np.zeros(1, int))
+        weightless = kind == "Normalization" or not getattr(layer, "weights", ())
+        if weightless and all(self._is_fixed(value) for value in values):
+            return [_fixed(shape)] * call.num_outputs
+        if kind == "Concatenate":
+            axis = layer.axis % len(shape)
+            if axis == len(shape) - 1:
+                return [_concatenate(values)]
+            return [self._merge(values)]
+        if kind in ("Flatten", "Reshape"):
+            return [self._reshape(values[0], call)]
+        if kind == "Permute":
+            return [values[0].transpose([axis - 1 for axis in layer.dims])]
+        if kind in _PER_CHANNEL or (weightless and kind not in _MIXING):
+            widths = [input_shape[-1] for input_shape in call.input_shapes]
+            pairs = zip(values, widths)
+            wide = [value for value, width in pairs if width == shape[-1]]
+            is_spread = all(width in (1, shape[-1]) for width in widths)
+            if wide and is_spread and call.num_outputs == 1:
+                return [_with_rank(self._merge(wide), call)]
+            if shape[-1] == 1 and len(values) == 1:
+                return [_fixed(shape)]
+        raise _unknown(call)
+
+    def _make(self, call: LayerCall, value: np.ndarray) -> np.ndarray:
+        """The channels of a convolution or dense layer, new at its first use."""
+        layer = call.layer
+        if value.size > value.shape[-1]:
+            raise _unknown(call)
+        if id(layer) not in self.made:
+            width, start = layer_width(layer.get_config()) or 0, len(self._parents)
+            self._parents += range(start, start + width)
+            self.made[id(layer)] = np.arange(start, start + width)
+        made = self.made[id(layer)]
+        if getattr(layer, "groups", 1) > 1:
+            self._tie_groups(value, made, layer.groups)
+        return made.reshape((1,) * (len(call.output_shape) - 2) + (-1,))
+
+    def _tie_groups(self, inputs: np.ndarray, made: np.ndarray, groups: int) -> None:
+        """Ties channels so that groups stay equal: whole groups go, or as many of each.
+
+        Whichever leaves the finer choice.
+        """
+        inputs, made = inputs.reshape(groups, -1), made.reshape(groups, -1)
+        if groups >= inputs.shape[1] and not self._is_fixed(inputs):
+            for group in range(groups):
+                self._tie(np.append(inputs[group], made[group]), inputs[group, :1])
+        else:
+            self._tie(inputs, inputs[:1])
+            self._tie(made, made[:1])
+
+    def _reshape(self, value: np.ndarray, call: LayerCall) -> np.ndarray:
+        shape = call.input_shapes[0][1:]
+        sizes = [size or 1 for size in shape]
+        target = [-1 if size is None else size for size in call.output_shape[1:]]
+        value = np.broadcast_to(value, sizes).reshape(target)
+        for axis in range(value.ndim - 1):
+            first = value.take([0], axis)
+            if (value == first).all():
+                value = first
+        # What was one row of channels became several: each must keep as many
+        self._tie(value, value.reshape(-1, value.shape[-1])[0])
+        return value
+
+    def _merge(self, values: list[np.ndarray]) -> np.ndarray:
+        """Ties values that are added, multiplied or met channel by channel."""
+        for value in values[1:]:
+            self._tie(values[0], value)
+        return np.broadcast_arrays(*values)[0]
+
+    def _is_fixed(self, value: np.ndarray) -> bool:
+        return all(self._root(channel) == self._root(0) for channel in np.unique(value))
+
+    def _tie(self, value: np.ndarray, other: np.ndarray) -> None:
+        pairs = np.broadcast_arrays(value, other)
+        for one, two in zip(*(channels.ravel().tolist() for channels in pairs)):
+            self._parents[self._root(one)] = self._root(two)
+
+    def _root(self, channel: int) -> int:
+        parents = self._parents
+        while parents[channel] != channel:
+            parents[channel] = parents[parents[channel]]
+            channel = parents[channel]
+        return channel
+
+
+def _kind(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def _fixed(shape: Shape) -> np.ndarray:
+    return np.zeros((1,) * (len(shape) - 2) + (shape[-1] or 1,), int)
+
+
+def _concatenate(values: list[np.ndarray]) -> np.ndarray:
+    rows = np.broadcast_shapes(*(value.shape[:-1] for value in values))
+    wide = [np.broadcast_to(value, (*rows, value.shape[-1])) for value in values]
+    return np.concatenate(wide, axis=-1)
+
+
+def _with_rank(value: np.ndarray, call: LayerCall) -> np.ndarray:
+    """A value after a layer that treats each channel by itself, e.g. after pooling."""
+    if value.size > value.shape[-1]:
+        if call.output_shape not in call.input_shapes:
+            raise _unknown(call)
+        return value
+    return value.reshape((1,) * (len(call.output_shape) - 2) + (-1,))
+
+
+def _unknown(call: LayerCall) -> InputError:
+    layer = call.layer
+    return InputError(
+        "Expected layers whose channels can be followed: convolutions, Dense, "
+        "normalisation, activations, pooling, Add, Multiply, Concatenate, Flatten, "
+        f"Reshape and the like. Received: {layer.name!r} of type {_kind(layer)} with "
+        f"input {', '.join(map(str, call.input_shapes))}. Write the student by hand, "
+        "with the model's input and outputs"
+    )
