@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import Shape, layer_calls
+from tskd_tf.graph import Shape, is_per_channel, layer_calls
 
 
 class LayerComplexity(NamedTuple):
@@ -77,10 +77,6 @@ def _dense(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, in
     return kernel, kernel * _positions(input_shape)
 
 
-def _free(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
-    return 0, 0
-
-
 def _positions(shape: Shape) -> int:
     return math.prod(size for size in shape[1:-1] if size is not None)
 
@@ -93,11 +89,6 @@ _FORMULAS: dict[type, Callable[[Any, Shape, Shape], tuple[int, int]]] = {
     keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.SeparableConv2D: _separable,
     keras.layers.Dense: _dense,
-    keras.layers.BatchNormalization: _free,
-    keras.layers.LayerNormalization: _free,
-    keras.layers.GroupNormalization: _free,
-    keras.layers.Normalization: _free,
-    keras.layers.PReLU: _free,
 }
 _MULTIPLYING = {
     "Attention",
@@ -112,7 +103,9 @@ _MULTIPLYING = {
 def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
     formula = _FORMULAS.get(type(layer))
     if formula is None:
-        if getattr(layer, "weights", ()) or type(layer).__name__ in _MULTIPLYING:
+        # Per-channel work is not counted, as in the paper
+        is_weighted = getattr(layer, "weights", ()) and not is_per_channel(layer)
+        if is_weighted or type(layer).__name__ in _MULTIPLYING:
             raise InputError(
                 f"Expected layers whose multiply-adds can be counted. Received: "
                 f"{layer.name!r} of type {type(layer).__name__}"
@@ -124,7 +117,7 @@ def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
             f"{layer.name!r} with data_format={layer.data_format!r}"
         )
     output_shape = layer.compute_output_shape(input_shape)
-    if formula is not _free and None in (*input_shape[1:], *output_shape[1:]):
+    if None in (*input_shape[1:], *output_shape[1:]):
         raise InputError(
             "Expected a model with a fixed image size, so that multiply-adds can be "
             f"counted. Received: {layer.name!r} with input {input_shape}"

@@ -288,6 +288,20 @@ def layer_width(config: dict[str, Any]) -> int | None:
     return config.get("filters", config.get("units"))
 
 
+def is_per_channel(layer: Any) -> bool:
+    """Whether a layer has weights and treats each channel by itself, as Keras's do."""
+    kinds = (
+        "BatchNormalization",
+        "GroupNormalization",
+        "LayerNormalization",
+        "LayerScale",
+        "Normalization",
+        "PReLU",
+        "RMSNormalization",
+    )
+    return type(layer).__module__.startswith("keras.") and type(layer).__name__ in kinds
+
+
 def output_activation(model: keras.Model) -> str:
     """Name of the activation that the model's outputs have passed, e.g. `softmax`."""
     layer = output_layers(model)[-1]
@@ -376,6 +390,16 @@ def _rebuild(
 def same_layer(layer: Any) -> Any:
     """A copy of a layer or operation with new weights."""
     return type(layer).from_config(layer.get_config())
+
+
+def unfreeze(model: keras.Model) -> None:
+    """Makes every layer of a model trainable, those of nested models too."""
+    model.trainable = True
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            unfreeze(layer)
+        else:
+            layer.trainable = True
 
 
 def load_kept_model(path: PathLike) -> keras.Model:
