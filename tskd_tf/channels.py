@@ -16,6 +16,7 @@ import numpy as np
 
 from tskd_tf.errors import InputError
 from tskd_tf.graph import (
+    WAY_OUT,
     LayerCall,
     Shape,
     follow,
@@ -91,9 +92,9 @@ class Channels:
     def __init__(self, model: keras.Model) -> None:
         self.uses: list[Use] = []
         self.made: dict[int, np.ndarray] = {}
-        self.head = head_layer(model)
         self._parents = [0]
         follow(model, [_fixed(model.inputs[0].shape)], self._step)
+        self.head = head_layer(model)
         roots = [self._root(channel) for channel in range(len(self._parents))]
         self._roots = np.array(roots)
         self._blocks = self._find_blocks()
@@ -359,6 +360,5 @@ def _unknown(call: LayerCall) -> InputError:
         "Expected layers whose channels can be followed: convolutions, Dense, "
         "normalisation, activations, pooling, Add, Multiply, Concatenate, Flatten, "
         f"Reshape and the like. Received: {layer.name!r} of type {_kind(layer)} with "
-        f"input {', '.join(map(str, call.input_shapes))}. Write the student by hand, "
-        "with the model's input and outputs"
+        f"input {', '.join(map(str, call.input_shapes))}; {WAY_OUT}"
     )

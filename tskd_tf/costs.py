@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
 from tskd_tf.errors import InputError
 from tskd_tf.graph import Shape, is_per_channel, layer_calls
@@ -98,9 +99,44 @@ _MULTIPLYING = {
     "Matmul",
     "Tensordot",
 }
+# Operations of a graph that multiply otherwise, or call what cannot be seen from there
+_UNCOUNTED = {
+    "BatchMatMulV2",
+    "Conv3D",
+    "Einsum",
+    "PartitionedCall",
+    "PyFunc",
+    "StatefulPartitionedCall",
+    "While",
+    "StatelessWhile",
+}
+
+
+def _traced_cost(model: keras.Model, input_shape: Shape) -> tuple[int, int]:
+    """Kernel weights and MACs of a subclassed model, from the graph that it traces."""
+    images = tf.TensorSpec((1, *input_shape[1:]), "float32")
+    call = tf.function(lambda inputs: model(inputs, training=False))
+    num_macs = 0
+    for operation in call.get_concrete_function(images).graph.get_operations():
+        if operation.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul"):
+            kernel, positions = operation.inputs[1].shape, operation.outputs[0].shape
+        elif operation.type == "Conv2DBackpropInput":
+            kernel, positions = operation.inputs[1].shape, operation.inputs[2].shape
+        elif operation.type in _UNCOUNTED:
+            raise InputError(
+                "Expected a model whose multiply-adds can be counted. Received: "
+                f"{model.name!r}, which runs {operation.type} {operation.name!r}"
+            )
+        else:
+            continue
+        num_macs += kernel.num_elements() * math.prod(positions[:-1])
+    kernels = [weight.shape for weight in model.weights if len(weight.shape) > 1]
+    return sum(math.prod(shape) for shape in kernels), num_macs
 
 
 def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
+    if isinstance(layer, keras.Model):
+        return _traced_cost(layer, input_shape)
     formula = _FORMULAS.get(type(layer))
     if formula is None:
         # Per-channel work is not counted, as in the paper

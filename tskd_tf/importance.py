@@ -4,9 +4,9 @@
 filters for efficient ConvNets", section 3.1, there as a sum), over the layer's mean, so
 that layers that share channels count alike; it knows no task.
 
-*Taylor*: the change of the task's loss if the channel were zero, to first order, squared
-and added up over batches of D(θ) (Molchanov et al. 2019, "Importance estimation for
-neural network pruning", section 3, with all weights of a channel as one gate).
+*Taylor*: the change of the task's loss if the channel were zero, to first order,
+squared and added up over batches of D(θ) (Molchanov et al. 2019, "Importance estimation
+for neural network pruning", section 3, with all weights of a channel as one gate).
 """
 
 from typing import Any

@@ -10,6 +10,7 @@ import numpy as np
 from tskd_tf.channels import Channels, Kept, Use, axes_of_weights
 from tskd_tf.errors import InputError
 from tskd_tf.graph import (
+    WAY_OUT,
     check_model,
     is_adapted_normalization,
     is_random_view,
@@ -20,6 +21,8 @@ from tskd_tf.graph import (
 )
 from tskd_tf.importance import magnitude
 from tskd_tf.task import Task
+
+StudentBuilder = Callable[[float], keras.Model]
 
 INITIALIZATIONS = ("random", "teacher")
 
@@ -135,8 +138,8 @@ def scale_width(
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"Could not build {model.name!r} at rate {rate}: a layer does not accept "
-            f"the scaled widths. Keras says: {reason[:300]}"
+            f"Could not build {model.name!r} at rate {rate:g}: a layer does not accept "
+            f"the scaled widths; {WAY_OUT}. Keras says: {reason[:300]}"
         ) from error
     _check_widths(channels.uses, student, kept, rate)
     if initialize == "teacher":
@@ -212,12 +215,12 @@ def _check_widths(
         values = [*use.inputs, use.output]
         for value, shape in zip(values, [*call.input_shapes, call.output_shape]):
             sizes = _sizes(kept.stays[value])
-            is_even = math.prod(sizes.values()) == kept.count(value)
-            if not is_even or sizes[-1] != shape[-1]:
+            is_block = math.prod(sizes.values()) == kept.count(value)
+            if not is_block or sizes[-1] != shape[-1]:
                 raise InputError(
                     f"Expected {sizes[-1]} channels of {value.shape[-1]} at "
-                    f"{call.layer.name!r} at rate {rate}. Received: {shape[-1]}; its "
-                    f"type {type(call.layer).__name__} cannot be thinned here"
+                    f"{call.layer.name!r} at rate {rate:g}. Received: {shape[-1]}; its "
+                    f"type {type(call.layer).__name__} cannot be thinned; {WAY_OUT}"
                 )
 
 
@@ -235,32 +238,42 @@ def layer_widths(model: keras.Model) -> list[int]:
     return [width for width in widths if width is not None]
 
 
-def scaled_widths(widths: Sequence[int], rate: float, num_outputs: int) -> list[int]:
-    """Widths at a rate of a network whose widths are given; the head is the last."""
-    return [scaled_width(width, rate) for width in widths[:-1]] + [num_outputs]
-
-
-def candidate_rates(model: keras.Model, rate_step: float) -> list[float]:
-    """Rates `rate_step`, 2·`rate_step`, … 1.0 that give distinct width vectors.
-
-    They are what a search may choose from, ordered from the cheapest network to the
-    dearest. Of rates that give the same widths, the largest stands for them.
-
-    Args:
-        model: The teacher.
-        rate_step: Distance of the rates, in (0, 1].
+def spaced_rates(rate_step: float) -> list[float]:
+    """`rate_step`, 2·`rate_step`, … 1.0.
 
     Raises:
-        InputError: If `rate_step` is out of range.
+        InputError: If `rate_step` is not in (0, 1].
     """
     if not 0.0 < rate_step <= 1.0:
         raise InputError(
             f"Expected rate_step above 0 and up to 1. Received: {rate_step}"
         )
-    widths = layer_widths(model)
     count = math.ceil(1.0 / rate_step - 1e-9)
-    rates = [round(rate_step * (i + 1), 10) for i in range(count - 1)] + [1.0]
+    return [round(rate_step * (i + 1), 10) for i in range(count - 1)] + [1.0]
+
+
+def distinct_rates(model: keras.Model, rates: Sequence[float]) -> list[float]:
+    """The rates at which `scale_width` gives distinct widths, without building any.
+
+    They are what a search may choose from. Of rates that give the same widths the
+    largest stands for them.
+
+    Args:
+        model: The teacher.
+        rates: Ascending, each in (0, 1].
+
+    Returns:
+        From the rate of the cheapest network to that of the dearest.
+
+    Raises:
+        InputError: If the channels cannot be followed through a layer.
+    """
+    check_model(model, "the teacher")
+    channels = Channels(model)
+    outputs = range(model.outputs[0].shape[-1])
     distinct: dict[tuple[int, ...], float] = {}
     for rate in rates:
-        distinct[tuple(scaled_widths(widths, rate, widths[-1]))] = rate
+        kept = channels.keep(_scale_sets(rate, 1), outputs)
+        widths = [kept.count(made) for made in channels.made.values()]
+        distinct[tuple(widths)] = rate
     return list(distinct.values())
