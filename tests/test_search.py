@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import make_data, make_network
 
-from tskd_tf import search, trials
+from tskd_tf import trials
 from tskd_tf.errors import InputError
 from tskd_tf.search import find_smallest_student
 from tskd_tf.task import Task
