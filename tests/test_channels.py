@@ -115,6 +115,17 @@ def test_a_head_of_one_by_one_convolution_keeps_the_tasks_order():
     assert_same(student(images).numpy(), model(images).numpy()[:, [3, 1]])
 
 
+def test_a_model_whose_last_layer_is_a_model():
+    image = keras.Input((12, 12, 3))
+    inner = randomize(random_network(lambda some: some[-1]))
+    model = keras.Model(image, inner(layers.Rescaling(0.5)(image)))
+    student = scale_width(model, 1.0, initialize="teacher")
+    assert_same(student(IMAGES).numpy(), model(IMAGES).numpy())
+    twice = keras.Model(image, layers.Average()([inner(image), inner(-image)]))
+    student = scale_width(twice, 1.0, initialize="teacher")
+    assert_same(student(IMAGES).numpy(), twice(IMAGES).numpy())
+
+
 def test_importance_of_another_network_is_refused():
     model = randomize(random_network(lambda some: some[0]))
     importance = magnitude(Channels(model))

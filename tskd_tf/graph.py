@@ -81,6 +81,10 @@ def is_graph(model: Any) -> bool:
     return is_model and "output_layers" in model.get_config()
 
 
+def _is_functional(operation: Any) -> bool:
+    return any(kind.__name__ == "Functional" for kind in type(operation).__mro__)
+
+
 def as_functional(model: Any, image_shape: Shape) -> Any:
     """A subclassed classifier as the one layer of a Functional model.
 
@@ -159,7 +163,11 @@ def follow(
         for _, _, tensors in waiting
         for tensor in tensors
     }
-    outputs = list(_histories(config["output_layers"]))
+    outputs = [
+        # Keras counts the calls of a nested Functional model from 1 there, else from 0
+        (name, index - _is_functional(operations[name]), number)
+        for name, index, number in _histories(config["output_layers"])
+    ]
     shapes.update(zip(outputs, (tuple(output.shape) for output in model.outputs)))
     used: dict[tuple[str, int], list[int]] = {}
     for name, index, number in shapes:
