@@ -17,9 +17,9 @@ from tskd_tf.device import choose_precision
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, is_correct, predict_logits
 from tskd_tf.files import fingerprint, read_json, write_json
-from tskd_tf.graph import check_model
+from tskd_tf.graph import as_logits, check_model
 from tskd_tf.images import MEMORY_LIMIT_MB
-from tskd_tf.report import Verdict, build_report
+from tskd_tf.report import Verdict, build_report, summary_table
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
@@ -41,13 +41,16 @@ class FoundStudent(NamedTuple):
 
     Attributes:
         student: The smallest student that met Eq. 4 on the validation data; if none
-            did, the one that came closest.
+            did, the one that came closest. It gives logits.
         report: The evidence, as in `report.json`; `report["meets_threshold"]` is the
             verdict on the test data.
     """
 
     student: keras.Model
     report: dict[str, Any]
+
+    def __str__(self) -> str:
+        return summary_table(self.report)
 
 
 def find_smallest_student(
@@ -72,7 +75,8 @@ def find_smallest_student(
     widths on hard labels only, and judges all of them once on the test data.
 
     Args:
-        teacher: A trained Functional or Sequential classifier that gives logits.
+        teacher: A trained Functional or Sequential classifier. A softmax at its end is
+            taken off first, which changes no prediction.
         train: A `tf.data.Dataset` of `(images, class ids)` batches, or a pair of
             arrays, with the data set's own labels.
         validation: The same; decides the width.
@@ -102,6 +106,7 @@ def find_smallest_student(
     >>> found.student.save("student.keras")
     """
     check_model(teacher, "the teacher")
+    teacher = as_logits(teacher)
     if task is None:
         num_classes = teacher.outputs[0].shape[-1]
         task = Task(range(num_classes), num_classes)
