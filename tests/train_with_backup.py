@@ -2,9 +2,9 @@
 
 python tests/train_with_backup.py BACKUP_DIR WEIGHTS_FILE [KILL_AT_STEP]
 
-With KILL_AT_STEP the process ends itself with SIGKILL after that step. The optimiser has
-a memory, which would show if it were not restored. What Keras does not put into a backup
-is left out here: where dropout's random numbers are, and a shuffled data set's orders.
+With KILL_AT_STEP the process ends itself with SIGKILL after that step. The optimiser
+has a memory, which would show if it were not restored. What Keras does not put into a
+backup is left out: the state of dropout, and the orders of a shuffled data set.
 """
 
 import os
