@@ -247,7 +247,7 @@ def first_batch_size(dataset: Any) -> int:
     if first is None:
         raise InputError("Expected at least one batch. Received: an empty data set")
     images, class_ids = first[:2]
-    if len(images.shape) < 4:
+    if len(class_ids.shape) == 0:
         raise InputError(
             "Expected batches of (images, class ids). Received single examples: call "
             ".batch(...) on the data set"
