@@ -228,7 +228,7 @@ def summary_table(report: dict[str, Any]) -> str:
     names = ", ".join(task["class_names"])
     lines = [
         f"Task: {names} ({task['head']} head)",
-        f"Data: {report['data']['source']}" if "source" in report["data"] else "",
+        *([f"Data: {report['data']['source']}"] if "source" in report["data"] else []),
         f"Student: rate {student['rate']:g}, widths "
         + "-".join(map(str, student["widths"])),
         "",

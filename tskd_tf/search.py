@@ -50,7 +50,7 @@ class FoundStudent(NamedTuple):
     report: dict[str, Any]
 
     def __str__(self) -> str:
-        return summary_table(self.report)
+        return summary_table(self.report).rstrip("\n")
 
 
 def find_smallest_student(
