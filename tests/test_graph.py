@@ -116,6 +116,15 @@ def test_policy_changes_the_arithmetic_not_the_weights(arrays):
     np.testing.assert_array_equal(with_policy(low, "float32")(images), exact)
 
 
+def test_a_head_that_is_pooled_is_not_rounded():
+    image = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 1)(layers.Conv2D(3, 3)(image))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    low = with_policy(model, "mixed_bfloat16")
+    dtypes = [layer.compute_dtype for layer in low.layers[1:]]
+    assert dtypes == ["bfloat16", "float32", "float32"]
+
+
 def test_copies_are_not_compiled():
     model = make_network(4, "softmax")
     model.compile("adam", "sparse_categorical_crossentropy")

@@ -498,11 +498,11 @@ def _unpack(data: Any, student: keras.Model) -> Batch:
             "integers by .argmax(axis=-1)"
         )
     images = _checked_images(inputs)
-    wanted = student.inputs[0].shape[1:]
-    if len(images.shape) != 4 or not images.shape[1:].is_compatible_with(wanted):
+    wanted = tf.TensorShape([None, *student.inputs[0].shape[1:]])
+    if not wanted.is_compatible_with(images.shape):
         raise InputError(
-            f"Expected images of shape (batch, {', '.join(map(str, wanted))}), as the "
-            f"student takes them. Received: {images.shape}"
+            f"Expected images of shape {wanted}, as the student takes them. Received: "
+            f"{images.shape}"
         )
     labels = tf.cast(labels, tf.int32)
     logits = inputs["teacher_logits"] if isinstance(inputs, dict) else None
