@@ -87,11 +87,15 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
     classes = dict(argument.split("=") for argument in arguments)["--classes"]
     assert report["task"]["class_ids"] == [int(name) for name in classes.split(",")]
     assert report["command"].startswith("python -m tskd_tf.main")
+    labels = (tmp_path / "run" / "labels.txt").read_text()
+    is_task_head = "--head=task" in arguments
+    assert labels == ("8\n3\n5\n" if is_task_head else "\n".join("0123456789") + "\n")
     left = {path.name for path in (tmp_path / "run").iterdir()}
     left -= {"student.onnx"} if "onnx" in "".join(arguments) else set()
     assert left == {
         "config.json",
         "figures",
+        "labels.txt",
         "report.html",
         "report.json",
         "search",

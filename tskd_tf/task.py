@@ -8,6 +8,10 @@ import numpy as np
 from tskd_tf.errors import InputError
 from tskd_tf.images import as_images
 
+_HOW_TO_FLATTEN = (
+    "; one-hot labels become class ids by .argmax(axis=-1), a column by [:, 0]"
+)
+
 
 class Task:
     """The task θ of Shi et al. 2017: the class ids of interest, in the user's order.
@@ -110,6 +114,11 @@ class Task:
     def num_outputs(self) -> int:
         """Number of the student's logits."""
         return len(self.output_class_ids)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the classes of the student's logits, in their order."""
+        return [self.class_names[class_id] for class_id in self.output_class_ids]
 
     def to_labels(self, class_ids: np.ndarray) -> np.ndarray:
         """Class ids, any shape → int32 labels; −1 where the class is not in θ."""
@@ -237,12 +246,14 @@ def first_batch_size(dataset: Any) -> int:
     first = next(iter(dataset.take(1)), None)
     if first is None:
         raise InputError("Expected at least one batch. Received: an empty data set")
-    if len(first[1].shape) != 1:
+    images, class_ids = first[:2]
+    if len(class_ids.shape) == 0:
         raise InputError(
             "Expected batches of (images, class ids). Received single examples: call "
             ".batch(...) on the data set"
         )
-    return int(first[1].shape[0])
+    _check_one_id_each(class_ids.numpy(), len(images))
+    return len(images)
 
 
 def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) -> None:
@@ -251,13 +262,18 @@ def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) ->
     Raises:
         InputError: If they are not one integer in `[0, num_classes)` an image.
     """
-    if class_ids.shape != (num_images,) or class_ids.dtype.kind not in "iu":
-        raise InputError(
-            f"Expected labels of shape ({num_images},), one integer class id an image. "
-            f"Received: shape {class_ids.shape}, type {class_ids.dtype}"
-        )
+    _check_one_id_each(class_ids, num_images)
     if class_ids.size and not 0 <= class_ids.min() <= class_ids.max() < num_classes:
         raise InputError(
             f"Expected class ids from 0 to {num_classes - 1}. Received: "
             f"{class_ids.min()} to {class_ids.max()}"
+        )
+
+
+def _check_one_id_each(class_ids: np.ndarray, num_images: int) -> None:
+    if class_ids.shape != (num_images,) or class_ids.dtype.kind not in "iu":
+        raise InputError(
+            f"Expected labels of shape ({num_images},), one integer class id an image. "
+            f"Received: shape {class_ids.shape}, type {class_ids.dtype}"
+            + (_HOW_TO_FLATTEN if class_ids.ndim == 2 else "")
         )
