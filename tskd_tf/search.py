@@ -28,7 +28,7 @@ from tskd_tf.soft_targets import (
     save_soft_targets,
     transfer_fingerprint,
 )
-from tskd_tf.task import Task, check_class_ids
+from tskd_tf.task import Task, check_class_ids, check_pairs
 from tskd_tf.training import Recipe
 from tskd_tf.trials import Trainer, search_widths
 from tskd_tf.width import candidate_rates, check_rate, scale_width
@@ -200,6 +200,7 @@ def check_bargain(max_accuracy_loss: float, confidence: float) -> None:
 def _checked_split(
     teacher: keras.Model, task: Task, split: Any, memory_limit_mb: float
 ) -> Split:
+    check_pairs(split)
     images, class_ids, *_ = as_arrays(split, memory_limit_mb)
     check_images(images, tuple(teacher.inputs[0].shape[1:]))
     check_class_ids(class_ids, len(images), task.num_classes)
