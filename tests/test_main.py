@@ -57,7 +57,7 @@ def run(no_network, capfd, tmp_path):
     "arguments",
     [
         ("--classes=0,1",),
-        ("--classes=8,3,5", "--head=task"),
+        ("--classes=8,3,5", "--head=task", "--class_weights=balanced"),
         ("--mode=distill", "--rate=0.5", "--classes=4,9", f"--exports={EVERY_FORMAT}"),
         (
             *(
@@ -269,6 +269,7 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--classes=0,1,",), r"Received: \[''\]"),
         (("--precision=float8",), "float8"),
         (("--head=none",), "none"),
+        (("--class_weights=equal",), "equal"),
         (("--input_range=0:2",), "0:2"),
         (("--input_range=0:1",), "from a .keras file only"),
         (("--teacher=resnet",), "resnet"),

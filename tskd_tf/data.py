@@ -160,6 +160,23 @@ def stratified_split(
     return np.setdiff1d(np.arange(len(class_ids)), second), second
 
 
+def balanced_weights(labels: np.ndarray) -> np.ndarray:
+    """Weights of examples with which each class counts alike: n / (k·n_c) in class c.
+
+    n is the number of examples, k that of classes, n_c that of class c's examples: the
+    "balanced" of scikit-learn. Their mean is 1, so the size of a loss stays.
+
+    Args:
+        labels: Integers of shape `(n,)`. Only classes that occur count.
+
+    Returns:
+        float32, shape `(n,)`.
+    """
+    _, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = len(labels) / (len(counts) * counts)
+    return weights[positions].astype(np.float32)
+
+
 def _load_tfds(
     name: str,
     data_dir: str | None,
