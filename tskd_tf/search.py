@@ -15,11 +15,16 @@ from tskd_tf.costs import complexity
 from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
 from tskd_tf.errors import InputError
-from tskd_tf.evaluate import accuracy, is_correct, predict_logits
+from tskd_tf.evaluate import (
+    accuracy,
+    class_accuracies,
+    is_correct,
+    predict_logits,
+)
 from tskd_tf.files import fingerprint, read_json, write_json
 from tskd_tf.graph import check_model
 from tskd_tf.images import MEMORY_LIMIT_MB
-from tskd_tf.report import Verdict, build_report
+from tskd_tf.report import ClassResult, Verdict, build_report
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
@@ -164,7 +169,9 @@ def find_smallest_student(
             )
         _logger.info("Control: rate %g on hard labels only", chosen.rate)
         control = trainer.control(chosen.rate, folder)
-        results = _verdict(teacher, student, control, task_test, task, confidence)
+        results = _verdict(
+            teacher, student, control, task_test, transfer.labels, task, confidence
+        )
         report = build_report(
             task=task,
             num_examples=(
@@ -288,6 +295,7 @@ def _verdict(
     student: keras.Model,
     control: keras.Model,
     test: Split,
+    train_labels: np.ndarray,
     task: Task,
     confidence: float,
 ) -> Verdict:
@@ -296,6 +304,7 @@ def _verdict(
     teacher_logits = predict_logits(teacher, images)
     teacher_is_correct = is_correct(task.select_logits(teacher_logits), labels)
     student_is_correct = is_correct(predict_logits(student, images), labels)
+    control_is_correct = is_correct(predict_logits(control, images), labels)
     class_ids = np.asarray(task.output_class_ids)[labels]
     among_task = teacher_logits[:, task.class_ids]
     chosen_ids = np.asarray(task.class_ids)[among_task.argmax(axis=-1)]
@@ -304,6 +313,25 @@ def _verdict(
         teacher_accuracy_all_outputs=accuracy(teacher_logits, class_ids),
         teacher_accuracy_task_outputs=float(np.mean(chosen_ids == class_ids)),
         student_accuracy=float(student_is_correct.mean()),
-        control_accuracy=accuracy(predict_logits(control, images), labels),
+        control_accuracy=float(control_is_correct.mean()),
         paired=paired_loss(teacher_is_correct, student_is_correct, confidence),
+        classes=_class_results(
+            task,
+            (train_labels, labels),
+            (teacher_is_correct, student_is_correct, control_is_correct),
+        ),
     )
+
+
+def _class_results(
+    task: Task,
+    labels: tuple[np.ndarray, np.ndarray],
+    correct: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> list[ClassResult]:
+    """Class by class: labels of training and test, then who is right on the test."""
+    classes = task.to_labels(np.asarray(task.class_ids))
+    counts = [[int((part == label).sum()) for label in classes] for part in labels]
+    accuracies = [class_accuracies(part, labels[1], classes) for part in correct]
+    names = [task.class_names[class_id] for class_id in task.class_ids]
+    columns = zip(task.class_ids, names, *counts, *accuracies, strict=True)
+    return [ClassResult(*column) for column in columns]
