@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import make_data, make_network
 
-from tskd_tf import search, trials
+from tskd_tf import trials
 from tskd_tf.errors import InputError
 from tskd_tf.search import find_smallest_student
 from tskd_tf.task import Task
@@ -140,18 +140,6 @@ def test_numbers_of_numpy_will_do(trained_teacher, splits, tmp_path, monkeypatch
     )
     json.dumps(found.report)
     assert (tmp_path / "trial_0000" / "result.json").exists()
-
-
-def test_rates_that_cannot_be_built_are_left_out(splits, caplog):
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.Conv2D(8, 3, groups=1)(image)
-    x = keras.layers.Conv2D(8, 3, groups=4)(x)
-    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
-    task = Task([0, 1], 4)
-    assert search.buildable_rates(model, task, [0.3, 0.5, 1.0]) == [0.5, 1.0]
-    assert "0.3 is left out" in caplog.text
-    with pytest.raises(InputError, match="groups"):
-        search.buildable_rates(model, task, [0.3])
 
 
 def test_an_error_of_ours_in_a_trial_ends_the_search(

@@ -13,11 +13,11 @@ from tskd_tf.graph import with_policy
 from tskd_tf.models import build_teacher
 from tskd_tf.task import Task
 from tskd_tf.width import (
-    candidate_rates,
+    distinct_rates,
     layer_widths,
     scale_width,
     scaled_width,
-    scaled_widths,
+    spaced_rates,
 )
 
 # rate: (widths, parameters, multiply-adds), from the design document's table
@@ -58,7 +58,6 @@ def test_lenet_table(lenet, rate):
     cost = complexity(student)
     got = (layer_widths(student), cost.num_params, cost.num_macs)
     assert got == LENET[rate]
-    assert scaled_widths([20, 50, 500, 10], rate, 10) == LENET[rate][0]
 
 
 @pytest.mark.parametrize("rate", CIFAR10_FULL)
@@ -255,14 +254,21 @@ def test_models_whose_graph_cannot_be_followed_are_refused():
 
 
 def test_candidates_are_distinct_and_ordered(lenet):
-    rates = candidate_rates(lenet, 0.05)
+    rates = spaced_rates(0.05)
     assert rates == [round(0.05 * i, 2) for i in range(1, 21)]
-    assert candidate_rates(lenet, 0.3) == [0.3, 0.6, 0.9, 1.0]
-    assert candidate_rates(lenet, 1.0) == [1.0]
-    fine = candidate_rates(lenet, 0.001)
-    vectors = [tuple(scaled_widths([20, 50, 500, 10], rate, 10)) for rate in fine]
-    assert len(set(vectors)) == len(vectors) < 1000
-    costs = [sum(vector) for vector in vectors]
-    assert costs == sorted(costs) and fine[-1] == 1.0
+    assert distinct_rates(lenet, rates) == rates
+    assert spaced_rates(0.3) == [0.3, 0.6, 0.9, 1.0]
+    assert spaced_rates(1.0) == [1.0]
     with pytest.raises(InputError, match="rate_step"):
-        candidate_rates(lenet, 0.0)
+        spaced_rates(0.0)
+
+
+def test_of_rates_with_the_same_widths_the_largest_stands():
+    stack = [keras.Input((8, 8, 1)), layers.Conv2D(8, 3), layers.Flatten()]
+    model = keras.Sequential([*stack, layers.Dense(10, "relu"), layers.Dense(3)])
+    rates = distinct_rates(model, spaced_rates(0.01))
+    widths = [layer_widths(scale_width(model, rate)) for rate in rates]
+    everything = [layer_widths(scale_width(model, r)) for r in spaced_rates(0.01)]
+    assert widths == sorted(widths) and rates[-1] == 1.0
+    assert {tuple(w) for w in widths} == {tuple(w) for w in everything}
+    assert len(set(map(tuple, widths))) == len(widths)

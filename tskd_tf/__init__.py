@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tskd_tf.costs import complexity as complexity
     from tskd_tf.distiller import Distiller as Distiller
     from tskd_tf.errors import InputError as InputError
+    from tskd_tf.importance import channel_importance as channel_importance
     from tskd_tf.search import find_smallest_student as find_smallest_student
     from tskd_tf.soft_targets import transfer_set as transfer_set
     from tskd_tf.task import Task as Task
@@ -29,6 +30,7 @@ _MODULES = {
     "InputError": "errors",
     "Recipe": "training",
     "Task": "task",
+    "channel_importance": "importance",
     "complexity": "costs",
     "find_smallest_student": "search",
     "scale_width": "width",

@@ -15,17 +15,16 @@ import keras
 import numpy as np
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import LayerCall, Shape, follow, head_layer, layer_width
+from tskd_tf.graph import (
+    WAY_OUT,
+    LayerCall,
+    Shape,
+    follow,
+    head_layer,
+    is_per_channel,
+    layer_width,
+)
 
-# Layers with weights that treat each channel by itself
-_PER_CHANNEL = {
-    "BatchNormalization",
-    "GroupNormalization",
-    "LayerNormalization",
-    "LayerScale",
-    "PReLU",
-    "RMSNormalization",
-}
 # Layers without weights that mix channels, though shapes may not tell
 _MIXING = {
     "AdditiveAttention",
@@ -46,6 +45,35 @@ class Use(NamedTuple):
     output: np.ndarray
 
 
+class Kept(NamedTuple):
+    """The channels that stay.
+
+    Attributes:
+        stays: Whether each channel does, shape `(num_channels,)`.
+        head: Channels of the head, shape `(num_classes,)`.
+        outputs: Which of these stay, in their new order.
+    """
+
+    stays: np.ndarray
+    head: np.ndarray
+    outputs: Sequence[int]
+
+    def count(self, value: np.ndarray) -> int:
+        """How many entries of a value stay."""
+        return int(self.stays[value].sum())
+
+    def positions(self, axis: np.ndarray) -> np.ndarray:
+        """Positions along an axis that stay, in their new order.
+
+        Args:
+            axis: Channels along it, shape `(m, size)`: a position stays with any of
+                its `m` channels.
+        """
+        if np.array_equal(axis, self.head[np.newaxis]):
+            return np.array(self.outputs)
+        return np.flatnonzero(self.stays[axis].any(axis=0))
+
+
 class Channels:
     """The channels of a model, and which of them are tied.
 
@@ -64,9 +92,9 @@ class Channels:
     def __init__(self, model: keras.Model) -> None:
         self.uses: list[Use] = []
         self.made: dict[int, np.ndarray] = {}
-        self.head = head_layer(model)
         self._parents = [0]
         follow(model, [_fixed(model.inputs[0].shape)], self._step)
+        self.head = head_layer(model)
         roots = [self._root(channel) for channel in range(len(self._parents))]
         self._roots = np.array(roots)
         self._blocks = self._find_blocks()
@@ -76,7 +104,7 @@ class Channels:
         scale: Callable[[int, int], int],
         outputs: Sequence[int],
         scores: np.ndarray | None = None,
-    ) -> np.ndarray:
+    ) -> Kept:
         """Chooses channels, tied ones alike.
 
         Channels that the same layers made, tied in the same way, are a block; of
@@ -88,9 +116,6 @@ class Channels:
             outputs: Channels of the head to keep.
             scores: Importance of each channel; those with the largest sums over a
                 tied set are kept. By default the first.
-
-        Returns:
-            Whether each channel stays, shape `(num_channels,)`.
         """
         stays = np.zeros(len(self._roots), bool)
         head = self.made[id(self.head)]
@@ -103,7 +128,23 @@ class Channels:
         stays[self._roots[head]] = False
         stays[self._roots[head[list(outputs)]]] = True
         stays[self._roots[0]] = True
-        return stays[self._roots]
+        return Kept(stays[self._roots], head, outputs)
+
+    @property
+    def num_channels(self) -> int:
+        """How many channels there are, number 0 included."""
+        return len(self._roots)
+
+    def weighted(self) -> list[Use]:
+        """The first use of each layer with weights, but for adapted preprocessing."""
+        first = {id(use.call.layer): use for use in reversed(self.uses)}
+        return [
+            use
+            for use in self.uses
+            if use is first[id(use.call.layer)]
+            and bool(getattr(use.call.layer, "weights", ()))
+            and _kind(use.call.layer) != "Normalization"
+        ]
 
     def _find_blocks(self) -> list[tuple[np.ndarray, int]]:
         """Roots of each block's tied sets, and the channels a layer has in each."""
@@ -156,7 +197,9 @@ class Channels:
             return [self._reshape(values[0], call)]
         if kind == "Permute":
             return [values[0].transpose([axis - 1 for axis in layer.dims])]
-        if kind in _PER_CHANNEL or (weightless and kind not in _MIXING):
+        if is_per_channel(layer) and not _is_of_last_axis(layer, len(shape)):
+            raise _unknown(call)
+        if is_per_channel(layer) or (weightless and kind not in _MIXING):
             widths = [input_shape[-1] for input_shape in call.input_shapes]
             pairs = zip(values, widths)
             wide = [value for value, width in pairs if width == shape[-1]]
@@ -229,8 +272,67 @@ class Channels:
         return channel
 
 
+def axes_of_weights(use: Use) -> list[list[np.ndarray | None]]:
+    """The channels along each axis of each of a layer's weights.
+
+    Args:
+        use: The layer's first use.
+
+    Returns:
+        For each of `layer.weights`, for each axis, channels as `Kept.positions` takes
+        them, or None where the axis has none.
+
+    Raises:
+        InputError: If the layer keeps its weights in a way that is not known.
+    """
+    layer, kind = use.call.layer, _kind(use.call.layer)
+    inputs, output = last_axis(use.inputs[0]), last_axis(use.output)
+    named: dict[str, list[np.ndarray | None]] = {"bias": [output]}
+    if kind == "SeparableConv2D":
+        spread = np.repeat(inputs, layer.depth_multiplier, axis=-1)
+        named["depthwise_kernel"] = [inputs, None]
+        named["pointwise_kernel"] = [spread, output]
+    elif kind == "DepthwiseConv2D":
+        named["kernel"] = [inputs, None]
+    elif kind.endswith("Transpose"):
+        named["kernel"] = [output, inputs]
+    elif layer_width(layer.get_config()):
+        named["kernel"] = [inputs.reshape(getattr(layer, "groups", 1), -1), output]
+    else:
+        value = use.inputs[0]
+        along = [last_axis(np.moveaxis(value, i, -1)) for i in range(value.ndim)]
+        own = [None if axis.shape[-1] == 1 else axis for axis in along[:-1]]
+        named = {weight.name: [*own, along[-1]] for weight in layer.weights}
+    axes: list[list[np.ndarray | None]] = []
+    for weight in layer.weights:
+        known = named.get(weight.name, [])[-len(weight.shape) :]
+        others: list[np.ndarray | None] = [None] * (len(weight.shape) - len(known))
+        axes.append(others + known)
+        sizes = [
+            size if axis is None else axis.shape[-1]
+            for axis, size in zip(axes[-1], weight.shape)
+        ]
+        if not known or sizes != list(weight.shape):
+            raise InputError(
+                "Expected a layer whose weights are known, to take some of them over. "
+                f"Received: {layer.name!r} of type {kind} with {weight.name!r} of "
+                f"shape {tuple(weight.shape)}; use initialize='random'"
+            )
+    return axes
+
+
+def last_axis(value: np.ndarray) -> np.ndarray:
+    """Channels along a value's last axis, as `Kept.positions` takes them."""
+    return value.reshape(-1, value.shape[-1])
+
+
 def _kind(layer: Any) -> str:
     return type(layer).__name__
+
+
+def _is_of_last_axis(layer: keras.Layer, rank: int) -> bool:
+    axes = np.atleast_1d(getattr(layer, "axis", -1))
+    return rank - 1 in axes % rank
 
 
 def _fixed(shape: Shape) -> np.ndarray:
@@ -258,6 +360,5 @@ def _unknown(call: LayerCall) -> InputError:
         "Expected layers whose channels can be followed: convolutions, Dense, "
         "normalisation, activations, pooling, Add, Multiply, Concatenate, Flatten, "
         f"Reshape and the like. Received: {layer.name!r} of type {_kind(layer)} with "
-        f"input {', '.join(map(str, call.input_shapes))}. Write the student by hand, "
-        "with the model's input and outputs"
+        f"input {', '.join(map(str, call.input_shapes))}; {WAY_OUT}"
     )

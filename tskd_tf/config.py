@@ -158,6 +158,17 @@ class RunConfig:
         "With --augmentation: views of an image whose soft targets are stored; 0 runs "
         "the teacher on new views in every step.",
     )
+    initialize: str = _field(
+        "random",
+        "Where students start: from random weights, as in the paper, or from those of "
+        "the teacher's channels that matter most for the task.",
+        ("random", "teacher"),
+    )
+    student_builder: str | None = _field(
+        None,
+        "package.module:function that gives your own student for a rate, instead of a "
+        "thinner copy of the teacher.",
+    )
     steps_per_execution: int | None = _field(
         None,
         "Training steps in one call of TensorFlow; by default 50 on a CPU, 200 on a "
@@ -229,6 +240,11 @@ class RunConfig:
             raise InputError(
                 "Expected --memory_limit_mb of at least 0. Received: "
                 f"{self.memory_limit_mb}"
+            )
+        if self.student_builder is not None and self.initialize != "random":
+            raise InputError(
+                "Expected --initialize without --student_builder: its students start "
+                f"as it builds them. Received: --initialize={self.initialize}"
             )
         if not self.exports:
             raise InputError("Expected at least one of --exports. Received: none")

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import Shape, layer_calls
+from tskd_tf.graph import Shape, is_per_channel, layer_calls
 
 
 class LayerComplexity(NamedTuple):
@@ -77,10 +78,6 @@ def _dense(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, in
     return kernel, kernel * _positions(input_shape)
 
 
-def _free(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
-    return 0, 0
-
-
 def _positions(shape: Shape) -> int:
     return math.prod(size for size in shape[1:-1] if size is not None)
 
@@ -93,11 +90,6 @@ _FORMULAS: dict[type, Callable[[Any, Shape, Shape], tuple[int, int]]] = {
     keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.SeparableConv2D: _separable,
     keras.layers.Dense: _dense,
-    keras.layers.BatchNormalization: _free,
-    keras.layers.LayerNormalization: _free,
-    keras.layers.GroupNormalization: _free,
-    keras.layers.Normalization: _free,
-    keras.layers.PReLU: _free,
 }
 _MULTIPLYING = {
     "Attention",
@@ -107,12 +99,49 @@ _MULTIPLYING = {
     "Matmul",
     "Tensordot",
 }
+# Operations of a graph that multiply otherwise, or call what cannot be seen from there
+_UNCOUNTED = {
+    "BatchMatMulV2",
+    "Conv3D",
+    "Einsum",
+    "PartitionedCall",
+    "PyFunc",
+    "StatefulPartitionedCall",
+    "While",
+    "StatelessWhile",
+}
+
+
+def _traced_cost(model: keras.Model, input_shape: Shape) -> tuple[int, int]:
+    """Kernel weights and MACs of a subclassed model, from the graph that it traces."""
+    images = tf.TensorSpec((1, *input_shape[1:]), "float32")
+    call = tf.function(lambda inputs: model(inputs, training=False))
+    num_macs = 0
+    for operation in call.get_concrete_function(images).graph.get_operations():
+        if operation.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul"):
+            kernel, positions = operation.inputs[1].shape, operation.outputs[0].shape
+        elif operation.type == "Conv2DBackpropInput":
+            kernel, positions = operation.inputs[1].shape, operation.inputs[2].shape
+        elif operation.type in _UNCOUNTED:
+            raise InputError(
+                "Expected a model whose multiply-adds can be counted. Received: "
+                f"{model.name!r}, which runs {operation.type} {operation.name!r}"
+            )
+        else:
+            continue
+        num_macs += kernel.num_elements() * math.prod(positions[:-1])
+    kernels = [weight.shape for weight in model.weights if len(weight.shape) > 1]
+    return sum(math.prod(shape) for shape in kernels), num_macs
 
 
 def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
+    if isinstance(layer, keras.Model):
+        return _traced_cost(layer, input_shape)
     formula = _FORMULAS.get(type(layer))
     if formula is None:
-        if getattr(layer, "weights", ()) or type(layer).__name__ in _MULTIPLYING:
+        # Per-channel work is not counted, as in the paper
+        is_weighted = getattr(layer, "weights", ()) and not is_per_channel(layer)
+        if is_weighted or type(layer).__name__ in _MULTIPLYING:
             raise InputError(
                 f"Expected layers whose multiply-adds can be counted. Received: "
                 f"{layer.name!r} of type {type(layer).__name__}"
@@ -124,7 +153,7 @@ def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
             f"{layer.name!r} with data_format={layer.data_format!r}"
         )
     output_shape = layer.compute_output_shape(input_shape)
-    if formula is not _free and None in (*input_shape[1:], *output_shape[1:]):
+    if None in (*input_shape[1:], *output_shape[1:]):
         raise InputError(
             "Expected a model with a fixed image size, so that multiply-adds can be "
             f"counted. Received: {layer.name!r} with input {input_shape}"

@@ -104,7 +104,7 @@ class Distiller(keras.Model):
         task: Task | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_student(student, task)
+        check_student(student, task)
         super().__init__(**kwargs)
         self.student = student
         self.task = task
@@ -366,7 +366,12 @@ class Distiller(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
 
-def _check_student(student: keras.Model, task: Task | None) -> None:
+def check_student(student: keras.Model, task: Task | None) -> None:
+    """Checks that a model can be a task's student.
+
+    Raises:
+        InputError: If it cannot.
+    """
     check_model(student, "the student")
     check_logits(student, "the student")
     num_outputs = student.outputs[0].shape[-1]

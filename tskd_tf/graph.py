@@ -1,7 +1,7 @@
 """Reading and rebuilding the graph of a Functional or Sequential Keras model.
 
 Everything here goes through what Keras publishes: `get_config`, `layers` and
-`clone_model`. Subclassed models have no such graph and are refused.
+`clone_model`. A subclassed model has no such graph; inside one it is a layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +13,12 @@ from tskd_tf.errors import InputError
 from tskd_tf.files import PathLike
 
 Shape = tuple[int | None, ...]
+
+# For networks whose channels cannot be followed
+WAY_OUT = (
+    "build the students by hand: a function of the rate as build_student=, or "
+    "--student_builder=package.module:function"
+)
 
 
 class LayerCall(NamedTuple):
@@ -48,11 +54,11 @@ def check_model(model: Any, name: str) -> None:
             f"Expected {name} to be built. Received {model.name!r}, which is not: give "
             "it an Input, or call it once on a batch of images"
         )
-    if not isinstance(model, keras.Sequential) and not _is_functional(model):
+    if not is_graph(model):
         raise InputError(
             f"Expected {name} to be a Functional or Sequential Keras model. Received: "
             f"{type(model).__name__}, a subclassed model, whose layers cannot be "
-            "followed from outside"
+            f"followed from outside; {WAY_OUT}"
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise InputError(
@@ -67,8 +73,35 @@ def check_model(model: Any, name: str) -> None:
         )
 
 
-def _is_functional(model: Any) -> bool:
-    return hasattr(model, "inputs") and "output_layers" in model.get_config()
+def is_graph(model: Any) -> bool:
+    """Whether something is a Functional or Sequential model, built or not."""
+    if isinstance(model, keras.Sequential):
+        return True
+    is_model = isinstance(model, keras.Model) and hasattr(model, "inputs")
+    return is_model and "output_layers" in model.get_config()
+
+
+def as_functional(model: Any, image_shape: Shape) -> Any:
+    """A subclassed classifier as the one layer of a Functional model.
+
+    Args:
+        model: A Keras model; what is Functional or Sequential is returned as it is.
+        image_shape: `(height, width, channels)` of its images.
+
+    Raises:
+        InputError: If it does not take such images.
+    """
+    if not isinstance(model, keras.Model) or is_graph(model):
+        return model
+    image = keras.Input(image_shape, name="image")
+    try:
+        return keras.Model(image, model(image), name=model.name)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"Expected {model.name!r} to take images of shape {tuple(image_shape)}. "
+            f"Keras says: {reason}"
+        ) from error
 
 
 def layer_calls(model: keras.Model) -> list[LayerCall]:
@@ -160,9 +193,8 @@ def _enter(
     values: list[Any],
     step: Callable[[LayerCall, list[Any]], list[Any]],
 ) -> list[Any]:
-    if not isinstance(call.layer, keras.Model):
+    if not is_graph(call.layer):
         return step(call, values)
-    check_nested(call.layer)
     return follow(call.layer, values, step)
 
 
@@ -176,19 +208,6 @@ def _histories(structure: Any) -> Iterator[tuple[str, int, int]]:
         return
     for part in structure:
         yield from _histories(part)
-
-
-def check_nested(model: keras.Model) -> None:
-    """Refuses a subclassed model inside a graph.
-
-    Raises:
-        InputError: If `model` is neither Functional nor Sequential.
-    """
-    if not isinstance(model, keras.Sequential) and not _is_functional(model):
-        raise InputError(
-            f"Expected nested models to be Functional or Sequential. Received "
-            f"{model.name!r}, a subclassed {type(model).__name__}"
-        )
 
 
 def _tensors(node: Any) -> Iterator[dict[str, Any]]:
@@ -212,7 +231,7 @@ def output_layers(model: keras.Model) -> list[Any]:
     """
     found: list[Any] = []
     for layer in _from_the_end(model):
-        found += output_layers(layer) if isinstance(layer, keras.Model) else [layer]
+        found += output_layers(layer) if is_graph(layer) else [layer]
         if not _passes_through(found[-1]):
             break
     return found
@@ -288,6 +307,20 @@ def layer_width(config: dict[str, Any]) -> int | None:
     return config.get("filters", config.get("units"))
 
 
+def is_per_channel(layer: Any) -> bool:
+    """Whether a layer has weights and treats each channel by itself, as Keras's do."""
+    kinds = (
+        "BatchNormalization",
+        "GroupNormalization",
+        "LayerNormalization",
+        "LayerScale",
+        "Normalization",
+        "PReLU",
+        "RMSNormalization",
+    )
+    return type(layer).__module__.startswith("keras.") and type(layer).__name__ in kinds
+
+
 def output_activation(model: keras.Model) -> str:
     """Name of the activation that the model's outputs have passed, e.g. `softmax`."""
     layer = output_layers(model)[-1]
@@ -342,9 +375,10 @@ def _rebuild(
 
     def copy_of(layer: Any, shapes: list[Shape]) -> Any:
         if id(layer) not in copies:
-            is_model = isinstance(layer, keras.Model)
             copies[id(layer)] = (
-                _rebuild(layer, edit, shapes, copies) if is_model else edit(layer)
+                _rebuild(layer, edit, shapes, copies)
+                if is_graph(layer)
+                else edit(layer)
             )
         return copies[id(layer)]
 
@@ -376,6 +410,16 @@ def _rebuild(
 def same_layer(layer: Any) -> Any:
     """A copy of a layer or operation with new weights."""
     return type(layer).from_config(layer.get_config())
+
+
+def unfreeze(model: keras.Model) -> None:
+    """Makes every layer of a model trainable, those of nested models too."""
+    model.trainable = True
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            unfreeze(layer)
+        else:
+            layer.trainable = True
 
 
 def load_kept_model(path: PathLike) -> keras.Model:

@@ -1,6 +1,7 @@
 """The whole job, one stage after the other."""
 
 import dataclasses
+import importlib
 import importlib.metadata
 import logging
 import pathlib
@@ -45,7 +46,7 @@ from tskd_tf.soft_targets import check_teacher
 from tskd_tf.task import Task
 from tskd_tf.teacher import load_teacher, teacher_shapes
 from tskd_tf.training import Recipe, train_teacher
-from tskd_tf.width import candidate_rates, check_rate
+from tskd_tf.width import StudentBuilder, check_rate, spaced_rates
 
 _logger = logging.getLogger(__name__)
 
@@ -71,11 +72,13 @@ def run(config: RunConfig) -> tuple[int, str]:
         return _outcome(redraw(folder), folder)
     check_output_dir(config)
     check_settings(config)
+    # First, because a teacher's file may need the layers of its module
+    build_student = import_student_builder(config)
     clock = _Clock()
     data = load_data(config)
     task = Task.from_names(config.classes, data.class_names, config.head)
     teacher = untrained_or_loaded_teacher(config, data)
-    check_everything_fits(config, data, task, teacher)
+    check_everything_fits(config, data, task, teacher, build_student)
     clock.lap("data")
     environment = _environment(config)
     _logger.info(
@@ -97,12 +100,13 @@ def run(config: RunConfig) -> tuple[int, str]:
         data.test,
         task=task,
         max_accuracy_loss=config.max_accuracy_loss,
-        rates=rates_of(config, teacher),
+        rates=rates_of(config),
         recipe=recipe_of(config),
         confidence=config.confidence,
         directory=str(folder / "search"),
         log_dir=str(folder / "tensorboard"),
         verbose=_verbosity(),
+        build_student=build_student,
     )
     clock.lap("search")
     exports = export_student(
@@ -210,17 +214,42 @@ def recipe_of(config: RunConfig) -> Recipe:
             shift=pixels if "shift" in config.augmentation else 0,
         ),
         num_views=config.num_views,
+        initialize=config.initialize,
         steps_per_execution=config.steps_per_execution,
         jit_compile={"auto": "auto", "true": True, "false": False}[config.jit_compile],
         distribute=config.distribute,
     )
 
 
-def rates_of(config: RunConfig, teacher: keras.Model) -> list[float]:
+def rates_of(config: RunConfig) -> list[float]:
     """The rates a run may choose from: one for `distill`."""
-    if config.rate is not None:
-        return [config.rate]
-    return candidate_rates(teacher, config.rate_step)
+    return spaced_rates(config.rate_step) if config.rate is None else [config.rate]
+
+
+def import_student_builder(config: RunConfig) -> StudentBuilder | None:
+    """The function that --student_builder names; None where there is no such flag.
+
+    Raises:
+        InputError: If it cannot be imported.
+    """
+    if config.student_builder is None:
+        return None
+    module, _, name = config.student_builder.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:  # it is the user's code: anything may come
+        raise InputError(
+            "Expected --student_builder=package.module:function, a function of the "
+            f"rate that can be imported from here. Received: {config.student_builder} "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+        ) from error
+    if not callable(function):
+        raise InputError(
+            "Expected --student_builder to be a function of the rate. Received: "
+            f"{config.student_builder}, of type {type(function).__name__}"
+        )
+    build: StudentBuilder = function
+    return build
 
 
 def untrained_or_loaded_teacher(config: RunConfig, data: ImageData) -> keras.Model:
@@ -256,7 +285,11 @@ def check_settings(config: RunConfig) -> None:
 
 
 def check_everything_fits(
-    config: RunConfig, data: ImageData, task: Task, teacher: keras.Model
+    config: RunConfig,
+    data: ImageData,
+    task: Task,
+    teacher: keras.Model,
+    build_student: StudentBuilder | None,
 ) -> None:
     """Checks data, task, teacher and rates against each other before any training.
 
@@ -267,7 +300,7 @@ def check_everything_fits(
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)
     complexity(teacher)
-    buildable_rates(teacher, task, rates_of(config, teacher))
+    buildable_rates(teacher, task, rates_of(config), build_student)
 
 
 def finished_teacher(

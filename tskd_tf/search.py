@@ -1,5 +1,6 @@
 """The search for the smallest student under Eq. 4, from soft targets to the verdict."""
 
+import functools
 import logging
 import pathlib
 import tempfile
@@ -12,8 +13,9 @@ import numpy as np
 from tskd_tf.acceptance import accuracy_floor, paired_loss
 from tskd_tf.augmentation import Augmentation
 from tskd_tf.costs import complexity
-from tskd_tf.data import Split, as_arrays, check_images
+from tskd_tf.data import Split, as_arrays, check_images, image_shape_of
 from tskd_tf.device import choose_precision
+from tskd_tf.distiller import check_student
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import (
     accuracy,
@@ -22,8 +24,9 @@ from tskd_tf.evaluate import (
     predict_logits,
 )
 from tskd_tf.files import fingerprint, read_json, write_json
-from tskd_tf.graph import check_model
+from tskd_tf.graph import as_functional, check_model
 from tskd_tf.images import MEMORY_LIMIT_MB
+from tskd_tf.importance import channel_importance
 from tskd_tf.report import ClassResult, Verdict, build_report
 from tskd_tf.soft_targets import (
     TransferSet,
@@ -36,7 +39,13 @@ from tskd_tf.soft_targets import (
 from tskd_tf.task import Task, check_class_ids, check_pairs
 from tskd_tf.training import Recipe
 from tskd_tf.trials import Trainer, search_widths
-from tskd_tf.width import candidate_rates, check_rate, scale_width
+from tskd_tf.width import (
+    StudentBuilder,
+    check_rate,
+    distinct_rates,
+    scale_width,
+    spaced_rates,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -69,6 +78,7 @@ def find_smallest_student(
     log_dir: str | None = None,
     verbose: Any = "auto",
     memory_limit_mb: float = MEMORY_LIMIT_MB,
+    build_student: StudentBuilder | None = None,
 ) -> FoundStudent:
     """The smallest student that keeps the bargain of Eq. 4 (Shi et al. 2017).
 
@@ -77,7 +87,8 @@ def find_smallest_student(
     widths on hard labels only, and judges all of them once on the test data.
 
     Args:
-        teacher: A trained Functional or Sequential classifier that gives logits.
+        teacher: A trained classifier that gives logits; Functional or Sequential, or
+            subclassed if you build the students.
         train: A `tf.data.Dataset` of `(images, class ids)` batches, or a pair of
             arrays, with the data set's own labels.
         validation: The same; decides the width.
@@ -94,6 +105,9 @@ def find_smallest_student(
         verbose: As in `keras.Model.fit`.
         memory_limit_mb: Megabytes of images of each `tf.data.Dataset` that may be held
             in memory; beyond, they are kept in a temporary file.
+        build_student: Your own students: a function of the rate that gives a Functional
+            or Sequential model with the task's outputs, smaller at smaller rates. By
+            default the teacher's network is thinned by `scale_width`.
 
     Returns:
         The student, in float32, and the report.
@@ -106,6 +120,8 @@ def find_smallest_student(
     >>> found = find_smallest_student(teacher, train, validation, test, task=task)
     >>> found.student.save("student.keras")
     """
+    if build_student is not None:
+        teacher = as_functional(teacher, image_shape_of(train))
     check_model(teacher, "the teacher")
     if task is None:
         num_classes = teacher.outputs[0].shape[-1]
@@ -117,6 +133,11 @@ def find_smallest_student(
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings}
     recipe = Recipe(**{**plain, "precision": choose_precision(recipe.precision)})
     recipe.check()
+    if build_student is not None and recipe.initialize != "random":
+        raise InputError(
+            "Expected initialize with students of scale_width only: yours start as "
+            f"you build them. Received: initialize={recipe.initialize!r}"
+        )
     check_teacher(teacher, task)
     splits = [
         _checked_split(teacher, task, split, memory_limit_mb)
@@ -124,8 +145,8 @@ def find_smallest_student(
     ]
     complexity(teacher)
     if rates is None:
-        rates = candidate_rates(teacher, 0.05)
-    rates = buildable_rates(teacher, task, rates)
+        rates = spaced_rates(0.05)
+    rates = buildable_rates(teacher, task, rates, build_student)
     task_validation, task_test = (_select_task(task, split) for split in splits[1:])
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(directory or temporary).resolve()
@@ -148,6 +169,9 @@ def find_smallest_student(
             "validation": fingerprint(*task_validation),
             "floor": floor,
             "rates": rates,
+            # None for thinner copies of the teacher
+            "student_macs": build_student
+            and [complexity(build_student(rate)).num_macs for rate in rates],
             "recipe": {
                 **recipe._asdict(),
                 "augmentation": recipe.augmentation._asdict(),
@@ -158,7 +182,14 @@ def find_smallest_student(
             teacher, splits[0], task, recipe, folder, transfer_mark
         )
         trainer = Trainer(
-            teacher, transfer, task_validation, task, recipe, log_dir, verbose
+            teacher,
+            transfer,
+            task_validation,
+            task,
+            recipe,
+            log_dir,
+            verbose,
+            build_student or _thinner(teacher, transfer, task, recipe),
         )
         student, chosen, trials = search_widths(trainer, rates, floor, folder)
         if chosen.feasible and chosen.rate == rates[0] and len(rates) > 1:
@@ -216,28 +247,72 @@ def _checked_split(
 
 
 def buildable_rates(
-    teacher: keras.Model, task: Task, rates: Sequence[float]
+    teacher: keras.Model,
+    task: Task,
+    rates: Sequence[float],
+    build_student: StudentBuilder | None = None,
 ) -> list[float]:
-    """The rates, ascending, at which the teacher's network can be built.
+    """The rates, ascending, at which students can be built and differ.
+
+    Args:
+        teacher: Its network is thinned, if there is no builder.
+        task: θ and the head.
+        rates: Each in (0, 1].
+        build_student: The user's own students, all of which are built here.
+
+    Returns:
+        The rates; of those that give the same student the largest.
 
     Raises:
-        InputError: If a rate is out of range, or none can be built.
+        InputError: If a rate is out of range, none can be built, or the builder gives
+            no student of the task, or no smaller ones at smaller rates.
     """
     if len(rates) == 0:
         raise InputError("Expected at least one rate. Received: none")
-    buildable, refusal = [], InputError("")
-    for rate in sorted({float(rate) for rate in rates}):
+    rates = sorted({float(rate) for rate in rates})
+    for rate in rates:
         check_rate(rate)
+    if build_student is not None:
+        return _distinct_rates(teacher, task, rates, build_student)
+    distinct = distinct_rates(teacher, rates)
+    for rate in (distinct[0], distinct[-1]):
+        complexity(scale_width(teacher, rate, task))
+    return distinct
+
+
+def _distinct_rates(
+    teacher: keras.Model,
+    task: Task,
+    rates: list[float],
+    build_student: StudentBuilder,
+) -> list[float]:
+    """Builds the user's students; the rates whose costs differ."""
+    costs: dict[float, tuple[int, int]] = {}
+    for rate in rates:
         try:
-            complexity(scale_width(teacher, rate, task))
-        except InputError as error:
-            refusal = error
-            _logger.warning("Rate %g is left out: %s", rate, error)
-        else:
-            buildable.append(rate)
-    if not buildable:
-        raise refusal
-    return buildable
+            student = build_student(rate)
+        except Exception as error:  # it is the user's code: anything may come
+            raise InputError(
+                f"Expected build_student({rate:g}) to give a student. Received: "
+                f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            ) from error
+        check_student(student, task)
+        expected, got = teacher.inputs[0].shape[1:], student.inputs[0].shape[1:]
+        if expected != got:
+            raise InputError(
+                f"Expected build_student({rate:g}) to give a student of the teacher's "
+                f"images, {tuple(expected)}. Received: one of {tuple(got)}"
+            )
+        cost = complexity(student)
+        costs[rate] = (cost.num_macs, cost.num_params)
+    ordered = list(costs.values())
+    if len(rates) > 1 and (ordered[0] == ordered[-1] or ordered != sorted(ordered)):
+        listing = ", ".join(f"{cost[0]:,} at {rate:g}" for rate, cost in costs.items())
+        raise InputError(
+            "Expected build_student to give students of fewer multiply-adds at smaller "
+            f"rates. Received: {listing}"
+        )
+    return sorted({cost: rate for rate, cost in costs.items()}.values())
 
 
 def _select_task(task: Task, split: Split) -> Split:
@@ -273,6 +348,22 @@ def _soft_targets(
         " views x ".join(map(str, transfer.teacher_logits.shape[1:])),
     )
     return transfer
+
+
+def _thinner(
+    teacher: keras.Model, transfer: TransferSet, task: Task, recipe: Recipe
+) -> StudentBuilder:
+    """Builds thinner copies of the teacher that start as the recipe says."""
+    importance = None
+    if recipe.initialize == "teacher":
+        importance = channel_importance(teacher, task, transfer.images, transfer.labels)
+    return functools.partial(
+        scale_width,
+        teacher,
+        task=task,
+        initialize=recipe.initialize,
+        importance=importance,
+    )
 
 
 def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import os
 import keras
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import as_logits, check_model, load_kept_model
+from tskd_tf.graph import as_functional, as_logits, check_model, load_kept_model
 
 # Raw images are 0 to 255: (scale, offset) that maps them to what a teacher was
 # trained on
@@ -39,7 +39,7 @@ def load_teacher(
         InputError: If the file cannot be loaded or does not fit the data.
     """
     check_input_range(input_range)
-    model = _open(path)
+    model = _open(path, image_shape)
     got = tuple(model.inputs[0].shape[1:])
     if any(a is not None and a != b for a, b in zip(got, image_shape, strict=True)):
         raise InputError(
@@ -72,7 +72,7 @@ def teacher_shapes(path: str) -> tuple[tuple[int | None, ...], int]:
     return tuple(model.inputs[0].shape[1:]), int(model.outputs[0].shape[-1])
 
 
-def _open(path: str) -> keras.Model:
+def _open(path: str, image_shape: tuple[int, ...] | None = None) -> keras.Model:
     if not os.path.isfile(path) or not path.endswith(".keras"):
         reason = "not a .keras file" if os.path.exists(path) else "no such file"
         raise InputError(
@@ -80,6 +80,8 @@ def _open(path: str) -> keras.Model:
             f"of a .keras file. Received: {path} ({reason})"
         )
     model = load_kept_model(path)
+    if image_shape is not None:
+        model = as_functional(model, image_shape)
     check_model(model, "the teacher")
     return as_logits(model)
 

@@ -4,6 +4,7 @@ Both use Adam with a cosine schedule over all their steps, and keep the weights 
 last epoch: what is measured is what is kept.
 """
 
+import functools
 import logging
 import time
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.graph import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.task import Task
-from tskd_tf.width import scale_width
+from tskd_tf.width import INITIALIZATIONS, StudentBuilder, scale_width
 
 CLASS_WEIGHTS = ("none", "balanced")
 _VALIDATION_BATCH = 1000
@@ -54,6 +55,8 @@ class Recipe(NamedTuple):
         augmentation: Views that teacher and student see.
         num_views: Views of an image whose soft targets are stored; 0 means that the
             live teacher is run on new ones in every step.
+        initialize: Where students of `scale_width` start, see there; from the teacher,
+            its channels are ranked by their Taylor importance on D(θ).
         steps_per_execution: Steps in one call of TensorFlow; None means by device and
             data, see `device.choose_steps_per_execution`.
         jit_compile: XLA: `"auto"` (on a GPU only), True or False.
@@ -71,6 +74,7 @@ class Recipe(NamedTuple):
     seed: int = 1
     augmentation: Augmentation = Augmentation()
     num_views: int = DEFAULT_NUM_VIEWS
+    initialize: str = "random"
     steps_per_execution: int | None = None
     jit_compile: Any = "auto"
     distribute: str = "auto"
@@ -111,6 +115,11 @@ class Recipe(NamedTuple):
             raise InputError(
                 'Expected jit_compile "auto", True or False. Received: '
                 f"{self.jit_compile!r}"
+            )
+        if self.initialize not in INITIALIZATIONS:
+            raise InputError(
+                f"Expected initialize out of {', '.join(INITIALIZATIONS)}. Received: "
+                f"{self.initialize!r}"
             )
         if self.distribute not in DISTRIBUTIONS:
             raise InputError(
@@ -169,6 +178,7 @@ def train_student(
     recipe: Recipe,
     log_dir: str | None = None,
     verbose: Any = "auto",
+    build_student: StudentBuilder | None = None,
 ) -> TrainedStudent:
     """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
 
@@ -182,6 +192,8 @@ def train_student(
         recipe: How to train; a `soft_loss_weight` of 0 is the hard-label control.
         log_dir: For TensorBoard; none is written by default.
         verbose: As in `keras.Model.fit`.
+        build_student: Function of the rate that builds the student; by default
+            `scale_width`, with random weights.
 
     Raises:
         DivergedError: If the loss is not finite.
@@ -205,7 +217,10 @@ def train_student(
         )
     with strategy.scope():
         live = with_policy(teacher, "float32") if recipe.uses_live_teacher else None
-        student = scale_width(teacher, rate, task, dtype_policy=recipe.precision)
+        build_student = build_student or functools.partial(
+            scale_width, teacher, task=task
+        )
+        student = with_policy(build_student(rate), recipe.precision)
         distiller = Distiller(student, live, task=task)
         distiller.compile(
             optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),

@@ -16,7 +16,7 @@ from tskd_tf.report import Trial
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe, TrainedStudent, train_student
-from tskd_tf.width import layer_widths, scale_width
+from tskd_tf.width import StudentBuilder, layer_widths
 from tuner.oracle import SmallestFeasibleOracle
 from tuner.student_tuner import StudentTuner
 
@@ -33,10 +33,12 @@ class Trainer(NamedTuple):
     recipe: Recipe
     log_dir: str | None
     verbose: Any
+    build_student: StudentBuilder
 
     def trial(self, rate: float, floor: float, trial_dir: pathlib.Path) -> Trial:
         """Trains the student of a rate and leaves it, and its record, in a folder."""
-        widths, num_macs = _widths_and_macs(self.teacher, self.task, rate)
+        student = self.build_student(rate)
+        widths, num_macs = layer_widths(student), complexity(student).num_macs
         names = "-".join(map(str, widths))
         _logger.info("Rate %g: %s, %s MACs", rate, names, f"{num_macs:,}")
         trained = self._train(rate, self.recipe, f"{trial_dir.name}_rate_{rate:g}")
@@ -81,17 +83,11 @@ class Trainer(NamedTuple):
             recipe,
             log_dir,
             self.verbose,
+            self.build_student,
         )
         # The step traced for it hangs in cycles, which would wait for many more trials
         gc.collect()
         return trained
-
-
-def _widths_and_macs(
-    teacher: keras.Model, task: Task, rate: float
-) -> tuple[list[int], int]:
-    student = scale_width(teacher, rate, task)
-    return layer_widths(student), complexity(student).num_macs
 
 
 def _save_model(model: keras.Model, path: pathlib.Path) -> None:

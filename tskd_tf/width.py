@@ -7,17 +7,24 @@ from typing import Any
 import keras
 import numpy as np
 
-from tskd_tf.channels import Channels, Use
+from tskd_tf.channels import Channels, Kept, Use, axes_of_weights
 from tskd_tf.errors import InputError
 from tskd_tf.graph import (
+    WAY_OUT,
     check_model,
     is_adapted_normalization,
     is_random_view,
     layer_calls,
     layer_width,
     rebuild,
+    unfreeze,
 )
+from tskd_tf.importance import magnitude
 from tskd_tf.task import Task
+
+StudentBuilder = Callable[[float], keras.Model]
+
+INITIALIZATIONS = ("random", "teacher")
 
 
 def scaled_width(width: int, rate: float, round_to: int = 1) -> int:
@@ -47,6 +54,8 @@ def scale_width(
     rate: float,
     task: Task | None = None,
     round_to: int = 1,
+    initialize: str = "random",
+    importance: np.ndarray | None = None,
     dtype_policy: str | None = None,
 ) -> keras.Model:
     """A student: the model with every layer but the head thinner (Shi et al. 2017, 4).
@@ -63,11 +72,16 @@ def scale_width(
         task: Its head decides the number of outputs; by default the teacher's.
         round_to: Below rate 1, widths are multiples of it, where they can be; at least
             1. Some accelerators are fastest at multiples of 8.
+        initialize: `"random"`, or `"teacher"`: the student starts from the teacher's
+            weights, of the channels that matter most. At rate 1 it then computes what
+            the teacher does.
+        importance: Of the teacher's channels, from `channel_importance`; by default
+            the magnitude of their weights.
         dtype_policy: Precision of the student, e.g. `"mixed_bfloat16"`; its head
             computes in float32. By default each layer keeps its own.
 
     Returns:
-        A new, uncompiled model with random weights, which takes the same images.
+        A new, uncompiled model, which takes the same images.
 
     Raises:
         InputError: If the rate is out of range, the model does not fit the task, or
@@ -78,6 +92,11 @@ def scale_width(
     >>> student = scale_width(teacher, rate=0.25, task=task)
     """
     check_rate(rate)
+    if initialize not in INITIALIZATIONS:
+        raise InputError(
+            f"Expected initialize out of {', '.join(INITIALIZATIONS)}. Received: "
+            f"{initialize!r}"
+        )
     if round_to < 1:
         raise InputError(f"Expected round_to of at least 1. Received: {round_to}")
     check_model(model, "the teacher")
@@ -89,7 +108,14 @@ def scale_width(
         )
     outputs = range(num_outputs) if task is None else task.output_class_ids
     channels = Channels(model)
-    stays = channels.keep(_scale_sets(rate, round_to), outputs)
+    if initialize == "teacher" and importance is None:
+        importance = magnitude(channels)
+    if importance is not None and np.shape(importance) != (channels.num_channels,):
+        raise InputError(
+            f"Expected the importance of {channels.num_channels} channels, as "
+            f"channel_importance gives it. Received: shape {np.shape(importance)}"
+        )
+    kept = channels.keep(_scale_sets(rate, round_to), outputs, importance)
     uses = {id(use.call.layer): use for use in channels.uses}
 
     def edit(layer: Any) -> Any:
@@ -98,7 +124,7 @@ def scale_width(
             return keras.layers.Identity(name=layer.name)
         config = layer.get_config()
         if id(layer) in uses:
-            config.update(_narrowed(config, uses[id(layer)], stays))
+            config.update(_narrowed(config, uses[id(layer)], kept))
         if is_adapted_normalization(layer):
             # What it learnt from the data is part of the preprocessing, not of the
             # network that is trained anew
@@ -112,13 +138,32 @@ def scale_width(
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"Could not build {model.name!r} at rate {rate}: a layer does not accept "
-            f"the scaled widths. Keras says: {reason[:300]}"
+            f"Could not build {model.name!r} at rate {rate:g}: a layer does not accept "
+            f"the scaled widths; {WAY_OUT}. Keras says: {reason[:300]}"
         ) from error
-    _check_widths(channels.uses, student, stays, rate)
-    # A frozen layer of the teacher would keep random weights here
-    _unfreeze(student)
+    _check_widths(channels.uses, student, kept, rate)
+    if initialize == "teacher":
+        _take_weights(channels, student, kept)
+    # A layer that was frozen in the teacher is to learn here
+    unfreeze(student)
     return student
+
+
+def _take_weights(channels: Channels, student: keras.Model, kept: Kept) -> None:
+    """Gives a student the teacher's weights of the channels that stay."""
+    copies = {
+        id(use.call.layer): call.layer
+        for use, call in zip(channels.uses, layer_calls(student), strict=True)
+    }
+    for use in channels.weighted():
+        layer = use.call.layer
+        weights = []
+        for weight, axes in zip(layer.get_weights(), axes_of_weights(use)):
+            for i, axis in enumerate(axes):
+                if axis is not None:
+                    weight = weight.take(kept.positions(axis), i)
+            weights.append(weight)
+        copies[id(layer)].set_weights(weights)
 
 
 def _scale_sets(rate: float, round_to: int) -> Callable[[int, int], int]:
@@ -128,20 +173,20 @@ def _scale_sets(rate: float, round_to: int) -> Callable[[int, int], int]:
     )
 
 
-def _narrowed(config: dict[str, Any], use: Use, stays: np.ndarray) -> dict[str, Any]:
+def _narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
     """The settings of a layer that depend on the channels that stay."""
     narrowed: dict[str, Any] = {}
-    num_stay = int(stays[use.output].sum())
+    num_stay = kept.count(use.output)
     for name in ("filters", "units", "projection_dim"):
         if name in config:
             narrowed[name] = num_stay
     if "groups" in config:
-        groups = stays[use.inputs[0]].reshape(config["groups"], -1)
+        groups = kept.stays[use.inputs[0]].reshape(config["groups"], -1)
         narrowed["groups"] = int(groups.any(axis=1).sum())
     for name in ("target_shape", "newshape"):
         if name in config:
             shape = list(config[name])
-            for axis, size in _sizes(stays[use.output]).items():
+            for axis, size in _sizes(kept.stays[use.output]).items():
                 # One that Keras works out stays so
                 shape[axis] = -1 if shape[axis] == -1 else size
             narrowed[name] = tuple(shape)
@@ -159,7 +204,7 @@ def _sizes(stays: np.ndarray) -> dict[int, int]:
 
 
 def _check_widths(
-    uses: list[Use], student: keras.Model, stays: np.ndarray, rate: float
+    uses: list[Use], student: keras.Model, kept: Kept, rate: float
 ) -> None:
     """Compares a student with what was meant to stay.
 
@@ -169,23 +214,14 @@ def _check_widths(
     for use, call in zip(uses, layer_calls(student), strict=True):
         values = [*use.inputs, use.output]
         for value, shape in zip(values, [*call.input_shapes, call.output_shape]):
-            sizes = _sizes(stays[value])
-            is_even = math.prod(sizes.values()) == stays[value].sum()
-            if not is_even or sizes[-1] != shape[-1]:
+            sizes = _sizes(kept.stays[value])
+            is_block = math.prod(sizes.values()) == kept.count(value)
+            if not is_block or sizes[-1] != shape[-1]:
                 raise InputError(
                     f"Expected {sizes[-1]} channels of {value.shape[-1]} at "
-                    f"{call.layer.name!r} at rate {rate}. Received: {shape[-1]}; its "
-                    f"type {type(call.layer).__name__} cannot be thinned here"
+                    f"{call.layer.name!r} at rate {rate:g}. Received: {shape[-1]}; its "
+                    f"type {type(call.layer).__name__} cannot be thinned; {WAY_OUT}"
                 )
-
-
-def _unfreeze(model: keras.Model) -> None:
-    model.trainable = True
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            _unfreeze(layer)
-        else:
-            layer.trainable = True
 
 
 def layer_widths(model: keras.Model) -> list[int]:
@@ -202,32 +238,42 @@ def layer_widths(model: keras.Model) -> list[int]:
     return [width for width in widths if width is not None]
 
 
-def scaled_widths(widths: Sequence[int], rate: float, num_outputs: int) -> list[int]:
-    """Widths at a rate of a network whose widths are given; the head is the last."""
-    return [scaled_width(width, rate) for width in widths[:-1]] + [num_outputs]
-
-
-def candidate_rates(model: keras.Model, rate_step: float) -> list[float]:
-    """Rates `rate_step`, 2·`rate_step`, … 1.0 that give distinct width vectors.
-
-    They are what a search may choose from, ordered from the cheapest network to the
-    dearest. Of rates that give the same widths, the largest stands for them.
-
-    Args:
-        model: The teacher.
-        rate_step: Distance of the rates, in (0, 1].
+def spaced_rates(rate_step: float) -> list[float]:
+    """`rate_step`, 2·`rate_step`, … 1.0.
 
     Raises:
-        InputError: If `rate_step` is out of range.
+        InputError: If `rate_step` is not in (0, 1].
     """
     if not 0.0 < rate_step <= 1.0:
         raise InputError(
             f"Expected rate_step above 0 and up to 1. Received: {rate_step}"
         )
-    widths = layer_widths(model)
     count = math.ceil(1.0 / rate_step - 1e-9)
-    rates = [round(rate_step * (i + 1), 10) for i in range(count - 1)] + [1.0]
+    return [round(rate_step * (i + 1), 10) for i in range(count - 1)] + [1.0]
+
+
+def distinct_rates(model: keras.Model, rates: Sequence[float]) -> list[float]:
+    """The rates at which `scale_width` gives distinct widths, without building any.
+
+    They are what a search may choose from. Of rates that give the same widths the
+    largest stands for them.
+
+    Args:
+        model: The teacher.
+        rates: Ascending, each in (0, 1].
+
+    Returns:
+        From the rate of the cheapest network to that of the dearest.
+
+    Raises:
+        InputError: If the channels cannot be followed through a layer.
+    """
+    check_model(model, "the teacher")
+    channels = Channels(model)
+    outputs = range(model.outputs[0].shape[-1])
     distinct: dict[tuple[int, ...], float] = {}
     for rate in rates:
-        distinct[tuple(scaled_widths(widths, rate, widths[-1]))] = rate
+        kept = channels.keep(_scale_sets(rate, 1), outputs)
+        widths = [kept.count(made) for made in channels.made.values()]
+        distinct[tuple(widths)] = rate
     return list(distinct.values())
