@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from tskd_tf import image_folder
+from tskd_tf.config import RunConfig
 from tskd_tf.data import as_arrays
 from tskd_tf.errors import InputError
 from tskd_tf.image_folder import decode_image, load_image_folder
 from tskd_tf.images import ImageFile
+from tskd_tf.pipeline import load_data
 from tskd_tf.task import Task
 
 SHAPE = (8, 10, 3)
@@ -342,3 +344,13 @@ def test_splits_of_other_classes_are_refused(tmp_path):
 def test_the_number_of_classes_is_that_of_the_teacher(folder):
     with pytest.raises(InputError, match="4 class folders.*Received: 3"):
         load_image_folder(str(folder), SHAPE, num_classes=4)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_that_no_image_file_has_are_refused(folder, tmp_path, channels):
+    image = keras.Input((*SHAPE[:2], channels))
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(image))
+    keras.Model(image, logits).save(tmp_path / "t.keras")
+    config = RunConfig(image_dir=str(folder), teacher=str(tmp_path / "t.keras"))
+    with pytest.raises(InputError, match=rf"one or three channels.*{channels}\)"):
+        load_data(config)

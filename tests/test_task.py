@@ -223,8 +223,12 @@ def test_streams_of_labels_out_of_range_are_refused(arrays, wrong):
             lambda images, class_ids: tf.data.Dataset.from_tensor_slices(images),
             "Received: TensorSpec",
         ),
+        (
+            lambda *arrays: tf.data.Dataset.from_tensor_slices(arrays),
+            r"single examples: call \.batch",
+        ),
     ],
-    ids=["array", "one", "dictionary", "images"],
+    ids=["array", "one", "dictionary", "images", "unbatched"],
 )
 def test_what_is_no_pair_is_refused(arrays, teacher, change, message):
     given = change(*arrays)

@@ -251,7 +251,7 @@ class Distiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch: the teacher's logits, then each update in turn."""
-        batch = self._with_teacher_logits(_unpack(data))
+        batch = self._with_teacher_logits(self._checked_batch(data))
         for update in self.updates():
             with tf.GradientTape() as tape:
                 losses, logits = update.compute_losses(batch)
@@ -272,7 +272,7 @@ class Distiller(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch of validation: the student on the task, no teacher."""
-        batch = _unpack(data)
+        batch = self._checked_batch(data)
         logits = self.student(batch.images, training=False)
         loss = _weigh(hard_loss(batch.labels, logits), batch.sample_weight)
         self._track({"loss": loss})
@@ -318,6 +318,15 @@ class Distiller(keras.Model):
         for metric in self.metrics:
             if metric.name in losses:
                 metric.update_state(losses[metric.name])
+
+    def _checked_batch(self, data: Any) -> Batch:
+        batch, takes = _unpack(data), self.student.inputs[0].shape
+        if not tf.TensorShape(takes).is_compatible_with(batch.images.shape):
+            raise InputError(
+                f"Expected images of shape {takes}, as the student takes them. "
+                f"Received: {tuple(batch.images.shape)}"
+            )
+        return batch
 
     def _with_teacher_logits(self, batch: Batch) -> Batch:
         if batch.teacher_logits is not None:

@@ -279,16 +279,11 @@ def first_batch_size(dataset: Any) -> int:
     """Number of examples in the first batch of a `tf.data.Dataset`.
 
     Raises:
-        InputError: If there is none, or its examples are not batched.
+        InputError: If there is none.
     """
     first = next(iter(dataset.take(1)), None)
     if first is None:
         raise InputError("Expected at least one batch. Received: an empty data set")
-    if len(first[1].shape) != 1:
-        raise InputError(
-            "Expected batches of (images, class ids). Received single examples: call "
-            ".batch(...) on the data set"
-        )
     return int(first[1].shape[0])
 
 
@@ -300,6 +295,11 @@ def check_pairs(dataset: Any) -> None:
     """
     parts = getattr(dataset, "element_spec", dataset)
     if isinstance(parts, (tuple, list)) and len(parts) > 1:
+        if getattr(parts[1], "shape", None) == ():
+            raise InputError(
+                "Expected batches of (images, class ids). Received single examples: "
+                "call .batch(...) on the data set"
+            )
         return
     got = type(parts).__name__
     if isinstance(parts, dict):
