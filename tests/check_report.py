@@ -47,7 +47,8 @@ def check(output_dir):
     config = json.loads((folder / "config.json").read_text())
     class_ids = np.array(report["task"]["class_ids"])
     lists = {name: tuple(v) for name, v in config.items() if isinstance(v, list)}
-    images, truth = load_data(RunConfig(**{**config, **lists})).test
+    data = load_data(RunConfig(**{**config, **lists}))
+    images, truth = data.test
     chosen = np.isin(truth, class_ids)
     images, truth = images[chosen], truth[chosen]
     assert len(images) == report["data"]["num_test"]
@@ -97,8 +98,26 @@ def check(output_dir):
     control = keras.saving.load_model(
         folder / "search" / f"control_rate_{rate:g}.keras"
     )
-    assert report["control"]["accuracy"] == right(predict(control, images)).mean()
+    control_right = right(predict(control, images))
+    assert report["control"]["accuracy"] == control_right.mean()
     assert control.count_params() == student.count_params()
+
+    assert [c["class_id"] for c in report["classes"]] == class_ids.tolist()
+    for result in report["classes"]:
+        of_class = truth == result["class_id"]
+        assert result["class_name"] == data.class_names[result["class_id"]]
+        assert result["num_test"] == of_class.sum()
+        in_training = data.train.class_ids == result["class_id"]
+        assert result["num_train"] == in_training.sum()
+    for name, correct in (
+        ("teacher", teacher_right),
+        ("student", student_right),
+        ("control", control_right),
+    ):
+        recalls = [correct[truth == class_id].mean() for class_id in class_ids]
+        assert recalls == [c[f"{name}_accuracy"] for c in report["classes"]]
+        balanced = report[name]["balanced_accuracy"]
+        assert np.isclose(balanced, np.mean(recalls), atol=1e-12)
 
     for export in report["exports"]:
         path = folder / export["path"]

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_sample_weight
 
 from tskd_tf import data
 from tskd_tf.errors import InputError
@@ -39,6 +40,26 @@ def test_split_of_a_class_with_one_example_is_refused():
     for fraction in (0.0, 1.0, float("nan")):
         with pytest.raises(InputError, match="between 0 and 1"):
             data.stratified_split(np.array([3, 3]), fraction, seed=1)
+
+
+@settings(deadline=None)
+@given(counts=st.lists(st.integers(1, 50), min_size=1, max_size=6), first=st.integers())
+def test_balanced_weights(counts, first):
+    labels = np.repeat(np.arange(len(counts)) + first % 7, counts)
+    np.random.default_rng(0).shuffle(labels)
+    weights = data.balanced_weights(labels)
+    assert weights.dtype == np.float32
+    expected = compute_sample_weight("balanced", labels)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    assert weights.mean() == pytest.approx(1, rel=1e-5)
+    totals = [weights[labels == label].sum() for label in np.unique(labels)]
+    np.testing.assert_allclose(totals, totals[0], rtol=1e-5)
+
+
+def test_balanced_weights_in_numbers():
+    weights = data.balanced_weights(np.array([5, 2, 5, 5]))
+    np.testing.assert_allclose(weights, [2 / 3, 2, 2 / 3, 2 / 3], rtol=1e-6)
+    np.testing.assert_array_equal(data.balanced_weights(np.array([1, 0, 0, 1])), 1)
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (10, 10), (3, 8), (8, 4)])

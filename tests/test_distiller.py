@@ -6,6 +6,7 @@ What Keras's own distiller gets wrong has its tests in test_keras_defects.py.
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import make_network
 
 from tskd_tf.distiller import Distiller, Update
@@ -261,5 +262,17 @@ def test_batches_that_do_not_fit_are_refused(arrays, teacher):
     distiller.set_teacher(teacher)
     with pytest.raises(InputError, match="one integer label"):
         distiller.fit(images, np.eye(4)[class_ids], verbose=0)
+    with pytest.raises(InputError, match="one integer label.*float32"):
+        distiller.fit(images, class_ids.astype("float32"), verbose=0)
+    for other in (np.repeat(images, 3, axis=-1), images[:, :4], images[..., 0]):
+        with pytest.raises(InputError, match=r"\(None, 8, 8, 1\), as the student"):
+            distiller.fit(other, class_ids, verbose=0)
+        with pytest.raises(InputError, match="as the student takes them"):
+            distiller.evaluate(other, class_ids, verbose=0)
+    # On a CPU, TensorFlow itself; task.filter and transfer_set everywhere
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"label value of 4.*\[0, 4"
+    ):
+        distiller.fit(images, class_ids + 1, verbose=0)
     distiller.fit(images, class_ids[:, None], verbose=0)
     distiller.fit(images, class_ids.astype("uint8"), verbose=0)

@@ -1,16 +1,22 @@
 """Folders of images: layouts, formats, sizes, and everything that can be wrong."""
 
+import os
 import pathlib
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from tskd_tf import image_folder
+from tskd_tf.config import RunConfig
+from tskd_tf.data import as_arrays
 from tskd_tf.errors import InputError
 from tskd_tf.image_folder import decode_image, load_image_folder
 from tskd_tf.images import ImageFile
+from tskd_tf.pipeline import load_data
+from tskd_tf.task import Task
 
 SHAPE = (8, 10, 3)
 COLOURS = {"bird": (200, 30, 20), "cat": (20, 180, 40), "dog": (10, 60, 220)}
@@ -187,7 +193,7 @@ def with_bad_files(folder):
     return folder
 
 
-def test_unreadable_files_are_named(with_bad_files):
+def test_unreadable_files_are_named(with_bad_files, caplog):
     with pytest.raises(InputError, match="4 that are not") as caught:
         load_image_folder(str(with_bad_files), SHAPE)
     message = str(caught.value)
@@ -196,23 +202,85 @@ def test_unreadable_files_are_named(with_bad_files):
         assert name in message
     for number in range(20):
         (with_bad_files / "cat" / f"x{number}.gif").write_bytes(b"GIF89a")
-    with pytest.raises(InputError, match="24 that are not.* and 19 more"):
+    caplog.clear()
+    with pytest.raises(InputError, match="24 that are not.* and 19 more, listed"):
         load_image_folder(str(with_bad_files), SHAPE)
+    assert sum("No readable image: " in line for line in caplog.messages) == 24
+    assert all(f"x{number}.gif" in caplog.text for number in range(20))
 
 
 def test_unreadable_files_are_skipped_when_told(with_bad_files, caplog):
     got = load_image_folder(str(with_bad_files), SHAPE, skip_corrupt_images=True)
     assert "(18 images, 4 files skipped)" in got.source
-    assert "4 files skipped" in caplog.text and "torn.png" in caplog.text
+    assert "4 files skipped" in caplog.text
+    for name in ("torn.png", "empty.jpg", "notes.txt", "stray.bmp"):
+        assert name in caplog.text
+    for path in sorted((with_bad_files / "dog").iterdir())[:4]:
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="3 readable images.*: dog with 2"):
+        load_image_folder(str(with_bad_files), SHAPE, skip_corrupt_images=True)
     for name in ("bird", "cat"):
         for path in (with_bad_files / name).iterdir():
             path.write_bytes(b"")
-    with pytest.raises(InputError, match="readable image of each.*none of bird, cat"):
+    with pytest.raises(InputError, match="bird with 0, cat with 0, dog with 2"):
         load_image_folder(str(with_bad_files), SHAPE, skip_corrupt_images=True)
     for path in (with_bad_files / "dog").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="none of bird, cat, dog"):
+    with pytest.raises(InputError, match="bird with 0, cat with 0, dog with 0"):
         load_image_folder(str(with_bad_files), SHAPE, skip_corrupt_images=True)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF"])
+def test_torn_images_are_refused(tmp_path, kind):
+    path = tmp_path / "image"
+    Image.fromarray(pattern(60, 60)).save(path, kind)
+    whole = path.read_bytes()
+    for size in (2, 60, len(whole) // 2, len(whole) - 10):
+        with pytest.raises(image_folder.tf.errors.InvalidArgumentError):
+            decode_image(whole[:size], SHAPE)
+
+
+def test_folders_that_may_not_be_read_are_named(folder, monkeypatch):
+    is_dir = pathlib.Path.is_dir
+
+    def refuse(path):
+        if path.name == "cat":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(pathlib.Path, "is_dir", refuse)
+    with pytest.raises(InputError, match=r"cat \(Permission denied\)"):
+        load_image_folder(str(folder), SHAPE)
+
+
+def test_class_names_that_no_report_can_hold_are_refused(folder):
+    (folder / "cat").rename(folder / os.fsdecode(b"k\xe4tzchen"))
+    with pytest.raises(InputError, match=r"in UTF-8.*k\\udce4tzchen"):
+        load_image_folder(str(folder), SHAPE)
+
+
+def test_stray_images_do_not_make_classes_of_splits(tmp_path):
+    for name in ("train", "test"):
+        write_folder(tmp_path / name)
+        shutil.copy(tmp_path / name / "cat" / "0.png", tmp_path / name)
+    with pytest.raises(InputError, match="2 that are not.*in no class folder"):
+        load_image_folder(str(tmp_path), SHAPE)
+
+
+def test_classes_are_those_of_keras(folder):
+    """In the same order, so that a teacher's outputs are; and its names make tasks."""
+    for path in folder.rglob("*.JPEG"):
+        path.unlink()
+    dataset = keras.utils.image_dataset_from_directory(
+        folder, image_size=SHAPE[:2], shuffle=False, verbose=0
+    )
+    got = load_image_folder(str(folder), SHAPE)
+    assert got.class_names == dataset.class_names
+    task = Task(["dog", "cat"], class_names=dataset.class_names, head="task")
+    images, labels = as_arrays(task.filter(dataset))
+    for image, label in zip(images, labels, strict=True):
+        name = ("dog", "cat")[label]
+        np.testing.assert_allclose(image.astype(int) - COLOURS[name], 0, atol=3)
 
 
 def test_a_run_length_encoded_bmp_is_not_read_as_noise(tmp_path):
@@ -234,7 +302,7 @@ def test_a_run_length_encoded_bmp_is_not_read_as_noise(tmp_path):
             lambda root: shutil.rmtree(root / "cat") or shutil.rmtree(root / "dog"),
             "two",
         ),
-        (lambda root: (root / "empty").mkdir(), "3 images.*empty with 0"),
+        (lambda root: (root / "empty").mkdir(), "3 readable images.*empty with 0"),
         (lambda root: (root / "cat" / "1.jpg").rename(root / "c.jpg"), "in no class"),
         (lambda root: [(root / "cat" / f"{n}").unlink() for n in FEW], "cat with 2"),
         (lambda root: write_folder(root / "test"), "bird, cat, dog, test"),
@@ -262,7 +330,7 @@ def test_splits_of_other_classes_are_refused(tmp_path):
     with pytest.raises(InputError, match="same class folders.*only: bird"):
         load_image_folder(str(tmp_path), SHAPE)
     (tmp_path / "test" / "bird").mkdir()
-    with pytest.raises(InputError, match="an image.*bird with 0"):
+    with pytest.raises(InputError, match="a readable image.*test.*bird with 0"):
         load_image_folder(str(tmp_path), SHAPE)
     shutil.move(tmp_path / "test", tmp_path / "val")
     with pytest.raises(InputError, match="validation and test.*train, val"):
@@ -276,3 +344,13 @@ def test_splits_of_other_classes_are_refused(tmp_path):
 def test_the_number_of_classes_is_that_of_the_teacher(folder):
     with pytest.raises(InputError, match="4 class folders.*Received: 3"):
         load_image_folder(str(folder), SHAPE, num_classes=4)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_that_no_image_file_has_are_refused(folder, tmp_path, channels):
+    image = keras.Input((*SHAPE[:2], channels))
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(image))
+    keras.Model(image, logits).save(tmp_path / "t.keras")
+    config = RunConfig(image_dir=str(folder), teacher=str(tmp_path / "t.keras"))
+    with pytest.raises(InputError, match=rf"one or three channels.*{channels}\)"):
+        load_data(config)

@@ -57,7 +57,10 @@ def run(no_network, capfd, tmp_path):
     "arguments",
     [
         ("--classes=0,1",),
-        ("--classes=8,3,5", "--head=task", "--initialize=teacher"),
+        (
+            *("--classes=8,3,5", "--head=task"),
+            *("--initialize=teacher", "--class_weights=balanced"),
+        ),
         ("--mode=distill", "--rate=0.5", "--classes=4,9", f"--exports={EVERY_FORMAT}"),
         (
             *(
@@ -331,6 +334,7 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--classes=0,1,",), r"Received: \[''\]"),
         (("--precision=float8",), "float8"),
         (("--head=none",), "none"),
+        (("--class_weights=equal",), "equal"),
         (("--input_range=0:2",), "0:2"),
         (("--input_range=0:1",), "from a .keras file only"),
         (("--teacher=resnet",), "resnet"),

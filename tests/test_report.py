@@ -10,6 +10,18 @@ from tskd_tf.report import certainty, summary_table, verdict
 from tskd_tf.report_html import render
 
 
+def class_result(name, class_id, student_accuracy):
+    return {
+        "class_id": class_id,
+        "class_name": name,
+        "num_train": 1234,
+        "num_test": 100,
+        "teacher_accuracy": 0.9,
+        "student_accuracy": student_accuracy,
+        "control_accuracy": 0.25,
+    }
+
+
 def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
     loss = (num_lost - num_gained) / num_test
     low, high = paired_interval(num_test, num_lost, num_gained)
@@ -38,12 +50,14 @@ def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
             "accuracy": 0.99,
             "accuracy_all_outputs": 0.99,
             "accuracy_task_outputs": 1.0,
+            "balanced_accuracy": 0.97,
             **cost,
         },
         "student": {
             "rate": 0.5,
             "widths": [2, 3],
             "accuracy": 0.99 - loss,
+            "balanced_accuracy": 0.96,
             **{name: value // 10 for name, value in cost.items()},
         },
         "accuracy_loss": loss,
@@ -55,7 +69,8 @@ def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
         "smallest_certifiable_loss": smallest_certifiable_loss(num_test),
         "meets_threshold": loss <= allowed,
         "certified": high <= allowed,
-        "control": {"accuracy": 0.98},
+        "control": {"accuracy": 0.98, "balanced_accuracy": 0.95},
+        "classes": [class_result("<b>", 1, 0.5), class_result("cat", 0, 0.875)],
         "search": {
             "seconds": 1.5,
             "validation_teacher_accuracy": 0.99,
@@ -116,6 +131,45 @@ def test_table_is_aligned_and_complete():
         assert part in table
 
 
+def test_table_by_class():
+    lines = summary_table(make_report()).splitlines()
+    (start,) = [i for i, line in enumerate(lines) if line.startswith("class ")]
+    assert [line.split() for line in lines[start + 1 : start + 5]] == [
+        ["<b>", "90.00", "%", "50.00", "%", "25.00", "%", "100"],
+        ["cat", "90.00", "%", "87.50", "%", "25.00", "%", "100"],
+        ["balanced", "accuracy", "97.00", "%", "96.00", "%", "95.00", "%"],
+        [],
+    ]
+    # Each number ends where its column's name does
+    for name, number in (("teacher", "90.00 %"), ("student", "87.50 %")):
+        end = lines[start].index(name) + len(name)
+        assert lines[start + 2][:end].endswith(number)
+
+
+def test_of_many_classes_those_that_lose_most_are_shown():
+    report = make_report()
+    report["classes"] = [
+        class_result(f"class {i}", i, 0.1 if i % 10 == 3 else 0.9) for i in range(95)
+    ]
+    table = summary_table(report)
+    wanted = [f"class {i}" for i in range(3, 95, 10)]
+    shown = [line[:8].strip() for line in table.splitlines() if line[:6] == "class "]
+    assert shown == ["class", *wanted]
+    assert "(10 of 95 classes, those that lose most)" in table
+    page = render(report, b"png", "")
+    short, everything = page.split("<details>")
+    assert "class 13<" in short and "class 14<" not in short
+    assert all(f"class {i}<" in everything for i in range(95))
+    assert "The 10 of 95 classes that lose most" in short
+
+
+def test_reports_of_earlier_versions_are_drawn_without_classes():
+    report = make_report()
+    del report["classes"]
+    assert "balanced accuracy" not in summary_table(report)
+    assert "By class" not in render(report, b"png", "")
+
+
 def test_page_is_self_contained_and_escaped():
     report = make_report()
     page = render(report, b"png", report["command"])
@@ -124,6 +178,7 @@ def test_page_is_self_contained_and_escaped():
     assert "http" not in page and "<script" not in page
     assert 'alt="Validation accuracy' in page
     assert "✓ Keeps the bargain" in page
+    assert "<td>1,234</td>" in page and "<details>" not in page
     assert "✗ Does not keep" in render(make_report(40, 0), b"png", "")
 
 

@@ -43,6 +43,14 @@ def test_the_report_is_what_the_student_does(trained_teacher, splits, head):
     loss = report["teacher"]["accuracy"] - report["student"]["accuracy"]
     assert report["accuracy_loss"] == pytest.approx(loss, abs=1e-12)
     assert report["meets_threshold"] == (loss <= 0.05 + 1e-9)
+    assert [c["class_id"] for c in report["classes"]] == [3, 1]
+    for result in report["classes"]:
+        of_class = labels == task.to_labels(np.array(result["class_id"]))
+        assert (result["num_train"], result["num_test"]) == (64, 30)
+        assert result["student_accuracy"] == (got == labels)[of_class].mean()
+        assert result["teacher_accuracy"] == (chosen == labels)[of_class].mean()
+    recalls = [result["student_accuracy"] for result in report["classes"]]
+    assert report["student"]["balanced_accuracy"] == pytest.approx(np.mean(recalls))
     tried = report["search"]["trials"]
     feasible = [trial["rate"] for trial in tried if trial["feasible"]]
     assert feasible and report["student"]["rate"] == min(feasible)
@@ -97,13 +105,10 @@ def test_a_search_kept_in_a_folder_is_not_run_twice(
     (folder / "soft_targets.npz").unlink()
     with pytest.raises(InputError, match="other transfer_set"):
         find(trained_teacher, splits, task=other, directory=str(folder))
-    with pytest.raises(InputError, match="other recipe"):
-        find(
-            trained_teacher,
-            splits,
-            directory=str(folder),
-            recipe=RECIPE._replace(seed=2),
-        )
+    for changes in ({"seed": 2}, {"class_weights": "balanced"}):
+        recipe = RECIPE._replace(**changes)
+        with pytest.raises(InputError, match="other recipe"):
+            find(trained_teacher, splits, directory=str(folder), recipe=recipe)
     with pytest.raises(InputError, match="other transfer_set"):
         find(make_network(), splits, directory=str(folder))
 

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tskd_tf.errors import InputError
+from tskd_tf.search import find_smallest_student
+from tskd_tf.soft_targets import transfer_set
 from tskd_tf.task import Task
 
 
@@ -57,6 +59,43 @@ def test_classes_are_found_by_name_and_by_id():
     assert Task.from_names([], names).class_ids == [0, 1, 2]
     with pytest.raises(InputError, match="cat, dog, 7.*cow"):
         Task.from_names(["cow"], names)
+
+
+def test_names_and_ids_do_the_same_in_the_constructor():
+    names = ["cat", "dog", "7"]
+    assert Task(["7", "cat"], class_names=names).class_ids == [2, 0]
+    assert Task([np.int64(2), "0"], 3, "task", names).class_ids == [2, 0]
+    assert Task([1, 0], class_names=np.array(names)).num_classes == 3
+    assert Task(["2", "0"], 3).class_ids == [2, 0]
+    for classes, message in (
+        (["cat", 0], r"twice: \[cat\]"),
+        (["cat", "0"], r"twice: \[cat\]"),
+        ([0, 3], r"cat, dog, 7 \(ids 0 to 2\).*\[3\]"),
+        (["cat", "cow"], r"\['cow'\]"),
+        ([0.0, 1.5], r"\[0.0, 1.5\]"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Task(classes, class_names=names)
+    with pytest.raises(InputError, match="from 0 to 9.*'cat'"):
+        Task(["cat", 0], 10)
+    with pytest.raises(InputError, match="neither"):
+        Task([0, 1])
+    with pytest.raises(InputError, match="3 class names.*2"):
+        Task([0, 1], 3, class_names=["cat", "dog"])
+
+
+def test_a_name_of_two_classes_needs_an_id():
+    """As in ImageNet, where a crane is a bird and a machine."""
+    names = ["crane", "cat", "crane"]
+    assert Task([2, "cat"], class_names=names).class_ids == [2, 1]
+    with pytest.raises(InputError, match=r"'crane'.*several.*\[0, 2\]"):
+        Task(["crane", "cat"], class_names=names)
+
+
+def test_of_a_thousand_names_a_message_lists_some():
+    names = [f"class {number}" for number in range(1000)]
+    with pytest.raises(InputError, match=r"class 19 and 980 more \(ids 0 to 999\)"):
+        Task(["cow", "class 3"], class_names=names)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -155,6 +194,50 @@ def test_labels_that_are_not_class_ids_are_refused(arrays):
     )
     with pytest.raises(InputError, match="one integer an example"):
         task.filter(one_hot)
+
+
+@pytest.mark.parametrize("wrong", [-1, 4, 2**32])
+def test_streams_of_labels_out_of_range_are_refused(arrays, wrong):
+    images, class_ids = arrays
+    labels = np.where(class_ids == 3, wrong, class_ids)
+    stream = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    with pytest.raises(InputError, match=f"from 0 to 3.*{wrong}"):
+        Task([0, 1], 4).filter(stream)
+    unknown = Task([0, 1], 4).filter(stream.filter(lambda images, class_ids: True))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="class ids from 0 to 3"):
+        list(unknown)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images, class_ids: images, "Received: ndarray"),
+        (lambda images, class_ids: (images,), "Received: tuple"),
+        (
+            lambda images, class_ids: tf.data.Dataset.from_tensor_slices(
+                {"image": images, "label": class_ids}
+            ).batch(8),
+            "as_supervised=True.*a dictionary of image, label",
+        ),
+        (
+            lambda images, class_ids: tf.data.Dataset.from_tensor_slices(images),
+            "Received: TensorSpec",
+        ),
+        (
+            lambda *arrays: tf.data.Dataset.from_tensor_slices(arrays),
+            r"single examples: call \.batch",
+        ),
+    ],
+    ids=["array", "one", "dictionary", "images", "unbatched"],
+)
+def test_what_is_no_pair_is_refused(arrays, teacher, change, message):
+    given = change(*arrays)
+    with pytest.raises(InputError, match=message):
+        Task([0, 1], 4).filter(given)
+    with pytest.raises(InputError, match=message):
+        transfer_set(given, teacher)
+    with pytest.raises(InputError, match=message):
+        find_smallest_student(teacher, given, arrays, arrays)
 
 
 def test_config_round_trip():

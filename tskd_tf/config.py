@@ -114,6 +114,12 @@ class RunConfig:
     scale_soft_loss: bool = _field(
         False, "Multiply the soft loss by tau squared, as Hinton does and Eq. 8 not."
     )
+    class_weights: str = _field(
+        "none",
+        "balanced: in training, rare classes count as much as others; the losses of "
+        "each image of class c are weighed by n/(k n_c). Eq. 4 stays about all images.",
+        ("none", "balanced"),
+    )
     epochs: int | None = _field(
         None,
         "Passes over the transfer set, for each student; by default as many as make "

@@ -160,6 +160,23 @@ def stratified_split(
     return np.setdiff1d(np.arange(len(class_ids)), second), second
 
 
+def balanced_weights(labels: np.ndarray) -> np.ndarray:
+    """Weights of examples with which each class counts alike: n / (k·n_c) in class c.
+
+    n is the number of examples, k that of classes, n_c that of class c's examples: the
+    "balanced" of scikit-learn. Their mean is 1, so the size of a loss stays.
+
+    Args:
+        labels: Integers of shape `(n,)`. Only classes that occur count.
+
+    Returns:
+        float32, shape `(n,)`.
+    """
+    _, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = len(labels) / (len(counts) * counts)
+    return weights[positions].astype(np.float32)
+
+
 def _load_tfds(
     name: str,
     data_dir: str | None,
@@ -410,24 +427,6 @@ def as_arrays(
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError("Expected a finite data set. Received: one that repeats")
     return store(dataset, memory_limit_mb)
-
-
-def image_shape_of(dataset: Any) -> tuple[int | None, ...]:
-    """`(height, width, channels)` of a data set as `as_arrays` takes it, unread.
-
-    Raises:
-        InputError: If it is no such data set.
-    """
-    if isinstance(dataset, tf.data.Dataset):
-        parts = dataset.element_spec
-    else:
-        parts = dataset
-    if not isinstance(parts, (tuple, list)):
-        raise InputError(
-            "Expected a tf.data.Dataset of (images, class ids) batches or a pair of "
-            f"arrays. Received: {type(dataset).__name__}"
-        )
-    return tuple(parts[0].shape[1:])
 
 
 def store(dataset: tf.data.Dataset, memory_limit_mb: float) -> tuple[Any, ...]:

@@ -42,6 +42,19 @@ def is_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(logits.argmax(axis=-1) == labels)
 
 
+def class_accuracies(
+    correct: np.ndarray, labels: np.ndarray, classes: np.ndarray
+) -> list[float]:
+    """Accuracy by class (recall), in [0, 1].
+
+    Args:
+        correct: Whether each example is right, bool of shape `(n,)`.
+        labels: Shape `(n,)`.
+        classes: The labels to count by, in the order wanted; each must occur.
+    """
+    return [float(correct[labels == label].mean()) for label in classes]
+
+
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Share of examples whose largest logit is at their label, in [0, 1]."""
     return float(is_correct(logits, labels).mean())

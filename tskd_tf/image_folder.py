@@ -7,10 +7,11 @@ transparency, which is dropped. Aspect ratios are not kept, as in
 sees the same here.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,20 +83,26 @@ def load_image_folder(
         InputError: If the folder is not laid out so, or a file in it cannot be read.
     """
     root = pathlib.Path(folder)
-    if not folder or not root.is_dir():
-        reason = "a file" if root.is_file() else "no such folder"
-        raise InputError(
-            "Expected --image_dir to be a folder of class folders. Received: "
-            f"{folder} ({reason})"
-        )
-    parts = _split_folders(root)
-    class_names = _class_names(parts, num_classes)
-    kept = choose_classes(class_names) if choose_classes else range(len(class_names))
-    fewest = 1 + ("validation" not in parts) + ("test" not in parts)
-    listings = {
-        name: _list(part, class_names, kept, fewest if name == "train" else 1)
-        for name, part in parts.items()
-    }
+    with _folders_are_readable():
+        if not folder or not root.is_dir():
+            reason = "a file" if root.is_file() else "no such folder"
+            raise InputError(
+                "Expected --image_dir to be a folder of class folders. Received: "
+                f"{folder} ({reason})"
+            )
+        parts = _split_folders(root)
+        class_names = _class_names(parts, num_classes)
+        every_class = range(len(class_names))
+        kept = choose_classes(class_names) if choose_classes else every_class
+        listings = {
+            name: _list(part, class_names, kept) for name, part in parts.items()
+        }
+    # One for each split that is to be taken from the training data
+    fewest = dict.fromkeys(parts, 1)
+    fewest["train"] += ("validation" not in parts) + ("test" not in parts)
+    for name, listing in listings.items():
+        listed = np.array(listing.class_ids, np.int64)
+        _check_enough(listed, fewest[name], kept, class_names, parts[name])
     splits: dict[str, Split] = {}
     unreadable: list[str] = []
     for name, listing in listings.items():
@@ -107,7 +114,8 @@ def load_image_folder(
             splits[name] = split
     _report_unreadable(unreadable, root, skip_corrupt_images)
     for name, part in parts.items():
-        _check_nothing_is_lost(splits.get(name), kept, class_names, part)
+        left = splits[name].class_ids if name in splits else np.array([], np.int64)
+        _check_enough(left, fewest[name], kept, class_names, part)
     num_images = sum(len(split.class_ids) for split in splits.values())
     source = f"image folder {root.resolve().name} ({num_images:,} images"
     source += f", {len(unreadable)} files skipped)" if unreadable else ")"
@@ -122,31 +130,36 @@ def load_image_folder(
     )
 
 
-def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What a folder holds, sorted by name, without hidden files and folders."""
+@contextlib.contextmanager
+def _folders_are_readable() -> Iterator[None]:
     try:
-        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        yield
     except OSError as error:
         raise InputError(
-            f"Expected a folder to read images from. Received: {folder} "
+            f"Expected folders to read images from. Received: {error.filename} "
             f"({error.strerror})"
         ) from None
+
+
+def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What a folder holds, sorted by name, without hidden files and folders."""
+    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
     return sorted(found, key=lambda path: path.name)
 
 
 def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """Split name → folder of class folders; `train` alone for an unsplit folder."""
     folders = [path for path in _visible(root) if path.is_dir()]
-    # A class may be called `train`, too: then its images lie in it
+    names = [path.name for path in folders]
+    # A class may be called `train`, too: then its images lie in it, and others beside
     is_split = any(
-        path.name in _SPLITS
-        and _visible(path)
-        and not any(map(_is_image, path.iterdir()))
-        for path in folders
+        name in _SPLITS
+        and any(inner.is_dir() for inner in _visible(path))
+        and (set(names) <= set(_SPLITS) or not any(map(_is_image, _visible(path))))
+        for name, path in zip(names, folders, strict=True)
     )
     if not is_split:
         return {"train": root}
-    names = [path.name for path in folders]
     if "train" not in names or set(names) - set(_SPLITS):
         raise InputError(
             "Expected a folder a class in --image_dir, or train and, if wanted, "
@@ -173,6 +186,12 @@ def _class_names(parts: dict[str, pathlib.Path], num_classes: int | None) -> lis
                 f"Received in one of them only: {', '.join(sorted(different)[:10])}"
             )
     class_names = names["train"]
+    nameless = [name for name in class_names if not _is_text(name)]
+    if nameless:
+        raise InputError(
+            f"Expected names of class folders in UTF-8 in {parts['train']}; rename the "
+            f"others. Received: {', '.join(map(ascii, nameless))}"
+        )
     if len(class_names) < 2:
         raise InputError(
             f"Expected at least two class folders in {parts['train']}. Received: "
@@ -186,31 +205,47 @@ def _class_names(parts: dict[str, pathlib.Path], num_classes: int | None) -> lis
     return class_names
 
 
-def _list(
-    folder: pathlib.Path, class_names: list[str], kept: Sequence[int], fewest: int
-) -> Listing:
-    """Lists the kept classes' images; each class needs `fewest`."""
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be written into a report."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _list(folder: pathlib.Path, class_names: list[str], kept: Sequence[int]) -> Listing:
+    """Lists the kept classes' images."""
     listing = Listing([], [], [])
     for path in _visible(folder):
         if _is_image(path):
             listing.strangers.append(f"{path} (in no class folder)")
     for class_id in sorted(kept):
-        class_folder = folder / class_names[class_id]
-        before = len(listing.files)
-        for path in _files_below(class_folder):
+        for path in _files_below(folder / class_names[class_id]):
             if path.suffix.lower() in SUFFIXES:
                 listing.files.append(str(path))
                 listing.class_ids.append(class_id)
             else:
                 listing.strangers.append(f"{path} (not {', '.join(SUFFIXES)})")
-        found = len(listing.files) - before
-        if found < fewest:
-            needs = f"{fewest} images" if fewest > 1 else "an image"
-            raise InputError(
-                f"Expected at least {needs} ({', '.join(SUFFIXES)}) of each class. "
-                f"Received: {class_folder} with {found}"
-            )
     return listing
+
+
+def _check_enough(
+    class_ids: np.ndarray,
+    fewest: int,
+    kept: Sequence[int],
+    class_names: list[str],
+    folder: pathlib.Path,
+) -> None:
+    """Refuses classes of which there are too few images, readable ones in the end."""
+    counts = np.bincount(class_ids, minlength=len(class_names))
+    few = [class_id for class_id in sorted(kept) if counts[class_id] < fewest]
+    if few:
+        needs = f"{fewest} readable images" if fewest > 1 else "a readable image"
+        found = ", ".join(f"{class_names[i]} with {counts[i]}" for i in few[:10])
+        raise InputError(
+            f"Expected at least {needs} ({', '.join(SUFFIXES)}) of each class in "
+            f"{folder}. Received: {found}"
+        )
 
 
 def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -242,13 +277,16 @@ def _decode(
         num_parallel_calls=tf.data.AUTOTUNE,
     ).ignore_errors()
     if next(iter(decoded.take(1)), None) is None:
-        return None, [f"{path} (cannot be decoded)" for path in listing.files]
+        return None, [f"{path} (cannot be read as an image)" for path in listing.files]
     batch_size = int(np.clip(_BATCH_BYTES // np.prod(image_shape), 1, 256))
     images, class_ids, positions = store(
         decoded.batch(batch_size).prefetch(2), max(0.0, memory_limit_mb)
     )
     damaged = np.setdiff1d(np.arange(num_files), positions)
-    names = [f"{listing.files[position]} (cannot be decoded)" for position in damaged]
+    names = [
+        f"{listing.files[position]} (cannot be read as an image)"
+        for position in damaged
+    ]
     return Split(images, class_ids), names
 
 
@@ -322,31 +360,17 @@ def _report_unreadable(
 ) -> None:
     if not unreadable:
         return
+    logger = logging.getLogger(__name__)
+    for name in unreadable:
+        logger.warning("No readable image: %s", name)
+    if skip_corrupt_images:
+        logger.warning("%d files skipped that are no readable images", len(unreadable))
+        return
     names = ", ".join(unreadable[:_NAMED_FILES])
     rest = len(unreadable) - _NAMED_FILES
-    names += f" and {rest} more" if rest > 0 else ""
-    if not skip_corrupt_images:
-        raise InputError(
-            f"Expected readable images only in {root}; remove the others, or pass "
-            f"--skip_corrupt_images to go on without them. Received: "
-            f"{len(unreadable)} that are not: {names}"
-        )
-    logging.getLogger(__name__).warning(
-        "%d files skipped that are no readable images: %s", len(unreadable), names
+    names += f" and {rest} more, listed in the log" if rest > 0 else ""
+    raise InputError(
+        f"Expected readable images only in {root}; remove the others, or pass "
+        "--skip_corrupt_images to go on without them. Received: "
+        f"{len(unreadable)} that are not: {names}"
     )
-
-
-def _check_nothing_is_lost(
-    split: Split | None,
-    kept: Sequence[int],
-    class_names: list[str],
-    folder: pathlib.Path,
-) -> None:
-    """Refuses a class whose every file had to be skipped."""
-    found = set() if split is None else set(np.unique(split.class_ids).tolist())
-    lost = [class_names[class_id] for class_id in kept if class_id not in found]
-    if lost:
-        raise InputError(
-            f"Expected a readable image of each class in {folder}. Received: none of "
-            f"{', '.join(lost)}"
-        )

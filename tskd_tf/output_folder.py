@@ -21,6 +21,7 @@ TEACHER_SETTINGS = (
     "skip_corrupt_images",
     "teacher",
     "input_range",
+    "class_weights",
     "teacher_epochs",
     "batch_size",
     "learning_rate",

@@ -206,6 +206,7 @@ def recipe_of(config: RunConfig) -> Recipe:
         temperature=config.temperature,
         soft_loss_weight=config.soft_loss_weight,
         scale_soft_loss=config.scale_soft_loss,
+        class_weights=config.class_weights,
         precision=choose_precision(config.precision),
         seed=config.seed,
         augmentation=Augmentation(

@@ -1,6 +1,7 @@
 """The evidence of a run as plain data, and as a table for the end of a log."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from tskd_tf.acceptance import (
@@ -12,6 +13,8 @@ from tskd_tf.costs import Complexity
 from tskd_tf.task import Task
 
 SCHEMA_VERSION = 1
+_CLASSIFIERS = ("teacher", "student", "control")
+_MOST_CLASSES = 10
 
 
 class Trial(NamedTuple):
@@ -38,6 +41,28 @@ class Trial(NamedTuple):
     seed: int
 
 
+class ClassResult(NamedTuple):
+    """One class of the task.
+
+    Attributes:
+        class_id: In the data set's numbering.
+        class_name: Its name.
+        num_train: Its training images.
+        num_test: Its test images, ≥ 1.
+        teacher_accuracy: Share of these that the teacher gets right, in [0, 1].
+        student_accuracy: The same of the chosen student.
+        control_accuracy: The same of the control.
+    """
+
+    class_id: int
+    class_name: str
+    num_train: int
+    num_test: int
+    teacher_accuracy: float
+    student_accuracy: float
+    control_accuracy: float
+
+
 class Verdict(NamedTuple):
     """Accuracies on the task's test images, in [0, 1].
 
@@ -48,6 +73,7 @@ class Verdict(NamedTuple):
         student_accuracy: Of the chosen student.
         control_accuracy: Of the same network trained on hard labels only.
         paired: Teacher against student, image by image.
+        classes: Class by class, in the task's order.
     """
 
     teacher_accuracy: float
@@ -56,6 +82,7 @@ class Verdict(NamedTuple):
     student_accuracy: float
     control_accuracy: float
     paired: PairedLoss
+    classes: list[ClassResult]
 
 
 def build_report(
@@ -99,12 +126,14 @@ def build_report(
             "accuracy": results.teacher_accuracy,
             "accuracy_all_outputs": results.teacher_accuracy_all_outputs,
             "accuracy_task_outputs": results.teacher_accuracy_task_outputs,
+            "balanced_accuracy": _balanced(c.teacher_accuracy for c in results.classes),
             **_costs(teacher_cost),
         },
         "student": {
             "rate": chosen.rate,
             "widths": chosen.widths,
             "accuracy": results.student_accuracy,
+            "balanced_accuracy": _balanced(c.student_accuracy for c in results.classes),
             **_costs(student_cost),
         },
         "accuracy_loss": paired.accuracy_loss,
@@ -118,7 +147,11 @@ def build_report(
         ),
         "meets_threshold": meets_threshold(paired.accuracy_loss, max_accuracy_loss),
         "certified": meets_threshold(paired.high, max_accuracy_loss),
-        "control": {"accuracy": results.control_accuracy},
+        "control": {
+            "accuracy": results.control_accuracy,
+            "balanced_accuracy": _balanced(c.control_accuracy for c in results.classes),
+        },
+        "classes": [result._asdict() for result in results.classes],
         "search": {
             "seconds": sum(trial.seconds for trial in trials),
             "validation_teacher_accuracy": validation["teacher_accuracy"],
@@ -126,6 +159,11 @@ def build_report(
             "trials": [trial._asdict() for trial in trials],
         },
     }
+
+
+def _balanced(class_accuracies: Iterable[float]) -> float:
+    """Mean of the accuracies by class (Brodersen et al. 2010)."""
+    return statistics.fmean(class_accuracies)
 
 
 def _costs(cost: Complexity) -> dict[str, int]:
@@ -198,6 +236,18 @@ def points(fraction: float, decimals: int = 2) -> str:
     return f"{100 * fraction:.{decimals}f} points"
 
 
+def classes_to_show(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The classes for a table that is to be read, in the task's order.
+
+    All of them or, of more than ten, those that lose most. Reports of earlier versions
+    have none.
+    """
+    classes: list[dict[str, Any]] = report.get("classes", [])
+    losses = [c["student_accuracy"] - c["teacher_accuracy"] for c in classes]
+    most = sorted(range(len(classes)), key=lambda i: losses[i])[:_MOST_CLASSES]
+    return [classes[i] for i in sorted(most)]
+
+
 def summary_table(report: dict[str, Any]) -> str:
     """The report as a table for a terminal."""
     teacher, student = report["teacher"], report["student"]
@@ -218,12 +268,6 @@ def summary_table(report: dict[str, Any]) -> str:
     ):
         ratio = f"{teacher[key] / student[key]:.1f}x fewer"
         rows.append((name, f"{teacher[key]:,}", f"{student[key]:,}", ratio))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    table = [
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  "
-        f"{row[3]:<{widths[3]}}".rstrip()
-        for row in rows
-    ]
     task = report["task"]
     names = ", ".join(task["class_names"])
     lines = [
@@ -232,7 +276,8 @@ def summary_table(report: dict[str, Any]) -> str:
         f"Student: rate {student['rate']:g}, widths "
         + "-".join(map(str, student["widths"])),
         "",
-        *table,
+        *_aligned(rows),
+        *_class_lines(report),
         "",
         verdict(report),
         certainty(report),
@@ -246,6 +291,40 @@ def labels_note(report: dict[str, Any]) -> str:
     """What the labels file says, in one line."""
     num_outputs = len(report["task"]["output_names"])
     return f"the class of each of the {num_outputs} outputs, a line each"
+
+
+def _class_lines(report: dict[str, Any]) -> list[str]:
+    shown = classes_to_show(report)
+    if not shown:
+        return []
+    header = ("class", "teacher", "student", "hard labels only", "test images")
+    rows = [
+        (
+            result["class_name"],
+            *(_percent(result[f"{who}_accuracy"]) for who in _CLASSIFIERS),
+            f"{result['num_test']:,}",
+        )
+        for result in shown
+    ]
+    balanced = [_percent(report[who]["balanced_accuracy"]) for who in _CLASSIFIERS]
+    lines = _aligned([header, *rows, ("balanced accuracy", *balanced, "")])
+    num_classes = len(report["classes"])
+    if len(shown) < num_classes:
+        most = f"({len(shown)} of {num_classes} classes, those that lose most)"
+        lines.insert(-1, most)
+    return ["", *lines]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of a table: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if i else f"{cell:<{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _export_line(export: dict[str, Any]) -> str:

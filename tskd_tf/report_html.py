@@ -4,7 +4,13 @@ import base64
 import html
 from typing import Any
 
-from tskd_tf.report import certainty, labels_note, loss_and_allowed, verdict
+from tskd_tf.report import (
+    certainty,
+    classes_to_show,
+    labels_note,
+    loss_and_allowed,
+    verdict,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de;
@@ -88,7 +94,7 @@ student's network trained on the hard labels only. The teacher gets
 {_percent(teacher["accuracy_all_outputs"])} right choosing among all its outputs and
 {_percent(teacher["accuracy_task_outputs"])} choosing among the task's. Interval:
 {_text(report["accuracy_loss_interval_method"])}.</p>
-<h2>The search</h2>
+{_by_class(report)}<h2>The search</h2>
 <img alt="{_text(_figure_text(report))}" src="data:image/png;base64,{image}">
 {_trials(report)}
 <h2>Files</h2>{_exports(report)}
@@ -133,6 +139,44 @@ def _comparison(report: dict[str, Any]) -> str:
     ]
     header = ["", "accuracy", "parameters", "multiply-adds", "bytes of weights"]
     return _table(header, rows)
+
+
+def _by_class(report: dict[str, Any]) -> str:
+    """Accuracies by class; of many, those that lose most, and all when asked for."""
+    shown, classes = classes_to_show(report), report.get("classes", [])
+    if not shown:
+        return ""
+    balanced = [
+        _percent(report[who]["balanced_accuracy"])
+        for who in ("teacher", "student", "control")
+    ]
+    rows = [*_class_rows(shown), ["balanced accuracy", "", "", *balanced]]
+    header = ["class", "training images", "test images", "teacher", "student"]
+    header.append("control")
+    note = "Balanced accuracy is the mean of the accuracies by class."
+    everything = ""
+    if len(shown) < len(classes):
+        note = f"The {len(shown)} of {len(classes)} classes that lose most. {note}"
+        table = _table(header, _class_rows(classes))
+        everything = f"<details><summary>All classes</summary>{table}</details>"
+    return (
+        f'<h2>By class</h2>{_table(header, rows)}<p class="note">{note}</p>'
+        f"{everything}\n"
+    )
+
+
+def _class_rows(classes: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            result["class_name"],
+            f"{result['num_train']:,}",
+            f"{result['num_test']:,}",
+            _percent(result["teacher_accuracy"]),
+            _percent(result["student_accuracy"]),
+            _percent(result["control_accuracy"]),
+        ]
+        for result in classes
+    ]
 
 
 def _trials(report: dict[str, Any]) -> str:

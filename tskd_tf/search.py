@@ -13,16 +13,21 @@ import numpy as np
 from tskd_tf.acceptance import accuracy_floor, paired_loss
 from tskd_tf.augmentation import Augmentation
 from tskd_tf.costs import complexity
-from tskd_tf.data import Split, as_arrays, check_images, image_shape_of
+from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
 from tskd_tf.distiller import check_student
 from tskd_tf.errors import InputError
-from tskd_tf.evaluate import accuracy, is_correct, predict_logits
+from tskd_tf.evaluate import (
+    accuracy,
+    class_accuracies,
+    is_correct,
+    predict_logits,
+)
 from tskd_tf.files import fingerprint, read_json, write_json
 from tskd_tf.graph import as_functional, as_logits, check_model
 from tskd_tf.images import MEMORY_LIMIT_MB
 from tskd_tf.importance import channel_importance
-from tskd_tf.report import Verdict, build_report, summary_table
+from tskd_tf.report import ClassResult, Verdict, build_report, summary_table
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
@@ -31,7 +36,7 @@ from tskd_tf.soft_targets import (
     save_soft_targets,
     transfer_fingerprint,
 )
-from tskd_tf.task import Task, check_class_ids
+from tskd_tf.task import Task, check_class_ids, check_pairs
 from tskd_tf.training import Recipe
 from tskd_tf.trials import Trainer, search_widths
 from tskd_tf.width import (
@@ -120,7 +125,9 @@ def find_smallest_student(
     >>> found.student.save("student.keras")
     """
     if build_student is not None:
-        teacher = as_functional(teacher, image_shape_of(train))
+        check_pairs(train)
+        images = getattr(train, "element_spec", train)[0]
+        teacher = as_functional(teacher, images.shape[1:])
     check_model(teacher, "the teacher")
     teacher = as_logits(teacher)
     if task is None:
@@ -200,7 +207,9 @@ def find_smallest_student(
             )
         _logger.info("Control: rate %g on hard labels only", chosen.rate)
         control = trainer.control(chosen.rate, folder)
-        results = _verdict(teacher, student, control, task_test, task, confidence)
+        results = _verdict(
+            teacher, student, control, task_test, transfer.labels, task, confidence
+        )
         report = build_report(
             task=task,
             num_examples=(
@@ -236,6 +245,7 @@ def check_bargain(max_accuracy_loss: float, confidence: float) -> None:
 def _checked_split(
     teacher: keras.Model, task: Task, split: Any, memory_limit_mb: float
 ) -> Split:
+    check_pairs(split)
     images, class_ids, *_ = as_arrays(split, memory_limit_mb)
     check_images(images, tuple(teacher.inputs[0].shape[1:]))
     check_class_ids(class_ids, len(images), task.num_classes)
@@ -383,6 +393,7 @@ def _verdict(
     student: keras.Model,
     control: keras.Model,
     test: Split,
+    train_labels: np.ndarray,
     task: Task,
     confidence: float,
 ) -> Verdict:
@@ -391,6 +402,7 @@ def _verdict(
     teacher_logits = predict_logits(teacher, images)
     teacher_is_correct = is_correct(task.select_logits(teacher_logits), labels)
     student_is_correct = is_correct(predict_logits(student, images), labels)
+    control_is_correct = is_correct(predict_logits(control, images), labels)
     class_ids = np.asarray(task.output_class_ids)[labels]
     among_task = teacher_logits[:, task.class_ids]
     chosen_ids = np.asarray(task.class_ids)[among_task.argmax(axis=-1)]
@@ -399,6 +411,25 @@ def _verdict(
         teacher_accuracy_all_outputs=accuracy(teacher_logits, class_ids),
         teacher_accuracy_task_outputs=float(np.mean(chosen_ids == class_ids)),
         student_accuracy=float(student_is_correct.mean()),
-        control_accuracy=accuracy(predict_logits(control, images), labels),
+        control_accuracy=float(control_is_correct.mean()),
         paired=paired_loss(teacher_is_correct, student_is_correct, confidence),
+        classes=_class_results(
+            task,
+            (train_labels, labels),
+            (teacher_is_correct, student_is_correct, control_is_correct),
+        ),
     )
+
+
+def _class_results(
+    task: Task,
+    labels: tuple[np.ndarray, np.ndarray],
+    correct: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> list[ClassResult]:
+    """Class by class: labels of training and test, then who is right on the test."""
+    classes = task.to_labels(np.asarray(task.class_ids))
+    counts = [[int((part == label).sum()) for label in classes] for part in labels]
+    accuracies = [class_accuracies(part, labels[1], classes) for part in correct]
+    names = [task.class_names[class_id] for class_id in task.class_ids]
+    columns = zip(task.class_ids, names, *counts, *accuracies, strict=True)
+    return [ClassResult(*column) for column in columns]

@@ -18,7 +18,7 @@ from tskd_tf.evaluate import predict_logits
 from tskd_tf.files import PathLike, atomic_path, fingerprint
 from tskd_tf.graph import check_logits, check_model, layer_calls
 from tskd_tf.images import MEMORY_LIMIT_MB, Images, chunks
-from tskd_tf.task import Task, check_class_ids, first_batch_size
+from tskd_tf.task import Task, check_class_ids, check_pairs, first_batch_size
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_NUM_VIEWS = 8
@@ -176,6 +176,7 @@ def transfer_set(
 
     >>> distiller.fit(transfer_set((images, class_ids), teacher, task), epochs=10)
     """
+    check_pairs(dataset)
     if batch_size is None:
         batch_size = DEFAULT_BATCH_SIZE
         if isinstance(dataset, tf.data.Dataset):
@@ -217,6 +218,7 @@ def capture_soft_targets(
     ...     Distiller(student, task=task).fit(everything.for_task(task).batches())
     """
     check_model(teacher, "the teacher")
+    check_pairs(dataset)
     if task is None:
         num_classes = teacher.outputs[0].shape[-1]
         task = Task(range(num_classes), num_classes)

@@ -1,5 +1,6 @@
 """The task θ: the classes a device cares about, and the student's label space."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from tskd_tf.images import as_images
 _HOW_TO_FLATTEN = (
     "; one-hot labels become class ids by .argmax(axis=-1), a column by [:, 0]"
 )
+_NAMED_CLASSES = 20
 
 
 class Task:
@@ -22,8 +24,10 @@ class Task:
     for a full head they are the class ids themselves.
 
     Args:
-        class_ids: At least two different integers in `[0, num_classes)`.
-        num_classes: Number of classes of the data set, and of the teacher's outputs.
+        class_ids: At least two different classes: integers in `[0, num_classes)`, or
+            texts as in `from_names`.
+        num_classes: Number of classes of the data set, and of the teacher's outputs;
+            by default that of `class_names`.
         head: `"full"` (the paper's: the student keeps the teacher's outputs) or
             `"task"` (one output a task class).
         class_names: Names of all `num_classes` classes; the ids as text by default.
@@ -36,41 +40,33 @@ class Task:
     >>> task = Task([7, 2, 4], num_classes=10, head="task")
     >>> task.to_labels(np.array([2, 7]))
     array([1, 0], dtype=int32)
+    >>> Task(["truck", "cat"], class_names=["cat", "dog", "truck"]).class_ids
+    [2, 0]
     """
 
     def __init__(
         self,
-        class_ids: Sequence[int],
-        num_classes: int,
+        class_ids: Sequence[int | str],
+        num_classes: int | None = None,
         head: str = "full",
         class_names: Sequence[str] | None = None,
     ) -> None:
         if head not in ("full", "task"):
             raise InputError(f"Expected head 'full' or 'task'. Received: head={head!r}")
-        ids = [int(class_id) for class_id in class_ids]
-        unknown = [class_id for class_id in ids if not 0 <= class_id < num_classes]
-        if unknown:
-            raise InputError(
-                f"Expected class ids from 0 to {num_classes - 1}. "
-                f"Received: {unknown}"
-            )
+        names = _names(class_names, num_classes)
+        num_classes = len(names)
+        ids = _find(class_ids, names, are_named=class_names is not None)
         repeated = sorted({class_id for class_id in ids if ids.count(class_id) > 1})
         if repeated:
-            raise InputError(f"Expected each class once. Received twice: {repeated}")
+            twice = ", ".join(names[class_id] for class_id in repeated)
+            raise InputError(f"Expected each class once. Received twice: [{twice}]")
         if len(ids) < 2:
             raise InputError(
                 "Expected at least two classes: a classifier of fewer has nothing to "
                 f"tell apart. Received: class_ids={ids}"
             )
-        names = [str(i) for i in range(num_classes)]
-        if class_names is not None:
-            names = [str(name) for name in class_names]
-        if len(names) != num_classes:
-            raise InputError(
-                f"Expected {num_classes} class names. Received: {len(names)}"
-            )
         self.class_ids = ids
-        self.num_classes = int(num_classes)
+        self.num_classes = num_classes
         self.head = head
         self.class_names = names
         output_ids = ids if head == "task" else list(range(num_classes))
@@ -82,33 +78,23 @@ class Task:
     @classmethod
     def from_names(
         cls,
-        classes: Sequence[str],
+        classes: Sequence[int | str],
         class_names: Sequence[str],
         head: str = "full",
     ) -> "Task":
         """The task of classes given by name or id; an empty list means all classes.
 
         Args:
-            classes: Names out of `class_names`, or class ids written as text. A text
-                that is both is taken as a name.
+            classes: Names out of `class_names`, or class ids, which may be written as
+                text. A text that is both is taken as a name.
             class_names: Names of all classes of the data set, by class id.
             head: As in the constructor.
 
         Raises:
             InputError: If a class is unknown, repeated, or fewer than two are given.
         """
-        names = list(class_names)
-        known = {name: class_id for class_id, name in enumerate(names)}
-        for class_id in range(len(names)):
-            known.setdefault(str(class_id), class_id)
-        unknown = [name for name in classes if name not in known]
-        if unknown:
-            raise InputError(
-                f"Expected class names or ids out of {', '.join(names)} "
-                f"(ids 0 to {len(names) - 1}). Received: {unknown}"
-            )
-        ids = [known[name] for name in classes] or range(len(names))
-        return cls(ids, len(names), head=head, class_names=names)
+        classes = list(classes) or range(len(class_names))
+        return cls(classes, head=head, class_names=class_names)
 
     @property
     def num_outputs(self) -> int:
@@ -172,8 +158,9 @@ class Task:
             labels are read once here, so that the filtered length is known too.
 
         Raises:
-            InputError: If the labels are not one integer an example.
+            InputError: If the labels are not one class id an example.
         """
+        check_pairs(dataset)
         if isinstance(dataset, (tuple, list)):
             images = as_images(dataset[0])
             class_ids, *weights = (np.asarray(part) for part in dataset[1:])
@@ -195,15 +182,23 @@ class Task:
         if batch_size is None:
             batch_size = first_batch_size(dataset)
         table = tf.constant(self._label_of_class_id)
+        largest_id = self.num_classes - 1
 
-        def to_labels(class_ids: Any) -> Any:
-            return tf.gather(table, tf.cast(class_ids, tf.int32))
-
-        def count_task(total: Any, batch: Any) -> Any:
-            return total + tf.math.count_nonzero(to_labels(batch[1]) >= 0)
+        def count_task(found: Any, batch: Any) -> Any:
+            (total, smallest, largest), ids = found, tf.cast(batch[1], tf.int64)
+            # Those out of range are refused once all are read
+            labels = tf.gather(table, tf.clip_by_value(ids, 0, largest_id))
+            total += tf.math.count_nonzero(labels >= 0)
+            smallest = tf.minimum(smallest, tf.reduce_min(ids))
+            return total, smallest, tf.maximum(largest, tf.reduce_max(ids))
 
         def keep_task(images: Any, class_ids: Any, *weights: Any) -> Any:
-            labels = to_labels(class_ids)
+            ids = tf.cast(class_ids, tf.int64)
+            in_range = tf.reduce_all((ids >= 0) & (ids <= largest_id))
+            message = f"Expected class ids from 0 to {largest_id}. Received:"
+            check = tf.debugging.Assert(in_range, [message, ids])
+            with tf.control_dependencies([check]):
+                labels = tf.gather(table, ids)
             chosen = tf.where(labels >= 0)[:, 0]
             parts = (images, labels, *weights)
             return tuple(tf.gather(part, chosen) for part in parts)
@@ -211,10 +206,13 @@ class Task:
         filtered = dataset.map(keep_task, num_parallel_calls=tf.data.AUTOTUNE)
         filtered = filtered.rebatch(batch_size)
         if dataset.cardinality() >= 0:
-            total = int(dataset.reduce(np.int64(0), count_task))
+            counted = dataset.reduce((np.int64(0),) * 3, count_task)
+            total, smallest, largest = (int(part) for part in counted)
+            _check_range(smallest, largest, self.num_classes)
             if total == 0:
+                names = ", ".join(self.class_names[i] for i in self.class_ids)
                 raise InputError(
-                    f"Expected examples of classes {self.class_ids}. Received: none"
+                    f"Expected examples of classes [{names}]. Received: none"
                 )
             num_batches = -(-total // batch_size)
             # A stream that differs from pass to pass (shuffled, then cut) may come up
@@ -237,23 +235,90 @@ class Task:
         return f"Task({self.class_ids}, {self.num_classes}, head={self.head!r})"
 
 
+def _names(class_names: Sequence[str] | None, num_classes: int | None) -> list[str]:
+    """The names of all classes, by default their ids as text."""
+    if class_names is None:
+        if num_classes is None:
+            raise InputError("Expected num_classes or class_names. Received: neither")
+        class_names = [str(class_id) for class_id in range(num_classes)]
+    names = [str(name) for name in class_names]
+    if num_classes is not None and len(names) != num_classes:
+        raise InputError(f"Expected {num_classes} class names. Received: {len(names)}")
+    return names
+
+
+def _find(classes: Sequence[int | str], names: list[str], are_named: bool) -> list[int]:
+    """Class ids of classes given as ids, names, or ids written as text."""
+    # Names come last, as a text that is both is a name
+    by_text = {str(class_id): class_id for class_id in range(len(names))}
+    by_text |= {name: class_id for class_id, name in enumerate(names)}
+    ids, unknown = [], []
+    for given in classes:
+        class_id = by_text.get(given, -1) if isinstance(given, str) else _as_id(given)
+        if isinstance(given, str) and names.count(given) > 1:
+            raise InputError(
+                f"Expected the name of one class. Received: {given!r}, the name of "
+                f"several; give its id out of "
+                f"{[i for i, name in enumerate(names) if name == given]}"
+            )
+        ids.append(class_id)
+        if not 0 <= class_id < len(names):
+            unknown.append(given)
+    if unknown:
+        known = f"class ids from 0 to {len(names) - 1}"
+        if are_named:
+            rest = len(names) - _NAMED_CLASSES
+            known = "class names or ids out of " + ", ".join(names[:_NAMED_CLASSES])
+            known += f" and {rest} more" if rest > 0 else ""
+            known += f" (ids 0 to {len(names) - 1})"
+        raise InputError(f"Expected {known}. Received: {unknown}")
+    return ids
+
+
+def _as_id(given: Any) -> int:
+    """An integer of any type; −1, which is no id, for anything else."""
+    try:
+        return operator.index(given)
+    except TypeError:
+        return -1
+
+
 def first_batch_size(dataset: Any) -> int:
     """Number of examples in the first batch of a `tf.data.Dataset`.
 
     Raises:
-        InputError: If there is none, or its examples are not batched.
+        InputError: If there is none.
     """
     first = next(iter(dataset.take(1)), None)
     if first is None:
         raise InputError("Expected at least one batch. Received: an empty data set")
     images, class_ids = first[:2]
-    if len(class_ids.shape) == 0:
-        raise InputError(
-            "Expected batches of (images, class ids). Received single examples: call "
-            ".batch(...) on the data set"
-        )
     _check_one_id_each(class_ids.numpy(), len(images))
     return len(images)
+
+
+def check_pairs(dataset: Any) -> None:
+    """Checks that a data set is one of images and class ids, in this order.
+
+    Raises:
+        InputError: If it is not, as those of TFDS are not unless told otherwise.
+    """
+    parts = getattr(dataset, "element_spec", dataset)
+    if isinstance(parts, (tuple, list)) and len(parts) > 1:
+        if getattr(parts[1], "shape", None) == ():
+            raise InputError(
+                "Expected batches of (images, class ids). Received single examples: "
+                "call .batch(...) on the data set"
+            )
+        return
+    got = type(parts).__name__
+    if isinstance(parts, dict):
+        got = f"a dictionary of {', '.join(parts)}"
+    raise InputError(
+        "Expected a pair of arrays (images, class ids), or a tf.data.Dataset of such "
+        "batches, as tensorflow_datasets gives it with as_supervised=True. Received: "
+        f"{got}"
+    )
 
 
 def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) -> None:
@@ -263,10 +328,15 @@ def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) ->
         InputError: If they are not one integer in `[0, num_classes)` an image.
     """
     _check_one_id_each(class_ids, num_images)
-    if class_ids.size and not 0 <= class_ids.min() <= class_ids.max() < num_classes:
+    if class_ids.size:
+        _check_range(class_ids.min(), class_ids.max(), num_classes)
+
+
+def _check_range(smallest: int, largest: int, num_classes: int) -> None:
+    if not 0 <= smallest <= largest < num_classes:
         raise InputError(
             f"Expected class ids from 0 to {num_classes - 1}. Received: "
-            f"{class_ids.min()} to {class_ids.max()}"
+            f"{smallest} to {largest}"
         )
 
 

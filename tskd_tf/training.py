@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tskd_tf.augmentation import Augmentation
-from tskd_tf.data import Split, batches
+from tskd_tf.data import Split, balanced_weights, batches
 from tskd_tf.device import (
     DISTRIBUTIONS,
     choose_jit_compile,
@@ -29,6 +29,7 @@ from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.task import Task
 from tskd_tf.width import INITIALIZATIONS, StudentBuilder, scale_width
 
+CLASS_WEIGHTS = ("none", "balanced")
 _VALIDATION_BATCH = 1000
 # What a small network needs to settle, whatever the size of the transfer set
 _SETTLING_STEPS = 1500
@@ -46,6 +47,9 @@ class Recipe(NamedTuple):
         temperature: τ.
         soft_loss_weight: λ.
         scale_soft_loss: Whether the soft loss is multiplied by τ².
+        class_weights: `"balanced"` weighs the examples of each class by n / (k·n_c),
+            on hard and soft loss alike, so that rare classes count as much as others;
+            see `data.balanced_weights`. `"none"` weighs all examples alike.
         precision: Keras dtype policy of the student in training.
         seed: Of initial weights, of the order of examples and of views.
         augmentation: Views that teacher and student see.
@@ -65,6 +69,7 @@ class Recipe(NamedTuple):
     temperature: float = 3.0
     soft_loss_weight: float = 0.9
     scale_soft_loss: bool = False
+    class_weights: str = "none"
     precision: str = "float32"
     seed: int = 1
     augmentation: Augmentation = Augmentation()
@@ -96,6 +101,11 @@ class Recipe(NamedTuple):
             raise InputError(
                 f"Expected soft_loss_weight from 0 to 1. Received: "
                 f"{self.soft_loss_weight}"
+            )
+        if self.class_weights not in CLASS_WEIGHTS:
+            raise InputError(
+                f"Expected class_weights out of {', '.join(CLASS_WEIGHTS)}. Received: "
+                f"{self.class_weights}"
             )
         if self.num_views < 0:
             raise InputError(
@@ -195,11 +205,13 @@ def train_student(
     _check_shares(recipe.batch_size, len(transfer.images), strategy)
     # First, because tf.data's seeds hang on this one, too
     keras.utils.set_random_seed(recipe.seed)
+    weights = _sample_weights(transfer.labels, recipe)
     if recipe.uses_live_teacher:
         examples = _training_batches(
-            (transfer.images, transfer.labels), recipe, strategy
+            (transfer.images, transfer.labels, *weights), recipe, strategy
         )
     else:
+        transfer = transfer._replace(sample_weights=weights[0] if weights else None)
         examples = transfer.batches(
             recipe.batch_size, recipe.seed, strategy.num_replicas_in_sync
         )
@@ -268,7 +280,8 @@ def train_teacher(
     num_epochs = recipe.num_epochs(len(train.images))
     strategy = choose_strategy(recipe.distribute)
     _check_shares(recipe.batch_size, len(train.images), strategy)
-    examples = _training_batches(tuple(train), recipe, strategy)
+    weights = _sample_weights(train.class_ids, recipe)
+    examples = _training_batches((*train, *weights), recipe, strategy)
     with strategy.scope():
         model = with_policy(teacher, recipe.precision)
         model.compile(
@@ -312,6 +325,11 @@ class _Adam(keras.optimizers.Adam):
 def _optimizer(learning_rate: float, num_steps: int) -> keras.optimizers.Optimizer:
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
     return _Adam(schedule, name="adam")
+
+
+def _sample_weights(labels: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, ...]:
+    """What batches carry as a third part: nothing where all examples count alike."""
+    return (balanced_weights(labels),) if recipe.class_weights == "balanced" else ()
 
 
 def _training_batches(
