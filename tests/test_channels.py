@@ -126,6 +126,15 @@ def test_a_model_whose_last_layer_is_a_model():
     assert_same(student(IMAGES).numpy(), twice(IMAGES).numpy())
 
 
+def test_layers_that_meet_the_images_keep_their_width_and_are_named(caplog):
+    image = keras.Input((12, 12, 3))
+    x = layers.Conv2D(3, 3, padding="same", name="meets")(image)
+    x = layers.Conv2D(8, 3, name="free")(layers.Add()([x, image]))
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalMaxPooling2D()(x)))
+    assert layer_widths(scale_width(model, 0.25)) == [3, 2, 4]
+    assert "'meets' keeps its width" in caplog.text and "'free'" not in caplog.text
+
+
 def test_importance_of_another_network_is_refused():
     model = randomize(random_network(lambda some: some[0]))
     importance = magnitude(Channels(model))

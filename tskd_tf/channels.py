@@ -135,6 +135,18 @@ class Channels:
         """How many channels there are, number 0 included."""
         return len(self._roots)
 
+    def tied_to_the_images(self) -> list[str]:
+        """Names of the layers whose width cannot change, as they meet the images.
+
+        Their channels are added to, multiplied by or grouped with the images' own.
+        """
+        layers = {id(use.call.layer): use.call.layer for use in self.uses}
+        return [
+            layers[maker].name
+            for maker, channels in self.made.items()
+            if self._is_fixed(channels)
+        ]
+
     def weighted(self) -> list[Use]:
         """The first use of each layer with weights, but for adapted preprocessing."""
         first = {id(use.call.layer): use for use in reversed(self.uses)}

@@ -1,5 +1,6 @@
 """The width rule: thinner copies of a network, every layer but the head at one rate."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from tskd_tf.graph import (
 )
 from tskd_tf.importance import magnitude
 from tskd_tf.task import Task
+
+_logger = logging.getLogger(__name__)
 
 StudentBuilder = Callable[[float], keras.Model]
 
@@ -114,6 +117,10 @@ def scale_width(
         raise InputError(
             f"Expected the importance of {channels.num_channels} channels, as "
             f"channel_importance gives it. Received: shape {np.shape(importance)}"
+        )
+    for name in channels.tied_to_the_images():
+        _logger.warning(
+            "Layer %r keeps its width: its channels meet those of the images", name
         )
     kept = channels.keep(_scale_sets(rate, round_to), outputs, importance)
     uses = {id(use.call.layer): use for use in channels.uses}
