@@ -76,6 +76,13 @@ def check(output_dir):
         assert report[name]["num_params"] == model.count_params()
         assert report[name]["size_bytes"] == 4 * model.count_params()
 
+    labels = (folder / report["labels"]).read_text().splitlines()
+    assert labels == report["task"]["output_names"]
+    assert len(labels) == student.output_shape[-1]
+    # Output i belongs to class outputs[i], whose name is on line i
+    names = dict(zip(outputs.tolist(), labels))
+    assert [names[i] for i in class_ids] == report["task"]["class_names"]
+
     lost = int((teacher_right & ~student_right).sum())
     gained = int((student_right & ~teacher_right).sum())
     loss = (lost - gained) / len(images)

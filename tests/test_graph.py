@@ -4,9 +4,11 @@ import pytest
 from conftest import make_network
 from keras import layers
 
+import tskd_tf
 from tskd_tf.errors import InputError
 from tskd_tf.graph import (
     as_logits,
+    check_logits,
     check_model,
     head_layer,
     layer_calls,
@@ -15,42 +17,91 @@ from tskd_tf.graph import (
 )
 
 
+def of_logits(finish):
+    """A model that ends in what `finish` makes of four logits."""
+    image = keras.Input((8, 8, 1))
+    return keras.Model(image, finish(layers.Dense(4)(layers.Flatten()(image))))
+
+
 def softmax_heads():
     image = keras.Input((8, 8, 1))
-    logits = layers.Dense(4)(layers.Flatten()(image))
     softmax = layers.Dense(4, activation="softmax")(layers.Flatten()(image))
     # Keras's own advice for mixed precision
     cast = layers.Activation("linear", dtype="float32")(layers.Dropout(0.1)(softmax))
-    nested = keras.Sequential([keras.Input((8, 8, 1)), make_network(4, "softmax")])
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(image))
+    by_place = layers.GlobalAveragePooling2D(keepdims=True)(image)
+    by_place = layers.Conv2D(4, 1, activation="softmax")(by_place)
+    inner = of_logits(keras.ops.softmax)
     return {
         "activation of the head": make_network(4, "softmax"),
-        "softmax layer": keras.Model(image, layers.Softmax()(logits)),
-        "activation layer": keras.Model(image, layers.Activation("softmax")(logits)),
-        "nested": nested,
+        "softmax layer": of_logits(layers.Softmax()),
+        "activation layer": of_logits(layers.Activation("softmax")),
+        "operation": of_logits(keras.ops.softmax),
+        "log-softmax": of_logits(layers.Activation("log_softmax")),
+        "nested": keras.Sequential(
+            [keras.Input((8, 8, 1)), make_network(4, "softmax")]
+        ),
+        "nested operation": keras.Model(image, inner(layers.ReLU()(image))),
         "passed through": keras.Model(image, cast),
+        "convolution and pooling": keras.Model(image, layers.Softmax()(pooled)),
+        "convolution of one place": keras.Model(image, layers.Flatten()(by_place)),
     }
 
 
 @pytest.mark.parametrize("name", softmax_heads())
 def test_a_softmax_head_becomes_logits_without_changing_predictions(name, arrays):
     model = softmax_heads()[name]
-    logits = as_logits(model)
-    assert output_activation(model) == "softmax"
-    assert output_activation(logits) == "linear"
+    assert output_activation(model) == (
+        "log_softmax" if name == "log-softmax" else "softmax"
+    )
+    with pytest.raises(InputError, match=r"tskd_tf\.as_logits\(model\)"):
+        check_logits(model, "the teacher")
+    before = model.get_weights()
+    logits = tskd_tf.as_logits(model)
+    check_logits(logits, "the teacher")
+    assert tskd_tf.as_logits(logits) is logits
     images = arrays[0]
-    got = keras.ops.softmax(logits(images))
-    np.testing.assert_allclose(got, model(images), atol=1e-6)
+    expected, got = model(images).numpy(), logits(images).numpy()
+    np.testing.assert_array_equal(got.argmax(-1), expected.argmax(-1))
+    if name == "log-softmax":
+        expected = np.exp(expected)
+    np.testing.assert_allclose(keras.ops.softmax(got), expected, atol=1e-6)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
-def test_logits_are_left_alone_and_other_heads_refused():
-    model = make_network()
-    assert as_logits(model) is model
-    with pytest.raises(InputError, match="sigmoid"):
-        as_logits(make_network(4, "sigmoid"))
+def test_logits_are_left_alone():
+    for model in (make_network(), make_network(4, "relu")):
+        assert as_logits(model) is model
+
+
+@pytest.mark.parametrize(
+    "finish",
+    [
+        layers.Activation("sigmoid"),
+        keras.ops.sigmoid,
+        layers.Activation("hard_sigmoid"),
+    ],
+)
+def test_a_sigmoid_head_is_refused_with_the_reason(finish):
+    model = of_logits(finish)
+    with pytest.raises(InputError, match="yes or no to each class for itself"):
+        as_logits(model)
+    with pytest.raises(InputError, match="the teacher.*sigmoid.*softmax cross entropy"):
+        check_logits(model, "the teacher")
+
+
+def test_a_softmax_that_cannot_be_taken_off_is_refused():
     image = keras.Input((8, 8, 1))
-    logits = layers.Dense(4)(layers.Flatten()(image))
-    with pytest.raises(InputError, match="softmax"):
-        as_logits(keras.Model(image, keras.ops.softmax(logits)))
+    by_place = layers.Conv2D(4, 1, activation="softmax")(image)
+    mean = keras.Model(image, layers.GlobalAveragePooling2D()(by_place))
+    with pytest.raises(InputError, match="takes the mean; train the head with the"):
+        as_logits(mean)
+    softmax = layers.Softmax()
+    gate = layers.Multiply()([softmax(layers.Conv2D(4, 1)(image)), by_place])
+    logits = layers.GlobalAveragePooling2D()(gate)
+    with pytest.raises(InputError, match="elsewhere, too; give the head one of its"):
+        as_logits(keras.Model(image, softmax(logits)))
 
 
 def test_policy_changes_the_arithmetic_not_the_weights(arrays):
@@ -63,6 +114,15 @@ def test_policy_changes_the_arithmetic_not_the_weights(arrays):
     assert rounded.dtype == np.float32 and (rounded != exact).any()
     np.testing.assert_allclose(rounded, exact, atol=0.05)
     np.testing.assert_array_equal(with_policy(low, "float32")(images), exact)
+
+
+def test_a_head_that_is_pooled_is_not_rounded():
+    image = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 1)(layers.Conv2D(3, 3)(image))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    low = with_policy(model, "mixed_bfloat16")
+    dtypes = [layer.compute_dtype for layer in low.layers[1:]]
+    assert dtypes == ["bfloat16", "float32", "float32"]
 
 
 def test_copies_are_not_compiled():

@@ -57,7 +57,10 @@ def run(no_network, capfd, tmp_path):
     "arguments",
     [
         ("--classes=0,1",),
-        ("--classes=8,3,5", "--head=task", "--class_weights=balanced"),
+        (
+            *("--classes=8,3,5", "--head=task"),
+            *("--initialize=teacher", "--class_weights=balanced"),
+        ),
         ("--mode=distill", "--rate=0.5", "--classes=4,9", f"--exports={EVERY_FORMAT}"),
         (
             *(
@@ -87,11 +90,15 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
     classes = dict(argument.split("=") for argument in arguments)["--classes"]
     assert report["task"]["class_ids"] == [int(name) for name in classes.split(",")]
     assert report["command"].startswith("python -m tskd_tf.main")
+    labels = (tmp_path / "run" / "labels.txt").read_text()
+    is_task_head = "--head=task" in arguments
+    assert labels == ("8\n3\n5\n" if is_task_head else "\n".join("0123456789") + "\n")
     left = {path.name for path in (tmp_path / "run").iterdir()}
     left -= {"student.onnx"} if "onnx" in "".join(arguments) else set()
     assert left == {
         "config.json",
         "figures",
+        "labels.txt",
         "report.html",
         "report.json",
         "search",
@@ -202,6 +209,64 @@ def test_a_teacher_of_any_image_size(run, tmp_path, digits_folder):
     shutil.rmtree(digits_folder / "one")
     status, _, err = run(*given, "--image_size=20x24", output="other")
     assert status == 2 and "Expected 4 class folders" in err
+
+
+BUILDER = """
+import keras
+
+@keras.saving.register_keras_serializable("own")
+class Own(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.flatten = keras.layers.Flatten()
+        self.head = keras.layers.Dense(10)
+
+    def call(self, images):
+        return self.head(self.flatten(images / 255.0))
+
+def build(rate):
+    stack = [keras.Input((28, 28, 1)), keras.layers.Rescaling(1 / 255)]
+    stack += [keras.layers.Flatten(), keras.layers.Dense(round(20 * rate), "relu")]
+    return keras.Sequential([*stack, keras.layers.Dense(2)])
+
+constant = 3
+"""
+
+
+def test_students_and_a_subclassed_teacher_of_ones_own(run, tmp_path, monkeypatch):
+    (tmp_path / "my_students.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_students
+
+    teacher = my_students.Own()
+    teacher(keras.ops.zeros((1, 28, 28, 1)))
+    teacher.save(tmp_path / "own.keras")
+    given = ("--classes=7,1", "--head=task", "--student_builder=my_students:build")
+    given += (f"--teacher={tmp_path / 'own.keras'}", "--max_accuracy_loss=0.9")
+    status, *_ = run(*SMALL, *given)
+    assert status == 0
+    report = check_report.check(tmp_path / "run")
+    assert report["student"]["widths"] == [5, 2]
+    assert report["teacher"]["num_macs"] == 784 * 10
+    status, *_ = run(*SMALL, *given, "--resume")
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    "builder, message",
+    [
+        ("my_students", "package.module:function"),
+        ("no_such_module:build", "ModuleNotFoundError"),
+        ("my_students:no_such", "AttributeError.*no_such"),
+        ("my_students:constant", "of type int"),
+    ],
+)
+def test_builders_that_cannot_be_had(run, tmp_path, monkeypatch, builder, message):
+    (tmp_path / "my_students.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    status, _, err = run(*SMALL, f"--student_builder={builder}")
+    assert status == 2 and re.search(message, err)
+    assert not (tmp_path / "run").exists()
 
 
 def test_teacher_mode_then_a_search_with_that_teacher(run, tmp_path):

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
-def test_the_python_examples_run(tmp_path, monkeypatch):
+def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "_SETTLING_STEPS", 1)
@@ -32,10 +33,16 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
 
     names = {"train_ds": dataset(200), "validation_ds": dataset(50)}
     names["test_ds"] = dataset(50)
-    for example in examples:
+    five_lines, *others = examples
+    exec(five_lines, names)
+    assert keras.saving.load_model("student.keras").output_shape == (None, 3)
+    printed = capsys.readouterr().out
+    shown = README.split("What comes back")[1].split("```")[1]
+    for part in ("Task: 8, 3, 5 (task head)\nStudent: rate", "95 % interval of the"):
+        assert part in printed and part in shown
+    for example in others:
         exec(example, names)
-    assert len(examples) == 2
-    assert (tmp_path / "smallest.keras").exists()
+    assert len(others) == 3
 
 
 def test_commands_name_flags_that_exist(monkeypatch):

@@ -66,6 +66,16 @@ def test_datasets_and_arrays_give_the_same_search(trained_teacher, splits):
         assert first.report[key] == second.report[key]
 
 
+def test_a_teacher_that_ends_in_a_softmax(trained_teacher, splits):
+    softmax = keras.Sequential([*trained_teacher.layers, keras.layers.Softmax()])
+    softmax.build((None, 8, 8, 1))
+    expected = find(trained_teacher, splits, rates=[0.5])
+    got = find(softmax, splits, rates=[0.5])
+    for part in ("teacher", "student", "control", "accuracy_loss_interval"):
+        assert got.report[part] == expected.report[part]
+    assert "accuracy on the task" in str(got)
+
+
 def test_nothing_feasible_is_said_and_the_best_handed_over(trained_teacher, splits):
     recipe = RECIPE._replace(learning_rate=1e-6, epochs=1)
     found = find(trained_teacher, splits, recipe=recipe)

@@ -11,6 +11,7 @@ from tskd_tf.errors import InputError
 from tskd_tf.evaluate import predict_logits
 from tskd_tf.soft_targets import (
     capture,
+    capture_soft_targets,
     load_soft_targets,
     save_soft_targets,
     transfer_fingerprint,
@@ -234,3 +235,48 @@ def test_a_transfer_set_past_the_limit_is_the_same(arrays, teacher, small_task):
         for name in one[0]:
             np.testing.assert_array_equal(one[0][name], other[0][name])
         np.testing.assert_array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("head", ["full", "task"])
+def test_a_task_within_a_set_is_what_its_own_capture_gives(arrays, teacher, head):
+    """Bit by bit, in its order, without a further pass of the teacher."""
+    weights = np.arange(64, dtype="float32")
+    everything = capture_soft_targets((*arrays, weights), teacher)
+    task = Task([3, 0, 2], 4, head=head)
+    expected = capture_soft_targets((*arrays, weights), teacher, task)
+    teacher.set_weights([weight * np.nan for weight in teacher.get_weights()])
+    got = everything.for_task(task)
+    for name in ("images", "labels", "teacher_logits", "sample_weights"):
+        one, other = getattr(got, name), getattr(expected, name)
+        np.testing.assert_array_equal(one, other, name)
+        assert one.dtype == other.dtype
+    for one, other in zip(got.batches(8, 3), expected.batches(8, 3), strict=True):
+        for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+            np.testing.assert_array_equal(a, b)
+    # Of a set with a full head, again
+    again = everything.for_task(Task([3, 0, 2], 4)).for_task(task)
+    np.testing.assert_array_equal(again.teacher_logits, got.teacher_logits)
+
+
+def test_views_and_images_in_a_file_stay_beside_their_logits(arrays, teacher):
+    flipped = Augmentation(flip=True)
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(8)
+    everything = capture_soft_targets(
+        dataset, teacher, augmentation=flipped, num_views=2, memory_limit_mb=0
+    )
+    task = Task([3, 1], 4, head="task")
+    inputs, labels = next(iter(everything.for_task(task).batches(32)))
+    assert set(labels.numpy()) == {0, 1}
+    live = task.select_logits(teacher(inputs["images"]).numpy())
+    np.testing.assert_allclose(inputs["teacher_logits"], live, atol=1e-5)
+
+
+def test_tasks_that_are_not_within_a_set_are_refused(arrays, teacher, small_task):
+    stored = capture(teacher, *arrays, small_task)
+    with pytest.raises(InputError, match=r"all 4 classes.*\[2, 0\].*full head"):
+        stored.for_task(Task([2, 0], 4))
+    of_two = capture(teacher, *arrays, Task([2, 0], 4))
+    with pytest.raises(InputError, match="none of class 3"):
+        of_two.for_task(Task([2, 3], 4))
+    with pytest.raises(InputError, match="all 5 classes"):
+        of_two.for_task(Task([2, 0], 5))

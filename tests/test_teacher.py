@@ -3,9 +3,12 @@ import numpy as np
 import pytest
 from conftest import make_network
 from keras import layers
+from test_graph import softmax_heads
 
 from tskd_tf.errors import InputError
+from tskd_tf.task import Task
 from tskd_tf.teacher import load_teacher
+from tskd_tf.width import scale_width
 
 
 def load(path, **settings):
@@ -29,11 +32,21 @@ def test_loaded_equals_saved(saved, arrays):
     assert not loaded.compiled
 
 
-def test_a_softmax_is_taken_off(saved, arrays):
-    model = make_network(4, "softmax")
-    loaded = load(saved(model))
+@pytest.mark.parametrize("name", sorted(set(softmax_heads()) - {"log-softmax"}))
+def test_a_softmax_is_taken_off(saved, arrays, name):
+    model = softmax_heads()[name]
+    expected = model(arrays[0] / np.float32(255))
+    loaded = load(saved(model), input_range="0:1")
     got = keras.ops.softmax(loaded(arrays[0]))
-    np.testing.assert_allclose(got, model(arrays[0]), atol=1e-6)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    # And its head is found
+    task = Task([2, 0], 4, head="task")
+    assert scale_width(loaded, 0.5, task).output_shape == (None, 2)
+
+
+def test_a_sigmoid_is_refused_with_the_reason(saved):
+    with pytest.raises(InputError, match="yes or no to each class"):
+        load(saved(make_network(4, "sigmoid")))
 
 
 @pytest.mark.parametrize(

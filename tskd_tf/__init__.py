@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from tskd_tf.costs import complexity as complexity
     from tskd_tf.distiller import Distiller as Distiller
     from tskd_tf.errors import InputError as InputError
+    from tskd_tf.graph import as_logits as as_logits
     from tskd_tf.importance import channel_importance as channel_importance
+    from tskd_tf.losses import SoftLoss as SoftLoss
     from tskd_tf.search import find_smallest_student as find_smallest_student
+    from tskd_tf.soft_targets import capture_soft_targets as capture_soft_targets
     from tskd_tf.soft_targets import transfer_set as transfer_set
     from tskd_tf.task import Task as Task
     from tskd_tf.training import Recipe as Recipe
@@ -29,7 +32,10 @@ _MODULES = {
     "Distiller": "distiller",
     "InputError": "errors",
     "Recipe": "training",
+    "SoftLoss": "losses",
     "Task": "task",
+    "as_logits": "graph",
+    "capture_soft_targets": "soft_targets",
     "channel_importance": "importance",
     "complexity": "costs",
     "find_smallest_student": "search",

@@ -429,24 +429,6 @@ def as_arrays(
     return store(dataset, memory_limit_mb)
 
 
-def image_shape_of(dataset: Any) -> tuple[int | None, ...]:
-    """`(height, width, channels)` of a data set as `as_arrays` takes it, unread.
-
-    Raises:
-        InputError: If it is no such data set.
-    """
-    if isinstance(dataset, tf.data.Dataset):
-        parts = dataset.element_spec
-    else:
-        parts = dataset
-    if not isinstance(parts, (tuple, list)):
-        raise InputError(
-            "Expected a tf.data.Dataset of (images, class ids) batches or a pair of "
-            f"arrays. Received: {type(dataset).__name__}"
-        )
-    return tuple(parts[0].shape[1:])
-
-
 def store(dataset: tf.data.Dataset, memory_limit_mb: float) -> tuple[Any, ...]:
     """Reads batches of `(images, …)` to the end; see `as_arrays`.
 

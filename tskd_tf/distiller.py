@@ -1,7 +1,9 @@
 """Task-specified knowledge distillation as a Keras model with its own training step."""
 
+import contextlib
+import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -11,13 +13,20 @@ from tskd_tf.augmentation import as_pixels
 from tskd_tf.device import choose_jit_compile, uses_float16
 from tskd_tf.errors import InputError
 from tskd_tf.graph import check_logits, check_model, random_view_layers
-from tskd_tf.losses import distillation_loss, hard_loss, soft_loss
+from tskd_tf.losses import (
+    check_soft_loss,
+    check_temperature,
+    distillation_loss,
+    hard_loss,
+    soft_loss,
+)
 from tskd_tf.task import Task
 
 _OTHER_VIEW = (
     "Expected the images whose teacher logits are stored beside them. Received: "
     "others. Pass the augmentation to transfer_set, or train with a live teacher"
 )
+_DEFAULT_TEMPERATURE = 3.0
 # By name, each of shape (batch,). "loss" is the one that is minimised
 Losses = dict[str, tf.Tensor]
 
@@ -85,7 +94,7 @@ class Distiller(keras.Model):
 
     Raises:
         InputError: If student, teacher and task do not fit each other, or a model
-            gives probabilities instead of logits.
+            gives probabilities instead of logits (see `as_logits`).
 
     Example:
 
@@ -114,6 +123,7 @@ class Distiller(keras.Model):
         self._hard_loss_tracker = keras.metrics.Mean(name="hard_loss")
         self._soft_loss_tracker = keras.metrics.Mean(name="soft_loss")
         self._is_evaluating = False
+        self._soft_loss = None
         self.set_teacher(teacher)
         self.built = True
 
@@ -144,9 +154,10 @@ class Distiller(keras.Model):
     def compile(
         self,
         optimizer: Any = "adam",
-        temperature: float = 3.0,
+        temperature: float = _DEFAULT_TEMPERATURE,
         soft_loss_weight: float = 0.9,
         scale_soft_loss: bool = False,
+        soft_loss: Any = None,
         jit_compile: Any = "auto",
         auto_scale_loss: bool = True,
         **kwargs: Any,
@@ -160,6 +171,11 @@ class Distiller(keras.Model):
                 the hard labels only.
             scale_soft_loss: Multiplies the soft loss by τ² (Hinton's form), which the
                 paper does not.
+            soft_loss: A `keras.distillation.DistillationLoss` of logits in place of
+                H(P_T^τ, P_S^τ), with a temperature of its own, e.g.
+                `LogitsDistillation(3.0, loss=keras.losses.KLDivergence())`. It gives
+                one number a batch, so that sample and class weights, and several
+                devices, are refused with it.
             jit_compile: XLA; `"auto"` means on a GPU only.
             auto_scale_loss: Wraps the optimiser in a `LossScaleOptimizer` when any
                 layer of the student computes in float16.
@@ -175,15 +191,26 @@ class Distiller(keras.Model):
                 "Expected no loss: the distillation loss of Eq. 8 is built in. Set it "
                 "with temperature and soft_loss_weight"
             )
-        if not 0.0 < temperature < float("inf"):
-            raise InputError(
-                f"Expected a temperature above 0. Received: temperature={temperature}"
-            )
+        check_temperature(temperature)
         if not 0.0 <= soft_loss_weight <= 1.0:
             raise InputError(
                 "Expected soft_loss_weight from 0 to 1. Received: "
                 f"soft_loss_weight={soft_loss_weight}"
             )
+        if soft_loss is not None:
+            check_soft_loss(soft_loss)
+            if temperature != _DEFAULT_TEMPERATURE or scale_soft_loss:
+                raise InputError(
+                    "Expected no temperature and scale_soft_loss beside a soft_loss, "
+                    "which has its own. Received both"
+                )
+            if (num_replicas := self.distribute_strategy.num_replicas_in_sync) > 1:
+                raise InputError(
+                    "Expected one device with a soft_loss, as some of Keras's losses "
+                    "divide by the number of devices and some do not. Received: "
+                    f"{num_replicas}"
+                )
+        self._soft_loss = soft_loss
         is_eager = kwargs.get("run_eagerly", False)
         use_xla = choose_jit_compile(jit_compile) and not (
             is_eager and jit_compile == "auto"
@@ -205,6 +232,7 @@ class Distiller(keras.Model):
             "temperature": temperature,
             "soft_loss_weight": soft_loss_weight,
             "scale_soft_loss": scale_soft_loss,
+            "soft_loss": keras.saving.serialize_keras_object(soft_loss),
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
         }
@@ -244,14 +272,26 @@ class Distiller(keras.Model):
     def losses_of_logits(self, batch: Batch, logits: tf.Tensor) -> Losses:
         """The losses of Eq. 8, given the student's logits; see `compute_losses`."""
         hard = hard_loss(batch.labels, logits)
-        scale = 1.0 + self.soft_loss_scale * (tf.square(self.temperature) - 1.0)
-        soft = scale * soft_loss(batch.teacher_logits, logits, self.temperature)
+        if self._soft_loss is None:
+            scale = 1.0 + self.soft_loss_scale * (tf.square(self.temperature) - 1.0)
+            soft = scale * soft_loss(batch.teacher_logits, logits, self.temperature)
+        else:
+            soft = _shares_of(self._soft_loss, batch, logits)
         loss = distillation_loss(hard, soft, self.soft_loss_weight)
         return {"loss": loss, "hard_loss": hard, "soft_loss": soft}
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`, on `transfer_set(...)` or `task.filter(...)`.
+
+        Raises:
+            InputError: If the batches do not fit the student or the stored logits.
+        """
+        with _input_errors():
+            return super().fit(*args, **kwargs)
+
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch: the teacher's logits, then each update in turn."""
-        batch = self._with_teacher_logits(self._checked_batch(data))
+        batch = self._with_teacher_logits(_unpack(data, self.student))
         for update in self.updates():
             with tf.GradientTape() as tape:
                 losses, logits = update.compute_losses(batch)
@@ -272,7 +312,7 @@ class Distiller(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch of validation: the student on the task, no teacher."""
-        batch = self._checked_batch(data)
+        batch = _unpack(data, self.student)
         logits = self.student(batch.images, training=False)
         loss = _weigh(hard_loss(batch.labels, logits), batch.sample_weight)
         self._track({"loss": loss})
@@ -284,7 +324,8 @@ class Distiller(keras.Model):
         """As `keras.Model.evaluate`: the student on the task."""
         self._is_evaluating = True
         try:
-            return super().evaluate(*args, **kwargs)
+            with _input_errors():
+                return super().evaluate(*args, **kwargs)
         finally:
             self._is_evaluating = False
 
@@ -318,15 +359,6 @@ class Distiller(keras.Model):
         for metric in self.metrics:
             if metric.name in losses:
                 metric.update_state(losses[metric.name])
-
-    def _checked_batch(self, data: Any) -> Batch:
-        batch, takes = _unpack(data), self.student.inputs[0].shape
-        if not tf.TensorShape(takes).is_compatible_with(batch.images.shape):
-            raise InputError(
-                f"Expected images of shape {takes}, as the student takes them. "
-                f"Received: {tuple(batch.images.shape)}"
-            )
-        return batch
 
     def _with_teacher_logits(self, batch: Batch) -> Batch:
         if batch.teacher_logits is not None:
@@ -416,11 +448,46 @@ def _check_pair(student: keras.Model, teacher: keras.Model, task: Task | None) -
         )
 
 
+def _shares_of(loss: Any, batch: Batch, logits: tf.Tensor) -> tf.Tensor:
+    """A loss of the whole batch as values an example, `(batch,)`, of that mean."""
+    if batch.sample_weight is not None:
+        raise InputError(
+            f"Expected no sample or class weights with {type(loss).__name__}, which "
+            "gives one number a batch. Received: weights; leave soft_loss out, as the "
+            "built-in loss is weighted by example"
+        )
+    teacher_logits = tf.stop_gradient(tf.cast(batch.teacher_logits, tf.float32))
+    outputs = (teacher_logits, tf.cast(logits, tf.float32))
+    loss.validate_outputs(*outputs)
+    return tf.fill(tf.shape(logits)[:1], loss.compute_loss(*outputs))
+
+
+@contextlib.contextmanager
+def _input_errors() -> Iterator[None]:
+    """Says in one line what a check inside the graph found wrong with a batch."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if _OTHER_VIEW in error.message:
+            raise InputError(_OTHER_VIEW) from None
+        label = re.search(
+            r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)",
+            error.message,
+        )
+        if label is None:
+            raise
+        raise InputError(
+            f"Expected labels from 0 to {int(label[2]) - 1}, positions among the "
+            f"student's outputs. Received: {label[1]}; task.filter and transfer_set "
+            "give them"
+        ) from None
+
+
 def _images(inputs: Any) -> tf.Tensor:
     return inputs["images"] if isinstance(inputs, dict) else inputs
 
 
-def _unpack(data: Any) -> Batch:
+def _unpack(data: Any, student: keras.Model) -> Batch:
     inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if labels is None or isinstance(labels, (dict, list, tuple)):
         raise InputError(
@@ -432,11 +499,19 @@ def _unpack(data: Any) -> Batch:
     if len(labels.shape) != 1 or not tf.as_dtype(labels.dtype).is_integer:
         raise InputError(
             "Expected one integer label an image, of shape (batch,). Received labels "
-            f"of shape {labels.shape} and type {labels.dtype}"
+            f"of shape {labels.shape} and type {labels.dtype}; one-hot labels become "
+            "integers by .argmax(axis=-1)"
+        )
+    images = _checked_images(inputs)
+    wanted = tf.TensorShape([None, *student.inputs[0].shape[1:]])
+    if not wanted.is_compatible_with(images.shape):
+        raise InputError(
+            f"Expected images of shape {wanted}, as the student takes them. Received: "
+            f"{images.shape}"
         )
     labels = tf.cast(labels, tf.int32)
     logits = inputs["teacher_logits"] if isinstance(inputs, dict) else None
-    return Batch(_checked_images(inputs), labels, sample_weight, logits)
+    return Batch(images, labels, sample_weight, logits)
 
 
 def _checked_images(inputs: Any) -> tf.Tensor:

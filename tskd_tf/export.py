@@ -16,10 +16,11 @@ from tskd_tf.acceptance import meets_threshold
 from tskd_tf.data import Split
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.files import atomic_path
+from tskd_tf.files import atomic_path, write_text
 from tskd_tf.graph import copy_weights, load_kept_model, rebuild, same_layer
 from tskd_tf.images import Images, chunks
 
+LABELS_FILE = "labels.txt"
 FORMATS = ("keras", "litert", "litert_int8", "onnx")
 _NUM_CALIBRATION_IMAGES = 500
 _WARM_UP_RUNS = 50
@@ -45,6 +46,17 @@ def check_formats(formats: tuple[str, ...]) -> None:
             f"The onnx export needs {' and '.join(missing)}: "
             "pip install 'tskd_tf[onnx]'"
         )
+
+
+def write_labels(output_names: list[str], directory: str) -> str:
+    """Writes `labels.txt`, all or nothing; returns that name.
+
+    A class name a line, in the order of the exported files' outputs: the form that
+    programs around LiteRT read.
+    """
+    lines = "".join(f"{name}\n" for name in output_names)
+    write_text(pathlib.Path(directory) / LABELS_FILE, lines)
+    return LABELS_FILE
 
 
 def export_student(

@@ -19,6 +19,15 @@ WAY_OUT = (
     "build the students by hand: a function of the rate as build_student=, or "
     "--student_builder=package.module:function"
 )
+_SOFTMAXES = ("softmax", "log_softmax")
+_SIGMOIDS = ("sigmoid", "hard_sigmoid")
+# Layers and operations that are an activation by themselves
+_ACTIVATION_KINDS = {
+    "Softmax": "softmax",
+    "LogSoftmax": "log_softmax",
+    "Sigmoid": "sigmoid",
+    "HardSigmoid": "hard_sigmoid",
+}
 
 
 class LayerCall(NamedTuple):
@@ -79,6 +88,10 @@ def is_graph(model: Any) -> bool:
         return True
     is_model = isinstance(model, keras.Model) and hasattr(model, "inputs")
     return is_model and "output_layers" in model.get_config()
+
+
+def _is_functional(operation: Any) -> bool:
+    return any(kind.__name__ == "Functional" for kind in type(operation).__mro__)
 
 
 def as_functional(model: Any, image_shape: Shape) -> Any:
@@ -159,7 +172,11 @@ def follow(
         for _, _, tensors in waiting
         for tensor in tensors
     }
-    outputs = list(_histories(config["output_layers"]))
+    outputs = [
+        # Keras counts the calls of a nested Functional model from 1 there, else from 0
+        (name, index - _is_functional(operations[name]), number)
+        for name, index, number in _histories(config["output_layers"])
+    ]
     shapes.update(zip(outputs, (tuple(output.shape) for output in model.outputs)))
     used: dict[tuple[str, int], list[int]] = {}
     for name, index, number in shapes:
@@ -226,8 +243,8 @@ def output_layers(model: keras.Model) -> list[Any]:
     """What makes the model's outputs, from the end backwards, nested models entered.
 
     Layers that pass values through (dropout, a linear activation, a cast, a change of
-    shape) and, last in the list, the one before them, which decides what the outputs
-    are: logits or probabilities.
+    shape, a mean over the places of a feature map) and, last in the list, the one
+    before them, which decides what the outputs are: logits or probabilities.
     """
     found: list[Any] = []
     for layer in _from_the_end(model):
@@ -257,7 +274,11 @@ def _passes_through(layer: Any) -> bool:
     if isinstance(layer, keras.layers.Activation):
         return bool(layer.activation.__name__ == "linear")
     kinds = ("Cast", "Dropout", "Flatten", "Identity", "Reshape")
-    return type(layer).__name__ in kinds
+    return type(layer).__name__ in kinds or _is_mean_of_places(layer)
+
+
+def _is_mean_of_places(layer: Any) -> bool:
+    return type(layer).__name__ in ("AveragePooling2D", "GlobalAveragePooling2D")
 
 
 def head_layer(model: keras.Model) -> keras.Layer:
@@ -324,8 +345,8 @@ def is_per_channel(layer: Any) -> bool:
 def output_activation(model: keras.Model) -> str:
     """Name of the activation that the model's outputs have passed, e.g. `softmax`."""
     layer = output_layers(model)[-1]
-    if type(layer).__name__ in ("Softmax", "Sigmoid"):
-        return type(layer).__name__.lower()
+    if type(layer).__name__ in _ACTIVATION_KINDS:
+        return _ACTIVATION_KINDS[type(layer).__name__]
     activation = getattr(layer, "activation", None)
     return "linear" if activation is None else str(activation.__name__)
 
@@ -337,10 +358,19 @@ def check_logits(model: keras.Model, name: str) -> None:
         InputError: If the outputs have passed a softmax or sigmoid.
     """
     activation = output_activation(model)
-    if activation in ("softmax", "sigmoid", "log_softmax"):
+    if activation in _SOFTMAXES:
         raise InputError(
             f"Expected {name} to give logits. Received: {model.name!r}, whose outputs "
-            f"have passed a {activation}; build its head with activation=None"
+            f"have passed a {activation}; tskd_tf.as_logits(model) takes it off and "
+            "changes no prediction"
+        )
+    if activation in _SIGMOIDS:
+        raise InputError(
+            f"Expected {name} to give logits of which the largest is the answer. "
+            f"Received: {model.name!r}, whose outputs have passed a {activation}: it "
+            "says yes or no to each class for itself, so that an image may be of "
+            "several classes or of none, while Eq. 5 shares one probability out among "
+            "all; train a head of one logit a class with a softmax cross entropy"
         )
 
 
@@ -471,29 +501,52 @@ def with_policy(model: keras.Model, dtype_policy: str) -> keras.Model:
 
 
 def as_logits(model: keras.Model) -> keras.Model:
-    """The same model, weights included, without a softmax at its end.
+    """The same classifier, weights included, without a softmax at its end.
 
-    The predictions (arg-max) do not change. A model that gives logits already is
-    returned as it is.
+    The softmax may be a layer, the activation of the head, an operation
+    (`keras.ops.softmax`), or any of these at the end of a nested model. The
+    predictions (arg-max) do not change, and the softmax of what is returned is what
+    `model` gives.
+
+    Args:
+        model: A built Functional or Sequential classifier of images.
+
+    Returns:
+        An uncompiled copy; a model that gives logits already, as it is.
 
     Raises:
-        InputError: For a sigmoid head, whose outputs are not one choice among the
-            classes, and for a softmax that is not a layer.
+        InputError: If the model is of another kind; for a sigmoid head, whose outputs
+            are not one choice among the classes; and for a softmax that cannot be taken
+            off without changing the predictions.
+
+    Example:
+
+    >>> teacher = as_logits(keras.applications.MobileNetV2(weights="imagenet"))
     """
+    check_model(model, "the model")
     activation = output_activation(model)
-    if activation == "linear":
+    if activation not in _SOFTMAXES:
+        if activation in _SIGMOIDS:
+            check_logits(model, "the model")
         return model
-    last = output_layers(model)[-1]
-    if activation != "softmax" or not isinstance(last, keras.Layer):
+    *after, last = output_layers(model)
+    if any(_is_mean_of_places(layer) for layer in after):
         raise InputError(
-            "Expected a teacher that ends in logits or in a softmax layer. Received: "
-            f"{last.name!r} with activation {activation}"
+            f"Expected a {activation} after which nothing changes the outputs. "
+            f"Received: {model.name!r}, where {last.name!r} gives probabilities of "
+            "which a pooling takes the mean; train the head with the pooling first"
+        )
+    if sum(call.layer is last for call in layer_calls(model)) > 1:
+        raise InputError(
+            f"Expected a {activation} that makes the outputs and nothing else. "
+            f"Received: {model.name!r}, which uses {last.name!r} elsewhere, too; give "
+            "the head one of its own"
         )
 
     def edit(layer: Any) -> Any:
         if layer is not last:
             return same_layer(layer)
-        if layer.weights:
+        if isinstance(layer, keras.Layer) and layer.weights:
             return type(layer).from_config(
                 {**layer.get_config(), "activation": "linear"}
             )

@@ -5,7 +5,33 @@ in bfloat16 keeps two to three digits. Nothing is averaged here; the mean over t
 batch, its sample weights and its replicas belong to the `Distiller`.
 """
 
+from typing import Any
+
+import keras
 import tensorflow as tf
+
+from tskd_tf.errors import InputError
+
+# What Keras 3.15's losses of logits hand them to as if they were probabilities
+_LOSSES_OF_PROBABILITIES = (
+    "kl_divergence",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+)
+
+
+def check_temperature(temperature: float) -> None:
+    """Checks τ.
+
+    Raises:
+        InputError: If it is not above 0.
+    """
+    if not 0.0 < temperature < float("inf"):
+        raise InputError(
+            f"Expected a temperature above 0. Received: temperature={temperature}"
+        )
 
 
 def softened_log_probabilities(logits: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
@@ -72,3 +98,83 @@ def distillation_loss(
         float32, shape `(batch,)`.
     """
     return (1.0 - soft_loss_weight) * hard + soft_loss_weight * soft
+
+
+@keras.saving.register_keras_serializable("tskd_tf")
+class SoftLoss(keras.distillation.DistillationLoss):
+    """The soft loss of Eq. 6, H(P_T^τ, P_S^τ), for `keras.distillation.Distiller`.
+
+    Mean over the batch. With `student_loss_weight` 1 − λ and a hard loss on logits,
+    that distiller minimises Eq. 8, as `Distiller` does.
+
+    Args:
+        temperature: τ > 0.
+        scale_soft_loss: Multiplies by τ² (Hinton's form), which the paper does not.
+
+    Raises:
+        InputError: If the temperature is out of range.
+
+    Example:
+
+    >>> distiller = keras.distillation.Distiller(
+    ...     teacher, student, SoftLoss(temperature=3.0), student_loss_weight=0.1
+    ... )
+    >>> distiller.compile(
+    ...     "adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    ... )
+    """
+
+    def __init__(self, temperature: float = 3.0, scale_soft_loss: bool = False) -> None:
+        check_temperature(temperature)
+        self.temperature = float(temperature)
+        self.scale_soft_loss = scale_soft_loss
+
+    def compute_loss(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, **_: Any
+    ) -> tf.Tensor:
+        """The loss of a batch of logits, each `(batch, num_outputs)`; a scalar."""
+        scale = self.temperature**2 if self.scale_soft_loss else 1.0
+        losses = soft_loss(teacher_outputs, student_outputs, self.temperature)
+        return scale * tf.reduce_mean(losses)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "temperature": self.temperature,
+            "scale_soft_loss": self.scale_soft_loss,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "SoftLoss":
+        """From `get_config`."""
+        return cls(**config)
+
+
+def check_soft_loss(loss: Any) -> None:
+    """Checks a loss that is to take the place of `soft_loss`.
+
+    Raises:
+        InputError: If it is no `keras.distillation.DistillationLoss` that compares
+            the logits of teacher and student.
+    """
+    name = type(loss).__name__
+    if not isinstance(loss, keras.distillation.DistillationLoss):
+        raise InputError(
+            "Expected soft_loss to be a keras.distillation.DistillationLoss. Received: "
+            f"{name}"
+        )
+    layers = ("teacher_layer_name", "student_layer_name")
+    if any(getattr(loss, attribute, None) for attribute in layers):
+        raise InputError(
+            f"Expected a soft_loss of the models' outputs. Received: a {name} of inner "
+            "layers, whose values are not stored; see keras.distillation.Distiller"
+        )
+    for part in keras.tree.flatten(getattr(loss, "loss", None)):
+        part_name = getattr(part, "__name__", type(part).__name__)
+        if part_name in _LOSSES_OF_PROBABILITIES:
+            raise InputError(
+                f"Expected a soft_loss of logits. Received: {name}(loss={part_name}), "
+                "which takes logits for probabilities; pass "
+                "loss=keras.losses.KLDivergence() to LogitsDistillation, which then "
+                "applies the softmax, or use tskd_tf.SoftLoss"
+            )

@@ -27,7 +27,7 @@ from tskd_tf.device import (
 )
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.export import check_formats, export_student
+from tskd_tf.export import check_formats, export_student, write_labels
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
 from tskd_tf.graph import load_kept_model
 from tskd_tf.image_folder import load_image_folder
@@ -123,6 +123,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         **found.report,
         "data": {"source": data.source, **found.report["data"]},
         "exports": exports,
+        "labels": write_labels(task.output_names, str(folder)),
         "environment": environment,
         "command": command_of(config),
         "seconds": clock.laps,

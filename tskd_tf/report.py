@@ -118,6 +118,7 @@ def build_report(
             "class_ids": task.class_ids,
             "class_names": [task.class_names[i] for i in task.class_ids],
             "head": task.head,
+            "output_names": task.output_names,
         },
         "data": dict(zip(("num_train", "num_validation", "num_test"), num_examples)),
         "max_accuracy_loss": max_accuracy_loss,
@@ -271,7 +272,7 @@ def summary_table(report: dict[str, Any]) -> str:
     names = ", ".join(task["class_names"])
     lines = [
         f"Task: {names} ({task['head']} head)",
-        f"Data: {report['data']['source']}" if "source" in report["data"] else "",
+        *([f"Data: {report['data']['source']}"] if "source" in report["data"] else []),
         f"Student: rate {student['rate']:g}, widths "
         + "-".join(map(str, student["widths"])),
         "",
@@ -281,8 +282,15 @@ def summary_table(report: dict[str, Any]) -> str:
         verdict(report),
         certainty(report),
         *(_export_line(export) for export in report.get("exports", [])),
+        *([f"{report['labels']}: {labels_note(report)}"] if "labels" in report else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def labels_note(report: dict[str, Any]) -> str:
+    """What the labels file says, in one line."""
+    num_outputs = len(report["task"]["output_names"])
+    return f"the class of each of the {num_outputs} outputs, a line each"
 
 
 def _class_lines(report: dict[str, Any]) -> list[str]:

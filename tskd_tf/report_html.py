@@ -4,7 +4,13 @@ import base64
 import html
 from typing import Any
 
-from tskd_tf.report import certainty, classes_to_show, loss_and_allowed, verdict
+from tskd_tf.report import (
+    certainty,
+    classes_to_show,
+    labels_note,
+    loss_and_allowed,
+    verdict,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de;
@@ -211,7 +217,11 @@ def _exports(report: dict[str, Any]) -> str:
         "µs an image, median",
         "90th percentile",
     ]
-    return _table([*header, "keeps the bargain"], rows)
+    table = _table([*header, "keeps the bargain"], rows)
+    if "labels" not in report:
+        return table
+    note = f"{report['labels']}: {labels_note(report)}."
+    return f'{table}<p class="note">{_text(note)}</p>'
 
 
 def _environment(report: dict[str, Any]) -> str:

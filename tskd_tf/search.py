@@ -13,7 +13,7 @@ import numpy as np
 from tskd_tf.acceptance import accuracy_floor, paired_loss
 from tskd_tf.augmentation import Augmentation
 from tskd_tf.costs import complexity
-from tskd_tf.data import Split, as_arrays, check_images, image_shape_of
+from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
 from tskd_tf.distiller import check_student
 from tskd_tf.errors import InputError
@@ -24,10 +24,10 @@ from tskd_tf.evaluate import (
     predict_logits,
 )
 from tskd_tf.files import fingerprint, read_json, write_json
-from tskd_tf.graph import as_functional, check_model
+from tskd_tf.graph import as_functional, as_logits, check_model
 from tskd_tf.images import MEMORY_LIMIT_MB
 from tskd_tf.importance import channel_importance
-from tskd_tf.report import ClassResult, Verdict, build_report
+from tskd_tf.report import ClassResult, Verdict, build_report, summary_table
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
@@ -55,13 +55,16 @@ class FoundStudent(NamedTuple):
 
     Attributes:
         student: The smallest student that met Eq. 4 on the validation data; if none
-            did, the one that came closest.
+            did, the one that came closest. It gives logits.
         report: The evidence, as in `report.json`; `report["meets_threshold"]` is the
             verdict on the test data.
     """
 
     student: keras.Model
     report: dict[str, Any]
+
+    def __str__(self) -> str:
+        return summary_table(self.report).rstrip("\n")
 
 
 def find_smallest_student(
@@ -87,8 +90,9 @@ def find_smallest_student(
     widths on hard labels only, and judges all of them once on the test data.
 
     Args:
-        teacher: A trained classifier that gives logits; Functional or Sequential, or
-            subclassed if you build the students.
+        teacher: A trained classifier; Functional or Sequential, or subclassed if you
+            build the students. A softmax at its end is taken off first, which changes
+            no prediction.
         train: A `tf.data.Dataset` of `(images, class ids)` batches, or a pair of
             arrays, with the data set's own labels.
         validation: The same; decides the width.
@@ -121,8 +125,11 @@ def find_smallest_student(
     >>> found.student.save("student.keras")
     """
     if build_student is not None:
-        teacher = as_functional(teacher, image_shape_of(train))
+        check_pairs(train)
+        images = getattr(train, "element_spec", train)[0]
+        teacher = as_functional(teacher, images.shape[1:])
     check_model(teacher, "the teacher")
+    teacher = as_logits(teacher)
     if task is None:
         num_classes = teacher.outputs[0].shape[-1]
         task = Task(range(num_classes), num_classes)

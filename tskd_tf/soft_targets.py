@@ -36,6 +36,7 @@ class TransferSet(NamedTuple):
         augmentation: What the views were drawn from; none by default.
         views: int32 of shape `(n, num_views, 3)`, those that the teacher saw, or None
             where it saw the images as they are.
+        task: θ, or None where it is not known.
     """
 
     images: Images
@@ -44,9 +45,50 @@ class TransferSet(NamedTuple):
     sample_weights: np.ndarray | None = None
     augmentation: Augmentation = Augmentation()
     views: np.ndarray | None = None
+    task: Task | None = None
+
+    def for_task(self, task: Task) -> "TransferSet":
+        """The transfer set of a task within this one's; the teacher is not run.
+
+        What several devices share: their own class lists and heads, one pass of the
+        teacher over the classes of all.
+
+        Args:
+            task: Classes of which this set has examples.
+
+        Raises:
+            InputError: If this set has not all of the teacher's logits, or lacks a
+                class of the task.
+
+        Example:
+
+        >>> everything = capture_soft_targets((images, class_ids), teacher)
+        >>> batches = everything.for_task(Task([7, 2, 4], 10)).batches()
+        """
+        all_ids = list(range(task.num_classes))
+        if self.task is None or self.task.output_class_ids != all_ids:
+            raise InputError(
+                "Expected soft targets with the logits of all "
+                f"{task.num_classes} classes of the data. Received: those of "
+                f"{self.task}; capture them with a full head"
+            )
+        chosen = task.indices(self.labels)
+        weights, views = self.sample_weights, self.views
+        return TransferSet(
+            self.images[chosen],
+            task.to_labels(self.labels[chosen]),
+            task.select_logits(self.teacher_logits[chosen]),
+            None if weights is None else weights[chosen],
+            self.augmentation,
+            None if views is None else views[chosen],
+            task,
+        )
 
     def batches(
-        self, batch_size: int, seed: int | None, smallest_batch: int = 1
+        self,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        seed: int | None = 1,
+        smallest_batch: int = 1,
     ) -> tf.data.Dataset:
         """Shuffled batches that `Distiller.fit` takes, of known cardinality.
 
@@ -134,21 +176,58 @@ def transfer_set(
 
     >>> distiller.fit(transfer_set((images, class_ids), teacher, task), epochs=10)
     """
+    check_pairs(dataset)
+    if batch_size is None:
+        batch_size = DEFAULT_BATCH_SIZE
+        if isinstance(dataset, tf.data.Dataset):
+            batch_size = first_batch_size(dataset)
+    stored = capture_soft_targets(
+        dataset, teacher, task, seed, augmentation, num_views, memory_limit_mb
+    )
+    return stored.batches(batch_size, seed)
+
+
+def capture_soft_targets(
+    dataset: Any,
+    teacher: keras.Model,
+    task: Task | None = None,
+    seed: int = 1,
+    augmentation: Augmentation = Augmentation(),
+    num_views: int = DEFAULT_NUM_VIEWS,
+    memory_limit_mb: float = MEMORY_LIMIT_MB,
+) -> TransferSet:
+    """One pass of the teacher, for several tasks: see `TransferSet.for_task`.
+
+    Args:
+        dataset: See `transfer_set`, as for all that follow.
+        teacher: Gives a logit for each class of the data set.
+        task: The classes to keep; by default all of them.
+        seed: Decides the views.
+        augmentation: Views to show to teacher and student alike.
+        num_views: With an augmentation, views an image.
+        memory_limit_mb: Megabytes of images that may be held in memory.
+
+    Raises:
+        InputError: If the images, labels, teacher and task do not fit each other.
+
+    Example:
+
+    >>> everything = capture_soft_targets((images, class_ids), teacher)
+    >>> for task in (Task([0, 1], 10), Task([7, 2, 4], 10, head="task")):
+    ...     student = scale_width(teacher, 0.25, task)
+    ...     Distiller(student, task=task).fit(everything.for_task(task).batches())
+    """
     check_model(teacher, "the teacher")
     check_pairs(dataset)
     if task is None:
         num_classes = teacher.outputs[0].shape[-1]
         task = Task(range(num_classes), num_classes)
-    if batch_size is None:
-        batch_size = DEFAULT_BATCH_SIZE
-        if isinstance(dataset, tf.data.Dataset):
-            batch_size = first_batch_size(dataset)
     images, class_ids, *weights = as_arrays(dataset, memory_limit_mb)
     stored = capture(teacher, images, class_ids, task, augmentation, num_views, seed)
-    if weights:
-        chosen = weights[0][task.indices(class_ids)]
-        stored = stored._replace(sample_weights=chosen.astype(np.float32))
-    return stored.batches(batch_size, seed)
+    if not weights:
+        return stored
+    chosen = weights[0][task.indices(class_ids)]
+    return stored._replace(sample_weights=chosen.astype(np.float32))
 
 
 def capture(
@@ -184,7 +263,7 @@ def capture(
     images, labels = images[chosen], task.to_labels(class_ids[chosen])
     if not augmentation:
         logits = _teacher_logits(teacher, images, task)
-        return TransferSet(images, labels, logits)
+        return TransferSet(images, labels, logits, task=task)
     draws = augmentation.draw(len(images) * num_views, (seed, num_views))
     views = draws.numpy().reshape(len(images), num_views, 3)
     of_each_view = [
@@ -206,6 +285,7 @@ def capture(
         np.stack(of_each_view, axis=1),
         augmentation=augmentation,
         views=views,
+        task=task,
     )
 
 
@@ -214,7 +294,8 @@ def _teacher_logits(teacher: keras.Model, images: Any, task: Task) -> np.ndarray
     if (all_logits >= 0).all() and np.allclose(all_logits.sum(axis=-1), 1, atol=1e-3):
         raise InputError(
             f"Expected the teacher to give logits. Received: {teacher.name!r}, whose "
-            "outputs are probabilities; build its head with activation=None"
+            "outputs are probabilities; build its head with activation=None, or take "
+            "off a softmax that is the last layer with tskd_tf.as_logits"
         )
     logits: np.ndarray = task.select_logits(all_logits)
     if not np.isfinite(logits).all():
@@ -307,4 +388,4 @@ def load_soft_targets(
             f"augmentation. Received: {path}, stored for another; use another folder"
         )
     chosen = images[task.indices(class_ids)]
-    return TransferSet(chosen, labels, logits, augmentation=augmentation, views=views)
+    return TransferSet(chosen, labels, logits, None, augmentation, views, task)

@@ -9,6 +9,9 @@ import numpy as np
 from tskd_tf.errors import InputError
 from tskd_tf.images import as_images
 
+_HOW_TO_FLATTEN = (
+    "; one-hot labels become class ids by .argmax(axis=-1), a column by [:, 0]"
+)
 _NAMED_CLASSES = 20
 
 
@@ -97,6 +100,11 @@ class Task:
     def num_outputs(self) -> int:
         """Number of the student's logits."""
         return len(self.output_class_ids)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the classes of the student's logits, in their order."""
+        return [self.class_names[class_id] for class_id in self.output_class_ids]
 
     def to_labels(self, class_ids: np.ndarray) -> np.ndarray:
         """Class ids, any shape → int32 labels; −1 where the class is not in θ."""
@@ -284,7 +292,9 @@ def first_batch_size(dataset: Any) -> int:
     first = next(iter(dataset.take(1)), None)
     if first is None:
         raise InputError("Expected at least one batch. Received: an empty data set")
-    return int(first[1].shape[0])
+    images, class_ids = first[:2]
+    _check_one_id_each(class_ids.numpy(), len(images))
+    return len(images)
 
 
 def check_pairs(dataset: Any) -> None:
@@ -317,11 +327,7 @@ def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) ->
     Raises:
         InputError: If they are not one integer in `[0, num_classes)` an image.
     """
-    if class_ids.shape != (num_images,) or class_ids.dtype.kind not in "iu":
-        raise InputError(
-            f"Expected labels of shape ({num_images},), one integer class id an image. "
-            f"Received: shape {class_ids.shape}, type {class_ids.dtype}"
-        )
+    _check_one_id_each(class_ids, num_images)
     if class_ids.size:
         _check_range(class_ids.min(), class_ids.max(), num_classes)
 
@@ -331,4 +337,13 @@ def _check_range(smallest: int, largest: int, num_classes: int) -> None:
         raise InputError(
             f"Expected class ids from 0 to {num_classes - 1}. Received: "
             f"{smallest} to {largest}"
+        )
+
+
+def _check_one_id_each(class_ids: np.ndarray, num_images: int) -> None:
+    if class_ids.shape != (num_images,) or class_ids.dtype.kind not in "iu":
+        raise InputError(
+            f"Expected labels of shape ({num_images},), one integer class id an image. "
+            f"Received: shape {class_ids.shape}, type {class_ids.dtype}"
+            + (_HOW_TO_FLATTEN if class_ids.ndim == 2 else "")
         )
