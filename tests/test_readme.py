@@ -42,7 +42,7 @@ def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
         assert part in printed and part in shown
     for example in others:
         exec(example, names)
-    assert len(others) == 3
+    assert len(others) == 4
 
 
 def test_commands_name_flags_that_exist(monkeypatch):
