@@ -28,6 +28,7 @@ from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe
 from tskd_tf.trials import Trainer
+from tskd_tf.width import scale_width
 
 folder = pathlib.Path(sys.argv[1])
 sample, *_ = data._mnist_sample()
@@ -50,7 +51,10 @@ def note_size():
 _TRIALS = """
 chosen = data.Split(*task.filter(tuple(validation)))
 transfer = capture(teacher, *train, task)
-trainer = Trainer(teacher, transfer, chosen, task, recipe, str(folder / "logs"), 0)
+trainer = Trainer(
+    teacher, transfer, chosen, task, recipe, str(folder / "logs"), 0,
+    lambda rate: scale_width(teacher, rate, task),
+)
 for number in range({num_trials}):
     trial_dir = folder / f"trial_{{number:04d}}"
     trial_dir.mkdir()
