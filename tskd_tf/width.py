@@ -17,6 +17,7 @@ from tskd_tf.graph import (
     is_random_view,
     layer_calls,
     layer_width,
+    output_layers,
     rebuild,
     unfreeze,
 )
@@ -124,6 +125,8 @@ def scale_width(
         )
     kept = channels.keep(_scale_sets(rate, round_to), outputs, importance)
     uses = {id(use.call.layer): use for use in channels.uses}
+    # Logits are not rounded, nor is what is made of them
+    last = [channels.head, *output_layers(model)]
 
     def edit(layer: Any) -> Any:
         if is_random_view(layer):
@@ -137,7 +140,8 @@ def scale_width(
             # network that is trained anew
             config["mean"], config["variance"], *_ = layer.get_weights()
         if dtype_policy is not None and isinstance(layer, keras.Layer):
-            config["dtype"] = "float32" if layer is channels.head else dtype_policy
+            is_last = any(layer is other for other in last)
+            config["dtype"] = "float32" if is_last else dtype_policy
         return type(layer).from_config(config)
 
     try:
