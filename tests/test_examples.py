@@ -1,4 +1,7 @@
-"""The examples run as they stand, with small settings."""
+"""The examples run as they stand, with small settings.
+
+That with a folder of images is in `test_example_image_folder`.
+"""
 
 import pathlib
 import re
@@ -7,6 +10,7 @@ import sys
 
 import keras
 import pytest
+import tensorflow_datasets as tfds
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
@@ -51,7 +55,17 @@ def test_several_devices(tmp_path):
         assert loaded.output_shape == (None, num_outputs)
 
 
+def test_mobilenet(tmp_path):
+    if not tfds.builder("cifar10").is_prepared():
+        pytest.skip("CIFAR-10 is not prepared, and tests do not download")
+    path = tmp_path / "student.keras"
+    options = ("--num_images=600", "--epochs=1", "--rates=0.25", f"--output={path}")
+    assert "of cat, dog, horse, truck right" in run("mobilenet.py", *options)
+    assert keras.saving.load_model(path).output_shape == (None, 4)
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.name)
 def test_every_example_says_what_it_shows_and_is_run(path):
     assert path.read_text().startswith('"""')
-    assert f'"{path.name}"' in pathlib.Path(__file__).read_text()
+    tests = pathlib.Path(__file__).parent.glob("test_example*.py")
+    assert any(f'"{path.name}"' in test.read_text() for test in tests)
