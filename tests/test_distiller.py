@@ -269,10 +269,8 @@ def test_batches_that_do_not_fit_are_refused(arrays, teacher):
             distiller.fit(other, class_ids, verbose=0)
         with pytest.raises(InputError, match="as the student takes them"):
             distiller.evaluate(other, class_ids, verbose=0)
-    # On a CPU, TensorFlow itself; task.filter and transfer_set everywhere
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"label value of 4.*\[0, 4"
-    ):
+    # On a CPU, where TensorFlow looks; task.filter and transfer_set look everywhere
+    with pytest.raises(InputError, match="labels from 0 to 3.*Received: 4"):
         distiller.fit(images, class_ids + 1, verbose=0)
     distiller.fit(images, class_ids[:, None], verbose=0)
     distiller.fit(images, class_ids.astype("uint8"), verbose=0)
