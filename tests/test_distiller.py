@@ -6,7 +6,6 @@ What Keras's own distiller gets wrong has its tests in test_keras_defects.py.
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import make_network
 
 from tskd_tf.distiller import Distiller, Update
