@@ -62,6 +62,7 @@ def main():
         train.cache().shuffle(100).prefetch(2),
         validation_data=validation,
         epochs=options.epochs,
+        shuffle=False,  # the data set does
         verbose=2,
     )
 
