@@ -4,7 +4,8 @@ python tests/check_report.py OUTPUT_DIR
 
 It shares no code with the report: predictions come from Keras and the LiteRT
 interpreter, counts from NumPy. Only the data are loaded, and the interval computed, by
-the package.
+the package. What differs is named, with both values; first of all other data than the
+run's, which TFDS_DATA_DIR or a folder of images changed since then may give.
 """
 
 import json
@@ -18,12 +19,23 @@ from onnxruntime import InferenceSession
 
 from tskd_tf.acceptance import paired_interval
 from tskd_tf.config import RunConfig
-from tskd_tf.pipeline import load_data
+from tskd_tf.pipeline import import_student_builder, load_data
 
 
 def predict(model, images):
-    parts = [model(images[i : i + 500]).numpy() for i in range(0, len(images), 500)]
+    starts = range(0, len(images), 500)
+    # Called otherwise, layers such as RandomFlip show views as in training
+    parts = [model(images[i : i + 500], training=False).numpy() for i in starts]
     return np.concatenate(parts)
+
+
+def expect_equal(name, reported, recomputed):
+    assert reported == recomputed, f"{name}: {reported} reported, {recomputed} found"
+
+
+def expect_close(name, reported, recomputed, tolerance=1e-12):
+    is_close = np.allclose(reported, recomputed, atol=tolerance, rtol=tolerance)
+    assert is_close, f"{name}: {reported} reported, {recomputed} found"
 
 
 def predict_litert(path, images):
@@ -41,17 +53,21 @@ def predict_litert(path, images):
 
 
 def check(output_dir):
-    """Raises AssertionError where the report and the files disagree."""
+    """Raises AssertionError, which says what, where report and files disagree."""
     folder = pathlib.Path(output_dir)
     report = json.loads((folder / "report.json").read_text())
     config = json.loads((folder / "config.json").read_text())
     class_ids = np.array(report["task"]["class_ids"])
     lists = {name: tuple(v) for name, v in config.items() if isinstance(v, list)}
-    data = load_data(RunConfig(**{**config, **lists}))
+    settings = RunConfig(**{**config, **lists})
+    # Files of models may need the layers of its module
+    import_student_builder(settings)
+    data = load_data(settings)
+    expect_equal("data.source", report["data"]["source"], data.source)
     images, truth = data.test
     chosen = np.isin(truth, class_ids)
     images, truth = images[chosen], truth[chosen]
-    assert len(images) == report["data"]["num_test"]
+    expect_equal("data.num_test", report["data"]["num_test"], len(images))
 
     is_full = report["task"]["head"] == "full"
     teacher = keras.saving.load_model(folder / "teacher.keras")
@@ -67,61 +83,79 @@ def check(output_dir):
 
     student_logits = predict(student, images)
     student_right = right(student_logits)
-    expected = report["teacher"]
-    assert expected["accuracy"] == teacher_right.mean()
-    assert expected["accuracy_all_outputs"] == all_right.mean()
-    assert expected["accuracy_task_outputs"] == task_right.mean()
-    assert report["student"]["accuracy"] == student_right.mean()
+    for name, correct in (
+        ("accuracy", teacher_right),
+        ("accuracy_all_outputs", all_right),
+        ("accuracy_task_outputs", task_right),
+    ):
+        expect_equal(f"teacher.{name}", report["teacher"][name], correct.mean())
+    expect_equal(
+        "student.accuracy", report["student"]["accuracy"], student_right.mean()
+    )
     for name, model in (("teacher", teacher), ("student", student)):
-        assert report[name]["num_params"] == model.count_params()
-        assert report[name]["size_bytes"] == 4 * model.count_params()
+        weights = [np.asarray(weight) for weight in model.get_weights()]
+        num_params = sum(weight.size for weight in weights)
+        size_bytes = sum(weight.nbytes for weight in weights)
+        expect_equal(f"{name}.num_params", report[name]["num_params"], num_params)
+        expect_equal(f"{name}.size_bytes", report[name]["size_bytes"], size_bytes)
 
-    labels = (folder / report["labels"]).read_text().splitlines()
-    assert labels == report["task"]["output_names"]
-    assert len(labels) == student.output_shape[-1]
+    labels = (folder / report["labels"]).read_text(encoding="utf-8").splitlines()
+    expect_equal("task.output_names", report["task"]["output_names"], labels)
+    expect_equal("outputs of student.keras", len(labels), student.output_shape[-1])
     # Output i belongs to class outputs[i], whose name is on line i
     names = dict(zip(outputs.tolist(), labels))
-    assert [names[i] for i in class_ids] == report["task"]["class_names"]
+    of_task = [names[i] for i in class_ids]
+    expect_equal("task.class_names", report["task"]["class_names"], of_task)
 
     lost = int((teacher_right & ~student_right).sum())
     gained = int((student_right & ~teacher_right).sum())
     loss = (lost - gained) / len(images)
-    assert np.isclose(report["accuracy_loss"], loss, atol=1e-12)
-    assert np.isclose(loss, teacher_right.mean() - student_right.mean(), atol=1e-12)
+    expect_close("accuracy_loss", report["accuracy_loss"], loss)
+    expect_close("loss", loss, teacher_right.mean() - student_right.mean())
     low, high = paired_interval(len(images), lost, gained, report["confidence"])
-    assert report["accuracy_loss_interval"] == [low, high]
+    expect_equal(
+        "accuracy_loss_interval", report["accuracy_loss_interval"], [low, high]
+    )
     allowed = report["max_accuracy_loss"]
-    assert report["meets_threshold"] == (loss <= allowed + 1e-9)
-    assert report["certified"] == (high <= allowed + 1e-9)
+    met = bool(loss <= allowed + 1e-9)
+    expect_equal("meets_threshold", report["meets_threshold"], met)
+    expect_equal("certified", report["certified"], bool(high <= allowed + 1e-9))
 
     rate = report["student"]["rate"]
     control = keras.saving.load_model(
         folder / "search" / f"control_rate_{rate:g}.keras"
     )
     control_right = right(predict(control, images))
-    assert report["control"]["accuracy"] == control_right.mean()
-    assert control.count_params() == student.count_params()
+    expect_equal(
+        "control.accuracy", report["control"]["accuracy"], control_right.mean()
+    )
+    sizes = student.count_params(), control.count_params()
+    expect_equal("parameters of the control", *sizes)
 
-    assert [c["class_id"] for c in report["classes"]] == class_ids.tolist()
+    listed = [result["class_id"] for result in report["classes"]]
+    expect_equal("classes", listed, class_ids.tolist())
     for result in report["classes"]:
-        of_class = truth == result["class_id"]
-        assert result["class_name"] == data.class_names[result["class_id"]]
-        assert result["num_test"] == of_class.sum()
-        in_training = data.train.class_ids == result["class_id"]
-        assert result["num_train"] == in_training.sum()
+        class_id = result["class_id"]
+        for name, recomputed in (
+            ("class_name", data.class_names[class_id]),
+            ("num_test", int((truth == class_id).sum())),
+            ("num_train", int((data.train.class_ids == class_id).sum())),
+        ):
+            expect_equal(f"{name} of class {class_id}", result[name], recomputed)
     for name, correct in (
         ("teacher", teacher_right),
         ("student", student_right),
         ("control", control_right),
     ):
         recalls = [correct[truth == class_id].mean() for class_id in class_ids]
-        assert recalls == [c[f"{name}_accuracy"] for c in report["classes"]]
+        reported = [result[f"{name}_accuracy"] for result in report["classes"]]
+        expect_equal(f"{name}_accuracy by class", reported, recalls)
         balanced = report[name]["balanced_accuracy"]
-        assert np.isclose(balanced, np.mean(recalls), atol=1e-12)
+        expect_close(f"{name}.balanced_accuracy", balanced, np.mean(recalls))
 
     for export in report["exports"]:
         path = folder / export["path"]
-        assert export["size_bytes"] == path.stat().st_size
+        expect_equal(f"bytes of {path.name}", export["size_bytes"], path.stat().st_size)
         if export["format"] == "litert_int8":
             logits = predict_litert(path, images)
         elif export["format"] == "onnx":
@@ -135,25 +169,28 @@ def check(output_dir):
         else:
             logits = student_logits
         accuracy = right(logits).mean()
-        assert export["accuracy"] == accuracy
-        met = teacher_right.mean() - accuracy <= allowed + 1e-9
-        assert export["meets_threshold"] == met
+        expect_equal(f"accuracy of {path.name}", export["accuracy"], accuracy)
+        met = bool(teacher_right.mean() - accuracy <= allowed + 1e-9)
+        expect_equal(f"meets_threshold of {path.name}", export["meets_threshold"], met)
 
     trials = report["search"]["trials"]
     kept = [
         json.loads(p.read_text()) for p in folder.glob("search/trial_*/result.json")
     ]
-    assert sorted(t["rate"] for t in kept) == sorted(t["rate"] for t in trials)
+    by_rate = {trial["rate"]: trial for trial in trials}
+    expect_equal("search.trials", by_rate, {trial["rate"]: trial for trial in kept})
+    floor = report["search"]["validation_floor"]
     for trial in trials:
-        assert trial in kept
-        floor = report["search"]["validation_floor"]
-        assert trial["feasible"] == (trial["accuracy"] >= floor)
+        met = trial["accuracy"] >= floor
+        expect_equal(f"feasible at rate {trial['rate']}", trial["feasible"], met)
     feasible = [trial["rate"] for trial in trials if trial["feasible"]]
-    assert not feasible or rate == min(feasible)
+    expect_equal("student.rate", rate, min(feasible, default=rate))
     return report
 
 
 if __name__ == "__main__":
+    # Where a student builder of the user's own may lie
+    sys.path.insert(0, "")
     checked = check(sys.argv[1])
     sys.stdout.write(
         f"{sys.argv[1]}: every number of the report recomputed; student at rate "

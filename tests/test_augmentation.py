@@ -176,6 +176,10 @@ def test_a_student_that_makes_views_of_its_own_is_refused(teacher):
     model = keras.Sequential([keras.Input((8, 8, 1)), nested, *teacher.layers])
     with pytest.raises(InputError, match="mirror"):
         Distiller(model, teacher)
+    mixing = keras.layers.MixUp(name="mixing")
+    model = keras.Sequential([keras.Input((8, 8, 1)), mixing, *teacher.layers])
+    with pytest.raises(InputError, match="mixing"):
+        Distiller(model, teacher)
 
 
 def test_a_student_of_a_teacher_that_makes_views_does_not():

@@ -189,3 +189,74 @@ def test_layers_that_are_not_known_are_named_with_the_way_out(make, message):
     if "channels_first" not in str(caught.value):
         assert "build_student=" in str(caught.value)
         assert "--student_builder" in str(caught.value)
+
+
+def test_two_heads_that_are_added_keep_the_tasks_order():
+    image = keras.Input((12, 12, 3))
+    x = layers.Conv2D(6, 3)(image)
+    maps = [layers.Conv2D(4, 1)(branch) for branch in (x, layers.ReLU()(x))]
+    pooled = layers.GlobalAveragePooling2D()(layers.Average()(maps))
+    direct = layers.Dense(4)(layers.Flatten()(image))
+    model = randomize(keras.Model(image, layers.Add()([pooled, direct])))
+    for outputs in ([3, 0], [2, 3, 1]):
+        task = Task(outputs, 4, head="task")
+        student = scale_width(model, 1.0, task, initialize="teacher")
+        assert_same(student(IMAGES).numpy(), model(IMAGES).numpy()[:, outputs])
+
+
+def test_a_head_that_meets_the_images_cannot_be_cut():
+    image = keras.Input((12, 12, 3))
+    mean = layers.GlobalAveragePooling2D()(image)
+    head = layers.Dense(3, name="logits")(layers.Flatten()(image))
+    model = keras.Model(image, layers.Add()([mean, head]))
+    assert scale_width(model, 0.5, Task([2, 0], 3)).output_shape == (None, 3)
+    with pytest.raises(InputError, match="'logits', whose outputs are tied"):
+        scale_width(model, 0.5, Task([2, 0], 3, head="task"))
+
+
+def test_a_channel_shuffle_in_operations():
+    image = keras.Input((12, 12, 3))
+    x = layers.Conv2D(12, 1, groups=3)(layers.Conv2D(12, 3, padding="same")(image))
+    x = keras.ops.reshape(x, (-1, 12, 12, 3, 4))
+    x = keras.ops.reshape(keras.ops.transpose(x, (0, 1, 2, 4, 3)), (-1, 12, 12, 12))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 1, groups=3)(x))
+    model = randomize(keras.Model(image, layers.Dense(4)(x)))
+    student = scale_width(model, 1.0, initialize="teacher")
+    assert_same(student(IMAGES).numpy(), model(IMAGES).numpy())
+    student = scale_width(model, 0.37, initialize="teacher")
+    assert np.isfinite(student(IMAGES).numpy()).all()
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("name", ["flip", "roll", "cumsum"])
+def test_operations_that_change_the_order_of_channels_are_refused(name, axis):
+    operation = getattr(keras.ops, name)
+    arguments = (1,) if name == "roll" else ()
+    image = keras.Input((12, 12, 3))
+    x = layers.Conv2D(4, 3)(image)
+    x = layers.Add()([x, operation(x, *arguments, axis=axis)])
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalMaxPooling2D()(x)))
+    if axis == -1:
+        with pytest.raises(InputError, match=f"'{name}.*build_student="):
+            scale_width(model, 0.5)
+    else:
+        assert layer_widths(scale_width(model, 0.5)) == [2, 4]
+
+
+def test_a_rescaling_by_channel_keeps_its_channels():
+    image = keras.Input((12, 12, 3))
+    x = layers.Rescaling([0.1, 0.2, 0.3])(layers.Conv2D(3, 3)(image))
+    x = layers.GlobalMaxPooling2D()(layers.Conv2D(8, 3)(x))
+    model = keras.Model(image, layers.Dense(4)(x))
+    student = scale_width(model, 0.25)
+    assert layer_widths(student) == [3, 2, 4]
+    assert student(IMAGES).shape == (3, 4)
+
+
+def test_channels_that_differ_from_place_to_place_are_told():
+    image = keras.Input((12, 12, 3))
+    tokens = layers.Reshape((16, 6))(layers.Conv2D(6, 3, strides=3)(image))
+    mixed = layers.Dense(16, name="mixer")(layers.Permute((2, 1))(tokens))
+    model = keras.Model(image, layers.Dense(4)(layers.Flatten()(mixed)))
+    with pytest.raises(InputError, match="same channels at each place before 'mixer'"):
+        scale_width(model, 0.5)

@@ -137,3 +137,43 @@ def test_bytes_follow_the_stored_type():
     )
     assert complexity(model).size_bytes == 2 * (16 * 3 + 3)
     np.testing.assert_equal(model.weights[0].numpy().itemsize, 2)
+
+
+def test_operations_that_convolve_are_refused_by_name():
+    image = keras.Input((4, 4, 2))
+    x = keras.ops.conv(image, np.ones((3, 3, 2, 5), "float32"))
+    with pytest.raises(InputError, match="'conv' of type Conv"):
+        complexity(keras.Model(image, layers.Dense(3)(layers.Flatten()(x))))
+
+
+def test_a_nested_model_may_be_of_any_size():
+    stack = [layers.Conv2D(4, 3, name="inner"), layers.GlobalMaxPooling2D()]
+    costs = [
+        complexity(
+            keras.Sequential(
+                [
+                    keras.Input((8, 8, 1)),
+                    keras.Sequential([keras.Input((*sides, 1)), *stack]),
+                    layers.Dense(3),
+                ]
+            )
+        )
+        for sides in ((8, 8), (None, None))
+    ]
+    assert [cost.num_macs for cost in costs] == [36 * 9 * 4 + 12] * 2
+
+
+def test_what_has_no_graph_is_refused():
+    with pytest.raises(InputError, match="Keras model. Received: str"):
+        complexity("lenet")
+    with pytest.raises(InputError, match="give it an Input"):
+        complexity(keras.Sequential([layers.Dense(3)]))
+
+    class Subclassed(keras.Model):
+        def call(self, images):
+            return images
+
+    model = Subclassed()
+    model(np.zeros((1, 4)))
+    with pytest.raises(InputError, match="Subclassed, a subclassed model"):
+        complexity(model)

@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -45,3 +46,10 @@ def test_fingerprints_tell_apart_what_looks_alike():
     assert len(marks) == 6
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint(same[::-1]) == fingerprint(same[::-1].copy())
+
+
+def test_fingerprints_of_any_weights():
+    """`Normalization` counts in a NumPy number; bfloat16 has no buffer of its own."""
+    weights = keras.Variable(np.arange(3.0), dtype="bfloat16").numpy()
+    assert fingerprint(weights) != fingerprint(weights + 1)
+    assert fingerprint(np.int64(3)) != fingerprint(np.int64(4))

@@ -15,6 +15,7 @@ from tskd_tf.graph import (
     output_activation,
     with_policy,
 )
+from tskd_tf.width import scale_width
 
 
 def of_logits(finish):
@@ -155,3 +156,38 @@ def test_models_that_are_no_image_classifiers_are_refused():
     maps = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3)])
     with pytest.raises(InputError, match="images.*logits"):
         check_model(maps, "the teacher")
+
+
+def test_a_model_that_gives_a_dictionary_is_refused_with_the_way_out(arrays):
+    image = keras.Input((8, 8, 1), name="image")
+    logits = layers.Dense(4)(layers.Flatten()(image))
+    model = keras.Model(image, {"logits": logits})
+    with pytest.raises(InputError, match=r"keras\.Model\(model\.inputs\[0\], "):
+        as_logits(model)
+    plain = as_logits(keras.Model(model.inputs[0], model.outputs[0]))
+    assert plain(arrays[0]).shape == (64, 4)
+    listed = keras.Model(image, [logits])
+    np.testing.assert_array_equal(as_logits(listed)(arrays[0]), plain(arrays[0]))
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    image = keras.Input((8, 8, 1))
+    x = layers.Flatten()(layers.Lambda(lambda pixels: pixels / 255, name="odd")(image))
+    model = keras.Model(image, layers.Dense(4, activation="softmax")(x))
+    for copy in (as_logits, lambda model: scale_width(model, 0.5)):
+        with pytest.raises(InputError, match="'odd' of type Lambda; put layers of"):
+            copy(model)
+
+
+class Doubled(layers.Layer):
+    """A layer of the user's own that leaves its output's shape to Keras."""
+
+    def call(self, inputs):
+        return keras.ops.concatenate([inputs, inputs], axis=-1)
+
+
+def test_a_layer_need_not_know_the_shape_of_its_output():
+    stack = [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(3), Doubled()]
+    calls = layer_calls(keras.Sequential([*stack, layers.Dense(4)]))
+    shapes = [call.output_shape for call in calls]
+    assert shapes == [(None, 64), (None, 3), (None, 6), (None, 4)]

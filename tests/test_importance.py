@@ -119,3 +119,19 @@ def test_a_start_from_the_teacher_is_better_than_chance(trained_teacher):
             trained_teacher, 0.5, task, initialize="teacher", importance=importance
         )
         assert accuracy(predict_logits(student, unseen), labels) > 0.4
+
+
+def test_what_does_not_fit_is_refused():
+    model, images, labels = dense_network(), np.zeros((4, 2, 2, 1)), np.arange(4) % 3
+    head = layers.Softmax()(model.outputs[0])
+    for arguments, message in (
+        ((keras.Model(model.inputs, head), EVERYTHING, images, labels), "as_logits"),
+        ((model, Task(range(4), 4), images, labels), "each of the 4 classes"),
+        ((model, EVERYTHING, images[:0], labels[:0]), "images to look at"),
+        ((model, EVERYTHING, images[:, :1], labels), r"shape \(n, 2, 2, 1\)"),
+        ((model, EVERYTHING, images, labels + 5), "class ids from 0 to 2"),
+        ((model, EVERYTHING, images, labels[:2]), r"labels of shape \(4,\)"),
+        (("lenet", EVERYTHING, images, labels), "Keras model"),
+    ):
+        with pytest.raises(InputError, match=message):
+            channel_importance(*arguments)

@@ -12,6 +12,7 @@ import time
 
 import check_report
 import keras
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -195,9 +196,13 @@ def test_a_folder_of_ones_own_images(run, tmp_path, digits_folder):
 
 def test_a_teacher_of_any_image_size(run, tmp_path, digits_folder):
     image = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(8, 5, strides=2, activation="relu")(image)
+    # Its counter is a NumPy number among the weights, its statistics are not weights
+    normalization = keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).uniform(0, 255, (8, 4, 4, 3)))
+    x = keras.layers.Conv2D(8, 5, strides=2, activation="relu")(normalization(image))
     x = keras.layers.GlobalAveragePooling2D()(x)
-    keras.Model(image, keras.layers.Dense(4)(x)).save(tmp_path / "any.keras")
+    own = keras.Model(image, keras.layers.Dense(4)(x))
+    own.save(tmp_path / "any.keras")
     given = (f"--image_dir={digits_folder}", f"--teacher={tmp_path / 'any.keras'}")
     status, _, err = run(*given)
     assert status == 2 and "teacher takes images, anyxany" in err
@@ -206,6 +211,17 @@ def test_a_teacher_of_any_image_size(run, tmp_path, digits_folder):
     assert status in (0, 3)
     student = keras.saving.load_model(tmp_path / "run" / "student.keras")
     assert student.input_shape == (None, 20, 24, 3)
+    kept = keras.saving.load_model(tmp_path / "run" / "teacher.keras")
+    images = np.random.default_rng(1).integers(0, 256, (4, 20, 24, 3))
+    np.testing.assert_allclose(kept(images), own(images), atol=1e-5)
+    check_report.check(tmp_path / "run")
+    # A report that is not that of its files is told by what differs
+    path = tmp_path / "run" / "report.json"
+    report = json.loads(path.read_text())
+    report["student"]["num_params"] += 1
+    path.write_text(json.dumps(report))
+    with pytest.raises(AssertionError, match=r"student\.num_params: \d+ reported"):
+        check_report.check(tmp_path / "run")
     shutil.rmtree(digits_folder / "one")
     status, _, err = run(*given, "--image_size=20x24", output="other")
     assert status == 2 and "Expected 4 class folders" in err

@@ -243,3 +243,16 @@ def test_the_student_is_plain_keras(trained_teacher, splits, tmp_path):
     images = splits[2][0]
     np.testing.assert_array_equal(reloaded(images), found.student(images))
     assert not found.student.compiled
+
+
+def test_a_teacher_of_any_image_size(splits):
+    image = keras.Input((None, None, 1))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(
+        keras.layers.Rescaling(0.01)(image)
+    )
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    teacher = keras.Model(image, keras.layers.Dense(4)(x))
+    found = find_smallest_student(
+        teacher, *splits, rates=[0.5], recipe=Recipe(epochs=1), verbose=0
+    )
+    assert found.student.input_shape == (None, 8, 8, 1)

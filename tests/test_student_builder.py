@@ -167,3 +167,28 @@ def test_a_search_with_another_builder_is_not_continued(
             build_student=lambda rate: build(2 * rate),
             **settings,
         )
+
+
+class Unregistered(keras.layers.Layer):
+    """A layer that no file can be loaded with."""
+
+    def call(self, inputs):
+        return keras.ops.relu(inputs)
+
+
+@pytest.mark.parametrize(
+    "layer, message",
+    [
+        (Unregistered(), "loaded from a file again: register layers of your own"),
+        (keras.layers.Lambda(lambda x: x, name="odd"), "'odd' of type Lambda"),
+    ],
+)
+def test_students_that_no_file_can_keep_are_refused(
+    trained_teacher, splits, tmp_path, layer, message
+):
+    def build_with_layer(rate):
+        student = build(rate)
+        return keras.Sequential([keras.Input(IMAGE_SHAPE), layer, *student.layers])
+
+    with pytest.raises(InputError, match=message):
+        find(trained_teacher, splits, build_student=build_with_layer)

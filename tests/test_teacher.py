@@ -5,6 +5,7 @@ from conftest import make_network
 from keras import layers
 from test_graph import softmax_heads
 
+from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
 from tskd_tf.task import Task
 from tskd_tf.teacher import load_teacher
@@ -108,3 +109,16 @@ def test_teachers_that_do_not_fit_the_data_are_refused(saved):
     flat = keras.Sequential([keras.Input((64,)), layers.Dense(4)])
     with pytest.raises(InputError, match="images"):
         load(saved(flat))
+
+
+def test_a_teacher_of_any_size_keeps_what_it_learnt_from_the_data(saved, arrays):
+    normalization = layers.Normalization()
+    normalization.adapt(arrays[0])
+    inner = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(6, 3)])
+    image = keras.Input((None, None, 1))
+    x = layers.GlobalMaxPooling2D()(inner(normalization(image)))
+    model = keras.Model(image, layers.Dense(4)(x))
+    loaded = load(saved(model))
+    assert loaded.input_shape == (None, 8, 8, 1)
+    np.testing.assert_allclose(loaded(arrays[0]), model(arrays[0]), atol=1e-6)
+    assert complexity(loaded).num_macs == 9 * 6 * 36 + 6 * 4

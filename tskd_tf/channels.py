@@ -35,6 +35,8 @@ _MIXING = {
     "Matmul",
     "Tensordot",
 }
+# Operations that do so along their axis only
+_MIXING_ALONG_AXIS = {"Cumprod", "Cumsum", "Flip", "Roll", "Sort", "Take"}
 
 
 class Use(NamedTuple):
@@ -50,11 +52,13 @@ class Kept(NamedTuple):
 
     Attributes:
         stays: Whether each channel does, shape `(num_channels,)`.
+        roots: One of the channels that each is tied to, shape `(num_channels,)`.
         head: Channels of the head, shape `(num_classes,)`.
         outputs: Which of these stay, in their new order.
     """
 
     stays: np.ndarray
+    roots: np.ndarray
     head: np.ndarray
     outputs: Sequence[int]
 
@@ -67,11 +71,17 @@ class Kept(NamedTuple):
 
         Args:
             axis: Channels along it, shape `(m, size)`: a position stays with any of
-                its `m` channels.
+                its `m` channels. Those tied to the head are in the order of outputs.
         """
-        if np.array_equal(axis, self.head[np.newaxis]):
-            return np.array(self.outputs)
-        return np.flatnonzero(self.stays[axis].any(axis=0))
+        order = np.arange(axis.shape[1])
+        roots, head = self.roots[axis[0]], self.roots[self.head]
+        for start in range(len(roots) - len(head) + 1):
+            if np.array_equal(roots[start : start + len(head)], head):
+                others = np.setdiff1d(np.arange(len(head)), self.outputs)
+                order[start : start + len(head)] = start + np.append(
+                    np.array(self.outputs, int), others
+                )
+        return order[self.stays[axis].any(axis=0)[order]]
 
 
 class Channels:
@@ -116,6 +126,9 @@ class Channels:
             outputs: Channels of the head to keep.
             scores: Importance of each channel; those with the largest sums over a
                 tied set are kept. By default the first.
+
+        Raises:
+            InputError: If the head cannot be cut down to these outputs.
         """
         stays = np.zeros(len(self._roots), bool)
         head = self.made[id(self.head)]
@@ -128,7 +141,14 @@ class Channels:
         stays[self._roots[head]] = False
         stays[self._roots[head[list(outputs)]]] = True
         stays[self._roots[0]] = True
-        return Kept(stays[self._roots], head, outputs)
+        kept = Kept(stays[self._roots], self._roots, head, outputs)
+        if kept.count(head) != len(outputs):
+            raise InputError(
+                "Expected a head whose outputs stay or go one by one. Received: "
+                f"{self.head.name!r}, whose outputs are tied to each other or to the "
+                f"channels of the images; use a full head, or {WAY_OUT}"
+            )
+        return kept
 
     @property
     def num_channels(self) -> int:
@@ -194,8 +214,8 @@ class Channels:
             return [np.repeat(values[0], layer.depth_multiplier, axis=-1)]
         if kind == "GroupNormalization":
             self._tie_groups(values[0], values[0], layer.groups)
-        if kind == "Normalization":
-            # Its statistics are of the data
+        if kind == "Normalization" or _is_rescaling_by_channel(layer):
+            # Its numbers are not weights that could be left out
             self._tie(values[0], np.zeros(1, int))
         weightless = kind == "Normalization" or not getattr(layer, "weights", ())
         if weightless and all(self._is_fixed(value) for value in values):
@@ -209,9 +229,12 @@ class Channels:
             return [self._reshape(values[0], call)]
         if kind == "Permute":
             return [values[0].transpose([axis - 1 for axis in layer.dims])]
+        if kind == "Transpose" and layer.axes and layer.axes[0] in (0, -len(shape)):
+            axes = [axis % len(shape) - 1 for axis in layer.axes[1:]]
+            return [values[0].transpose(axes)]
         if is_per_channel(layer) and not _is_of_last_axis(layer, len(shape)):
             raise _unknown(call)
-        if is_per_channel(layer) or (weightless and kind not in _MIXING):
+        if is_per_channel(layer) or (weightless and not _is_mixing(layer, len(shape))):
             widths = [input_shape[-1] for input_shape in call.input_shapes]
             pairs = zip(values, widths)
             wide = [value for value, width in pairs if width == shape[-1]]
@@ -226,7 +249,12 @@ class Channels:
         """The channels of a convolution or dense layer, new at its first use."""
         layer = call.layer
         if value.size > value.shape[-1]:
-            raise _unknown(call)
+            raise InputError(
+                f"Expected the same channels at each place before {layer.name!r} of "
+                f"type {_kind(layer)} with input {call.input_shapes[0]}. Received: "
+                "others from place to place, as a Reshape or Permute leaves them; "
+                f"{WAY_OUT}"
+            )
         if id(layer) not in self.made:
             width, start = layer_width(layer.get_config()) or 0, len(self._parents)
             self._parents += range(start, start + width)
@@ -345,6 +373,19 @@ def _kind(layer: Any) -> str:
 def _is_of_last_axis(layer: keras.Layer, rank: int) -> bool:
     axes = np.atleast_1d(getattr(layer, "axis", -1))
     return rank - 1 in axes % rank
+
+
+def _is_mixing(layer: Any, rank: int) -> bool:
+    if _kind(layer) in _MIXING_ALONG_AXIS:
+        axis = getattr(layer, "axis", None)
+        return axis is None or _is_of_last_axis(layer, rank)
+    return _kind(layer) in _MIXING
+
+
+def _is_rescaling_by_channel(layer: Any) -> bool:
+    if not isinstance(layer, keras.layers.Rescaling):
+        return False
+    return bool(np.size(layer.scale) > 1 or np.size(layer.offset) > 1)
 
 
 def _fixed(shape: Shape) -> np.ndarray:

@@ -14,7 +14,13 @@ import keras
 import tensorflow as tf
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import Shape, is_per_channel, layer_calls
+from tskd_tf.graph import (
+    Shape,
+    check_graph,
+    is_per_channel,
+    layer_calls,
+    with_image_shape,
+)
 
 
 class LayerComplexity(NamedTuple):
@@ -94,9 +100,14 @@ _FORMULAS: dict[type, Callable[[Any, Shape, Shape], tuple[int, int]]] = {
 _MULTIPLYING = {
     "Attention",
     "AdditiveAttention",
+    "Conv",
+    "ConvTranspose",
+    "DepthwiseConv",
     "Dot",
+    "DotProductAttention",
     "Einsum",
     "Matmul",
+    "SeparableConv",
     "Tensordot",
 }
 # Operations of a graph that multiply otherwise, or call what cannot be seen from there
@@ -165,19 +176,24 @@ def complexity(model: keras.Model) -> Complexity:
     """Counts what a model costs, in total and a layer at a time.
 
     Args:
-        model: A built Functional or Sequential model with a fixed image size.
+        model: A built Functional or Sequential model with a fixed image size; models
+            nested in it may be of any size.
 
     Returns:
         `Complexity`.
 
     Raises:
-        InputError: If a layer multiplies in a way that is not known here.
+        InputError: If it is another kind of model, or a layer multiplies in a way
+            that is not known here.
 
     Example:
 
     >>> complexity(lenet).num_macs
     2293000
     """
+    check_graph(model, "the model")
+    if None not in model.inputs[0].shape[1:]:
+        model = with_image_shape(model, model.inputs[0].shape[1:])
     rows: dict[int, LayerComplexity] = {}
     for call in layer_calls(model):
         layer = call.layer

@@ -63,13 +63,14 @@ def read_json(path: PathLike) -> Any:
 def fingerprint(*parts: Any) -> str:
     """SHA-256 over arrays (type, shape and bytes) and JSON-able values, as hex.
 
-    Images in a file count as the array they stand for.
+    NumPy's numbers count as arrays, images in a file as the array they stand for.
     """
     digest = hashlib.sha256()
     for part in parts:
-        if isinstance(part, np.ndarray):
+        if isinstance(part, (np.ndarray, np.generic)):
             digest.update(f"{part.dtype}{part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).data)
+            # As bytes, because bfloat16 has no buffer of its own
+            digest.update(np.ascontiguousarray(part).view(np.uint8).data)
         elif isinstance(part, ImageFile):
             digest.update(f"{part.dtype}{part.shape}".encode())
             for chunk in chunks(len(part)):

@@ -19,6 +19,8 @@ WAY_OUT = (
     "build the students by hand: a function of the rate as build_student=, or "
     "--student_builder=package.module:function"
 )
+# Layers that change images in training only, though their names do not say so
+_OTHER_VIEWS = ("AugMix", "CutMix", "MixUp", "Solarization")
 _SOFTMAXES = ("softmax", "log_softmax")
 _SIGMOIDS = ("sigmoid", "hard_sigmoid")
 # Layers and operations that are an activation by themselves
@@ -45,7 +47,37 @@ class LayerCall(NamedTuple):
 
 
 def check_model(model: Any, name: str) -> None:
-    """Refuses what is not a Functional or Sequential model of one input and output.
+    """Refuses what is not a Functional or Sequential classifier of images.
+
+    Args:
+        model: The model.
+        name: What the caller calls it, for the message.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    check_graph(model, name)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise InputError(
+            f"Expected {name} to have one input and one output. Received: "
+            f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        )
+    if isinstance(model.get_config().get("output_layers"), dict):
+        raise InputError(
+            f"Expected {name} to give its logits as they are. Received: "
+            f"{model.name!r}, which gives a dictionary; pass "
+            "keras.Model(model.inputs[0], model.outputs[0])"
+        )
+    if len(model.inputs[0].shape) != 4 or len(model.outputs[0].shape) != 2:
+        raise InputError(
+            f"Expected {name} to map images (batch, height, width, channels) to "
+            f"logits (batch, classes). Received: {model.inputs[0].shape} to "
+            f"{model.outputs[0].shape}"
+        )
+
+
+def check_graph(model: Any, name: str) -> None:
+    """Refuses what is not a built Functional or Sequential model.
 
     Args:
         model: The model.
@@ -67,18 +99,7 @@ def check_model(model: Any, name: str) -> None:
         raise InputError(
             f"Expected {name} to be a Functional or Sequential Keras model. Received: "
             f"{type(model).__name__}, a subclassed model, whose layers cannot be "
-            f"followed from outside; {WAY_OUT}"
-        )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise InputError(
-            f"Expected {name} to have one input and one output. Received: "
-            f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
-        )
-    if len(model.inputs[0].shape) != 4 or len(model.outputs[0].shape) != 2:
-        raise InputError(
-            f"Expected {name} to map images (batch, height, width, channels) to "
-            f"logits (batch, classes). Received: {model.inputs[0].shape} to "
-            f"{model.outputs[0].shape}"
+            "followed from outside" + (f"; {WAY_OUT}" if name == "the teacher" else "")
         )
 
 
@@ -156,7 +177,7 @@ def follow(
     if isinstance(model, keras.Sequential):
         shape = model.input_shape
         for layer in model.layers:
-            output_shape = layer.compute_output_shape(shape)
+            output_shape = _output_shape(layer, shape)
             values = _enter(LayerCall(layer, [shape], output_shape, 1), values, step)
             shape = output_shape
         return values
@@ -203,6 +224,15 @@ def follow(
             )
         waiting = later
     return [known[history] for history in outputs]
+
+
+def _output_shape(layer: keras.Layer, shape: Shape) -> Shape:
+    try:
+        return tuple(layer.compute_output_shape(shape))
+    except NotImplementedError:
+        # A layer of the user's own need not know it; Keras then traces its call
+        traced = layer.compute_output_spec(keras.KerasTensor(shape))
+        return tuple(traced.shape)
 
 
 def _enter(
@@ -261,10 +291,7 @@ def _from_the_end(model: keras.Model) -> Iterator[Any]:
     config = model.get_config()
     nodes = {layer["name"]: layer["inbound_nodes"] for layer in config["layers"]}
     operations = {operation.name: operation for operation in model.operations}
-    output = config["output_layers"]
-    while isinstance(output[0], (list, tuple)):
-        output = output[0]
-    name = output[0]
+    name, *_ = next(_histories(config["output_layers"]))
     while nodes[name]:
         yield operations[name]
         name = next(_tensors(nodes[name]))["keras_history"][0]
@@ -311,7 +338,8 @@ def is_random_view(layer: Any) -> bool:
     name = type(layer).__name__
     kinds = type(layer).__module__
     is_of_keras = kinds.startswith("keras.") and "image_preprocessing" in kinds
-    return is_of_keras and name.startswith("Rand") and name != "RandomCrop"
+    is_random = name.startswith("Rand") and name != "RandomCrop"
+    return is_of_keras and (is_random or name in _OTHER_VIEWS)
 
 
 def random_view_layers(model: keras.Model) -> list[str]:
@@ -384,8 +412,34 @@ def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
 
     Returns:
         The model with new weights.
+
+    Raises:
+        InputError: If a layer cannot be made again from its settings.
     """
     return _rebuild(model, edit, [value.shape for value in model.inputs], {})
+
+
+def with_image_shape(model: keras.Model, image_shape: Shape) -> keras.Model:
+    """A model of images of any size, for those of one size: then its costs are known.
+
+    Args:
+        model: A Functional or Sequential model, whose nested models may be of any
+            size, too.
+        image_shape: `(height, width, channels)`, as the model takes them.
+
+    Returns:
+        A copy, weights included; the model itself where all sizes are known.
+
+    Raises:
+        InputError: If a layer cannot be made again from its settings.
+    """
+    shapes = [shape for call in layer_calls(model) for shape in call.input_shapes]
+    if all(None not in shape[1:] for shape in shapes):
+        return model
+    shape = (model.inputs[0].shape[0], *image_shape)
+    copy = _rebuild(model, same_layer, [shape], {}, fix_sizes=True)
+    copy_weights(model, copy)
+    return copy
 
 
 def _rebuild(
@@ -393,10 +447,11 @@ def _rebuild(
     edit: Callable[[Any], Any],
     input_shapes: list[Shape],
     copies: dict[int, Any],
+    fix_sizes: bool = False,
 ) -> keras.Model:
     inputs = [
         keras.Input(
-            batch_shape=(*value.shape[:-1], shape[-1]),
+            batch_shape=shape if fix_sizes else (*value.shape[:-1], shape[-1]),
             dtype=value.dtype,
             name=value.name,
         )
@@ -406,9 +461,9 @@ def _rebuild(
     def copy_of(layer: Any, shapes: list[Shape]) -> Any:
         if id(layer) not in copies:
             copies[id(layer)] = (
-                _rebuild(layer, edit, shapes, copies)
+                _rebuild(layer, edit, shapes, copies, fix_sizes)
                 if is_graph(layer)
-                else edit(layer)
+                else _edited(layer, edit)
             )
         return copies[id(layer)]
 
@@ -435,6 +490,21 @@ def _rebuild(
     copy.optimizer = None
     copy.compiled = False
     return copy
+
+
+def _edited(layer: Any, edit: Callable[[Any], Any]) -> Any:
+    try:
+        return edit(layer)
+    except Exception as error:  # layers of the user's own fail in any way there is
+        reason = " ".join(str(error).split())[:200]
+        # Nor could a file with a Lambda be loaded again
+        is_code = isinstance(layer, keras.layers.Lambda)
+        instead = "put layers of Keras or keras.ops in its place"
+        raise InputError(
+            "Expected layers that can be made again from their settings. Received: "
+            f"{layer.name!r} of type {type(layer).__name__}; "
+            f"{instead if is_code else WAY_OUT}. Keras says: {reason}"
+        ) from error
 
 
 def same_layer(layer: Any) -> Any:

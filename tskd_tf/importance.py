@@ -16,12 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from tskd_tf.channels import Channels, Use, axes_of_weights, last_axis
-from tskd_tf.data import batches
+from tskd_tf.data import batches, check_images
 from tskd_tf.errors import InputError
-from tskd_tf.graph import unfreeze, with_policy
+from tskd_tf.graph import check_logits, check_model, unfreeze, with_policy
 from tskd_tf.images import Images
 from tskd_tf.losses import hard_loss
-from tskd_tf.task import Task
+from tskd_tf.task import Task, check_class_ids
 
 MEASURES = ("magnitude", "taylor")
 _BATCH_SIZE = 32
@@ -49,14 +49,28 @@ def channel_importance(
         float64 of shape `(num_channels,)`, ≥ 0, in the order of `channels.Channels`.
 
     Raises:
-        InputError: If the measure is not known, or a layer is not.
+        InputError: If the measure or a layer is not known, or teacher, task and
+            examples do not fit each other.
     """
     if measure not in MEASURES:
         raise InputError(
             f"Expected a measure out of {', '.join(MEASURES)}. Received: {measure!r}"
         )
+    check_model(teacher, "the teacher")
+    num_outputs = teacher.outputs[0].shape[-1]
+    if num_outputs != task.num_classes:
+        raise InputError(
+            f"Expected a teacher with an output for each of the {task.num_classes} "
+            f"classes of the data. Received: {teacher.name!r} with {num_outputs} "
+            "outputs"
+        )
     if measure == "magnitude":
         return magnitude(Channels(teacher))
+    check_logits(teacher, "the teacher")
+    if len(images) == 0:
+        raise InputError("Expected images to look at. Received: none")
+    check_images(images, tuple(teacher.inputs[0].shape[1:]))
+    check_class_ids(np.asarray(labels), len(images), task.num_outputs)
     model = with_policy(teacher, "float32")
     unfreeze(model)
     step = -(-len(images) // _NUM_EXAMPLES)

@@ -24,7 +24,14 @@ from tskd_tf.evaluate import (
     predict_logits,
 )
 from tskd_tf.files import fingerprint, read_json, write_json
-from tskd_tf.graph import as_functional, as_logits, check_model
+from tskd_tf.graph import (
+    as_functional,
+    as_logits,
+    check_model,
+    load_kept_model,
+    with_image_shape,
+    with_policy,
+)
 from tskd_tf.images import MEMORY_LIMIT_MB
 from tskd_tf.importance import channel_importance
 from tskd_tf.report import ClassResult, Verdict, build_report, summary_table
@@ -150,6 +157,7 @@ def find_smallest_student(
         _checked_split(teacher, task, split, memory_limit_mb)
         for split in (train, validation, test)
     ]
+    teacher = with_image_shape(teacher, splits[0].images.shape[1:])
     complexity(teacher)
     if rates is None:
         rates = spaced_rates(0.05)
@@ -282,8 +290,10 @@ def buildable_rates(
     if build_student is not None:
         return _distinct_rates(teacher, task, rates, build_student)
     distinct = distinct_rates(teacher, rates)
-    for rate in (distinct[0], distinct[-1]):
-        complexity(scale_width(teacher, rate, task))
+    for rate in (distinct[-1], distinct[0]):
+        student = scale_width(teacher, rate, task)
+        complexity(student)
+    _check_can_be_kept(student)
     return distinct
 
 
@@ -312,6 +322,8 @@ def _distinct_rates(
             )
         cost = complexity(student)
         costs[rate] = (cost.num_macs, cost.num_params)
+        if rate == rates[0]:
+            _check_can_be_kept(student)
     ordered = list(costs.values())
     if len(rates) > 1 and (ordered[0] == ordered[-1] or ordered != sorted(ordered)):
         listing = ", ".join(f"{cost[0]:,} at {rate:g}" for rate, cost in costs.items())
@@ -320,6 +332,26 @@ def _distinct_rates(
             f"rates. Received: {listing}"
         )
     return sorted({cost: rate for rate, cost in costs.items()}.values())
+
+
+def _check_can_be_kept(student: keras.Model) -> None:
+    """Each trial is kept in a file, which a layer that is not registered cannot leave.
+
+    Raises:
+        InputError: If the file could not be loaded again.
+    """
+    with_policy(student, "float32")
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "student.keras"
+        student.save(path)
+        try:
+            load_kept_model(path)
+        except InputError as error:
+            raise InputError(
+                "Expected students that can be loaded from a file again: register "
+                "layers of your own with keras.saving.register_keras_serializable. "
+                f"Received: {student.name!r}. {error}"
+            ) from error
 
 
 def _select_task(task: Task, split: Split) -> Split:

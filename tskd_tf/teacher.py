@@ -5,7 +5,13 @@ import os
 import keras
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import as_functional, as_logits, check_model, load_kept_model
+from tskd_tf.graph import (
+    as_functional,
+    as_logits,
+    check_model,
+    load_kept_model,
+    with_image_shape,
+)
 
 # Raw images are 0 to 255: (scale, offset) that maps them to what a teacher was
 # trained on
@@ -51,7 +57,7 @@ def load_teacher(
             f"Expected a teacher with an output for each of the {num_classes} classes "
             f"of the data. Received: {path} with {model.outputs[0].shape[-1]} outputs"
         )
-    model = _with_fixed_size(model, image_shape)
+    model = with_image_shape(model, image_shape)
     return _with_input_range(model, image_shape, input_range)
 
 
@@ -97,16 +103,6 @@ def check_input_range(input_range: str) -> None:
             f"Expected input_range out of {', '.join(INPUT_RANGES)}. "
             f"Received: {input_range}"
         )
-
-
-def _with_fixed_size(model: keras.Model, image_shape: tuple[int, ...]) -> keras.Model:
-    """A teacher of images of any size, for those of one: then its costs are known."""
-    if None not in model.inputs[0].shape[1:]:
-        return model
-    image = keras.Input(image_shape, name="image")
-    fixed = keras.models.clone_model(model, input_tensors=image)
-    fixed.set_weights(model.get_weights())
-    return fixed
 
 
 def _with_input_range(

@@ -146,6 +146,8 @@ def scale_width(
 
     try:
         student = rebuild(model, edit)
+    except InputError:
+        raise
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
