@@ -22,7 +22,7 @@ from tskd_tf.graph import (
     unfreeze,
 )
 from tskd_tf.importance import magnitude
-from tskd_tf.task import Task
+from tskd_tf.task import Task, check_task
 
 _logger = logging.getLogger(__name__)
 
@@ -104,6 +104,8 @@ def scale_width(
     if round_to < 1:
         raise InputError(f"Expected round_to of at least 1. Received: {round_to}")
     check_model(model, "the teacher")
+    if task is not None:
+        check_task(task)
     num_outputs = model.outputs[0].shape[-1]
     if task is not None and task.num_classes != num_outputs:
         raise InputError(
