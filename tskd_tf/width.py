@@ -14,6 +14,7 @@ from tskd_tf.graph import (
     WAY_OUT,
     check_model,
     is_adapted_normalization,
+    is_random_crop,
     is_random_view,
     layer_calls,
     layer_width,
@@ -131,6 +132,13 @@ def scale_width(
     last = [channels.head, *output_layers(model)]
 
     def edit(layer: Any) -> Any:
+        if is_random_crop(layer):
+            raise InputError(
+                "Expected images of one size in training and inference. Received: "
+                f"{layer.name!r} of type RandomCrop, which in Keras crops in training "
+                "only, whatever its output shape says; put a CenterCrop or Resizing "
+                "in its place"
+            )
         if is_random_view(layer):
             # The teacher's view would be another
             return keras.layers.Identity(name=layer.name)
