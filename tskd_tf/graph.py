@@ -437,13 +437,24 @@ def with_image_shape(model: keras.Model, image_shape: Shape) -> keras.Model:
         A copy, weights included; the model itself where all sizes are known.
 
     Raises:
-        InputError: If a layer cannot be made again from its settings.
+        InputError: If it does not take such images, a nested model is used at several
+            sizes, or a layer cannot be made again from its settings.
     """
     shapes = [shape for call in layer_calls(model) for shape in call.input_shapes]
     if all(None not in shape[1:] for shape in shapes):
         return model
     shape = (model.inputs[0].shape[0], *image_shape)
-    copy = _rebuild(model, same_layer, [shape], {}, fix_sizes=True)
+    try:
+        copy = _rebuild(model, same_layer, [shape], {}, fix_sizes=True)
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"Expected a model for images of shape {tuple(image_shape)}, its nested "
+            "models used at one size each, so that multiply-adds can be counted. "
+            f"Received: {model.name!r}. Keras says: {reason}"
+        ) from error
     copy_weights(model, copy)
     return copy
 
