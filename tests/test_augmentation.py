@@ -182,6 +182,18 @@ def test_a_student_that_makes_views_of_its_own_is_refused(teacher):
         Distiller(model, teacher)
 
 
+def test_random_crops_are_refused():
+    """Keras's `RandomCrop` gives inference the whole image, against its own shape."""
+    image = keras.Input((8, 8, 1))
+    crop = keras.layers.RandomCrop(6, 6, name="crop")
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(crop(image)))
+    model = keras.Model(image, keras.layers.Dense(4)(x))
+    with pytest.raises(InputError, match="'crop' of type RandomCrop.*CenterCrop"):
+        scale_width(model, 0.5)
+    with pytest.raises(InputError, match="views of its own in crop"):
+        Distiller(model, model)
+
+
 def test_a_student_of_a_teacher_that_makes_views_does_not():
     teacher = keras.Sequential(
         [

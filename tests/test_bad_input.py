@@ -157,3 +157,15 @@ def test_tasks_outside_the_teachers_outputs(arrays, teacher):
         lambda: tskd_tf.Distiller(make_network(2), teacher, task=task),
     ):
         assert_refused("5.*4", door)
+
+
+def test_a_list_is_no_task(arrays, teacher):
+    images, class_ids = arrays
+    for door in (
+        lambda: tskd_tf.scale_width(teacher, 0.5, [0, 1]),
+        lambda: tskd_tf.transfer_set(arrays, teacher, [0, 1]),
+        lambda: find(teacher, arrays, [0, 1]),
+        lambda: tskd_tf.Distiller(make_network(2), teacher, task=[0, 1]),
+        lambda: tskd_tf.channel_importance(teacher, [0, 1], images, class_ids),
+    ):
+        assert_refused(r"tskd_tf\.Task.*Received: \[0, 1\]", door)

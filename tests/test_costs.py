@@ -177,3 +177,13 @@ def test_what_has_no_graph_is_refused():
     model(np.zeros((1, 4)))
     with pytest.raises(InputError, match="Subclassed, a subclassed model"):
         complexity(model)
+
+
+def test_a_nested_model_of_several_sizes_is_refused():
+    inner = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(4, 3)])
+    image = keras.Input((8, 8, 1))
+    halves = [inner(image), inner(layers.AveragePooling2D(2)(image))]
+    pooled = [layers.GlobalMaxPooling2D()(half) for half in halves]
+    model = keras.Model(image, layers.Dense(3)(layers.Add()(pooled)))
+    with pytest.raises(InputError, match="used at one size each"):
+        complexity(model)

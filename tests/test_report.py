@@ -110,6 +110,14 @@ def test_verdicts():
     assert verdict(lost).startswith("No student keeps the bargain. A student of 10")
 
 
+def test_a_student_of_ones_own_that_is_larger_is_told_so():
+    report = make_report()
+    report["teacher"]["num_macs"] = report["student"]["num_macs"] // 2
+    assert "A student of 2 times more multiply-adds loses" in verdict(report)
+    assert "2.0x more" in summary_table(report)
+    assert "more multiply-adds" in render(report, b"png", "command")
+
+
 def test_a_loss_just_over_the_line_is_told_from_it():
     said = verdict(make_report(num_lost=16, num_gained=1, num_test=2999))
     assert "loses 0.5002 points; 0.5000 points were allowed" in said

@@ -8,7 +8,7 @@ from test_graph import softmax_heads
 from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
 from tskd_tf.task import Task
-from tskd_tf.teacher import load_teacher
+from tskd_tf.teacher import load_teacher, teacher_shapes
 from tskd_tf.width import scale_width
 
 
@@ -122,3 +122,21 @@ def test_a_teacher_of_any_size_keeps_what_it_learnt_from_the_data(saved, arrays)
     assert loaded.input_shape == (None, 8, 8, 1)
     np.testing.assert_allclose(loaded(arrays[0]), model(arrays[0]), atol=1e-6)
     assert complexity(loaded).num_macs == 9 * 6 * 36 + 6 * 4
+
+
+@keras.saving.register_keras_serializable("tests")
+class Whole(keras.Model):
+    """A subclassed classifier."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.head = layers.Dense(4)
+
+    def call(self, images):
+        return self.head(layers.Flatten()(images))
+
+
+def test_a_subclassed_teacher_takes_what_it_was_built_for(saved, arrays):
+    model = Whole()
+    model(arrays[0])
+    assert teacher_shapes(str(saved(model))) == ((8, 8, 1), 4)

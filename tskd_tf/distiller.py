@@ -20,7 +20,7 @@ from tskd_tf.losses import (
     hard_loss,
     soft_loss,
 )
-from tskd_tf.task import Task
+from tskd_tf.task import Task, check_task
 
 _OTHER_VIEW = (
     "Expected the images whose teacher logits are stored beside them. Received: "
@@ -113,6 +113,8 @@ class Distiller(keras.Model):
         task: Task | None = None,
         **kwargs: Any,
     ) -> None:
+        if task is not None:
+            check_task(task)
         check_student(student, task)
         super().__init__(**kwargs)
         self.student = student

@@ -333,7 +333,8 @@ def head_layer(model: keras.Model) -> keras.Layer:
 def is_random_view(layer: Any) -> bool:
     """Whether a layer shows a random view of its images in training (`RandomFlip`, …).
 
-    `RandomCrop` does not count: it resizes in inference, too.
+    `RandomCrop` does not count: what follows it is made for the crops, so that it
+    cannot be left out.
     """
     name = type(layer).__name__
     kinds = type(layer).__module__
@@ -342,12 +343,17 @@ def is_random_view(layer: Any) -> bool:
     return is_of_keras and (is_random or name in _OTHER_VIEWS)
 
 
+def is_random_crop(layer: Any) -> bool:
+    """Whether a layer is a `RandomCrop`, which in inference does not crop at all."""
+    return isinstance(layer, keras.layers.RandomCrop)
+
+
 def random_view_layers(model: keras.Model) -> list[str]:
     """Names of the layers that show random views in training."""
     return [
         layer.name
         for layer in model._flatten_layers(include_self=False)
-        if is_random_view(layer)
+        if is_random_view(layer) or is_random_crop(layer)
     ]
 
 
@@ -431,13 +437,24 @@ def with_image_shape(model: keras.Model, image_shape: Shape) -> keras.Model:
         A copy, weights included; the model itself where all sizes are known.
 
     Raises:
-        InputError: If a layer cannot be made again from its settings.
+        InputError: If it does not take such images, a nested model is used at several
+            sizes, or a layer cannot be made again from its settings.
     """
     shapes = [shape for call in layer_calls(model) for shape in call.input_shapes]
     if all(None not in shape[1:] for shape in shapes):
         return model
     shape = (model.inputs[0].shape[0], *image_shape)
-    copy = _rebuild(model, same_layer, [shape], {}, fix_sizes=True)
+    try:
+        copy = _rebuild(model, same_layer, [shape], {}, fix_sizes=True)
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"Expected a model for images of shape {tuple(image_shape)}, its nested "
+            "models used at one size each, so that multiply-adds can be counted. "
+            f"Received: {model.name!r}. Keras says: {reason}"
+        ) from error
     copy_weights(model, copy)
     return copy
 
@@ -495,6 +512,8 @@ def _rebuild(
 def _edited(layer: Any, edit: Callable[[Any], Any]) -> Any:
     try:
         return edit(layer)
+    except InputError:
+        raise
     except Exception as error:  # layers of the user's own fail in any way there is
         reason = " ".join(str(error).split())[:200]
         # Nor could a file with a Lambda be loaded again

@@ -21,7 +21,7 @@ from tskd_tf.errors import InputError
 from tskd_tf.graph import check_logits, check_model, unfreeze, with_policy
 from tskd_tf.images import Images
 from tskd_tf.losses import hard_loss
-from tskd_tf.task import Task, check_class_ids
+from tskd_tf.task import Task, check_class_ids, check_task
 
 MEASURES = ("magnitude", "taylor")
 _BATCH_SIZE = 32
@@ -56,6 +56,7 @@ def channel_importance(
         raise InputError(
             f"Expected a measure out of {', '.join(MEASURES)}. Received: {measure!r}"
         )
+    check_task(task)
     check_model(teacher, "the teacher")
     num_outputs = teacher.outputs[0].shape[-1]
     if num_outputs != task.num_classes:

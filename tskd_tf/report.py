@@ -180,13 +180,13 @@ def verdict(report: dict[str, Any]) -> str:
     loss = report["accuracy_loss"]
     size_of_loss, allowed = loss_and_allowed(report)
     student, teacher = report["student"], report["teacher"]
-    ratio = teacher["num_macs"] / student["num_macs"]
+    ratio, direction = ratio_of(teacher, student, "num_macs")
     lost = (
         f"loses {size_of_loss}"
         if loss > 0
         else "loses nothing" if loss == 0 else f"gains {size_of_loss}"
     )
-    size = f"A student of {ratio:.3g} times fewer multiply-adds {lost}"
+    size = f"A student of {ratio:.3g} times {direction} multiply-adds {lost}"
     if ratio < 1.05:
         size = f"A student as large as the teacher {lost}"
     if report["meets_threshold"]:
@@ -196,6 +196,14 @@ def verdict(report: dict[str, Any]) -> str:
     else:
         failure = "No student keeps the bargain."
     return f"{failure} {size}; {allowed} were allowed."
+
+
+def ratio_of(
+    teacher: dict[str, Any], student: dict[str, Any], key: str
+) -> tuple[float, str]:
+    """How many times `"fewer"` a student has, or `"more"`, as one's own may."""
+    ratio = teacher[key] / student[key]
+    return (ratio, "fewer") if ratio >= 1 else (1 / ratio, "more")
 
 
 def loss_and_allowed(report: dict[str, Any]) -> tuple[str, str]:
@@ -266,8 +274,9 @@ def summary_table(report: dict[str, Any]) -> str:
         ("num_macs", "multiply-adds"),
         ("size_bytes", "bytes of weights"),
     ):
-        ratio = f"{teacher[key] / student[key]:.1f}x fewer"
-        rows.append((name, f"{teacher[key]:,}", f"{student[key]:,}", ratio))
+        ratio, direction = ratio_of(teacher, student, key)
+        compared = f"{ratio:.1f}x {direction}"
+        rows.append((name, f"{teacher[key]:,}", f"{student[key]:,}", compared))
     task = report["task"]
     names = ", ".join(task["class_names"])
     lines = [

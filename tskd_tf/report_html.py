@@ -9,6 +9,7 @@ from tskd_tf.report import (
     classes_to_show,
     labels_note,
     loss_and_allowed,
+    ratio_of,
     verdict,
 )
 
@@ -67,9 +68,10 @@ def render(report: dict[str, Any], figure_png: bytes, command: str) -> str:
             f"right; teacher {_percent(teacher['accuracy'])}",
         ),
         (loss, f"{direction}; {allowed} allowed"),
-        (_ratio(teacher, student, "num_params"), "fewer parameters"),
-        (_ratio(teacher, student, "num_macs"), "fewer multiply-adds"),
     ]
+    for key, name in (("num_params", "parameters"), ("num_macs", "multiply-adds")):
+        ratio, more_or_fewer = ratio_of(teacher, student, key)
+        numbers.append((f"{ratio:.1f}×", f"{more_or_fewer} {name}"))
     cards = "".join(
         f'<div class="number"><b>{_text(value)}</b><span>{_text(name)}</span></div>'
         for value, name in numbers
@@ -110,10 +112,6 @@ def _text(value: str) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
-
-
-def _ratio(teacher: dict[str, Any], student: dict[str, Any], key: str) -> str:
-    return f"{teacher[key] / student[key]:.1f}×"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -133,8 +133,9 @@ def find_smallest_student(
     """
     if build_student is not None:
         check_pairs(train)
-        images = getattr(train, "element_spec", train)[0]
-        teacher = as_functional(teacher, images.shape[1:])
+        spec = getattr(train, "element_spec", None)
+        shape = np.shape(train[0]) if spec is None else spec[0].shape
+        teacher = as_functional(teacher, shape[1:])
     check_model(teacher, "the teacher")
     teacher = as_logits(teacher)
     if task is None:

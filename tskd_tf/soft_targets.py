@@ -18,7 +18,13 @@ from tskd_tf.evaluate import predict_logits
 from tskd_tf.files import PathLike, atomic_path, fingerprint
 from tskd_tf.graph import check_logits, check_model, layer_calls
 from tskd_tf.images import MEMORY_LIMIT_MB, Images, chunks
-from tskd_tf.task import Task, check_class_ids, check_pairs, first_batch_size
+from tskd_tf.task import (
+    Task,
+    check_class_ids,
+    check_pairs,
+    check_task,
+    first_batch_size,
+)
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_NUM_VIEWS = 8
@@ -125,6 +131,7 @@ def check_teacher(teacher: keras.Model, task: Task) -> None:
     Raises:
         InputError: If it does not.
     """
+    check_task(task)
     check_model(teacher, "the teacher")
     check_logits(teacher, "the teacher")
     num_outputs = teacher.outputs[0].shape[-1]

@@ -321,6 +321,19 @@ def check_pairs(dataset: Any) -> None:
     )
 
 
+def check_task(task: Any) -> None:
+    """Checks that what is given as a task is one.
+
+    Raises:
+        InputError: If it is not, as a bare list of class ids.
+    """
+    if not isinstance(task, Task):
+        raise InputError(
+            "Expected task to be a tskd_tf.Task, which says the head, too: "
+            f"Task([3, 0], num_classes=10). Received: {task!r}"
+        )
+
+
 def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) -> None:
     """Checks labels at the door.
 

@@ -9,6 +9,7 @@ from tskd_tf.graph import (
     as_functional,
     as_logits,
     check_model,
+    is_graph,
     load_kept_model,
     with_image_shape,
 )
@@ -68,8 +69,8 @@ def teacher_shapes(path: str) -> tuple[tuple[int | None, ...], int]:
         path: The `.keras` file.
 
     Returns:
-        `(height, width, channels)`, None where it takes any; and its number of
-        outputs.
+        `(height, width, channels)`, None where it takes any, for a subclassed model
+        those it was first called on; and its number of outputs.
 
     Raises:
         InputError: If the file cannot be loaded, or is no image classifier.
@@ -86,6 +87,10 @@ def _open(path: str, image_shape: tuple[int, ...] | None = None) -> keras.Model:
             f"of a .keras file. Received: {path} ({reason})"
         )
     model = load_kept_model(path)
+    if image_shape is None and isinstance(model, keras.Model) and not is_graph(model):
+        # A subclassed model knows only what it was first called on
+        built_for = (model.get_build_config() or {}).get("input_shape") or ()
+        image_shape = tuple(built_for[1:]) if len(built_for) == 4 else None
     if image_shape is not None:
         model = as_functional(model, image_shape)
     check_model(model, "the teacher")

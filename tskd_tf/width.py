@@ -14,6 +14,7 @@ from tskd_tf.graph import (
     WAY_OUT,
     check_model,
     is_adapted_normalization,
+    is_random_crop,
     is_random_view,
     layer_calls,
     layer_width,
@@ -22,7 +23,7 @@ from tskd_tf.graph import (
     unfreeze,
 )
 from tskd_tf.importance import magnitude
-from tskd_tf.task import Task
+from tskd_tf.task import Task, check_task
 
 _logger = logging.getLogger(__name__)
 
@@ -104,6 +105,8 @@ def scale_width(
     if round_to < 1:
         raise InputError(f"Expected round_to of at least 1. Received: {round_to}")
     check_model(model, "the teacher")
+    if task is not None:
+        check_task(task)
     num_outputs = model.outputs[0].shape[-1]
     if task is not None and task.num_classes != num_outputs:
         raise InputError(
@@ -129,6 +132,13 @@ def scale_width(
     last = [channels.head, *output_layers(model)]
 
     def edit(layer: Any) -> Any:
+        if is_random_crop(layer):
+            raise InputError(
+                "Expected images of one size in training and inference. Received: "
+                f"{layer.name!r} of type RandomCrop, which in Keras crops in training "
+                "only, whatever its output shape says; put a CenterCrop or Resizing "
+                "in its place"
+            )
         if is_random_view(layer):
             # The teacher's view would be another
             return keras.layers.Identity(name=layer.name)
