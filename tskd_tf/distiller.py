@@ -1,15 +1,13 @@
 """Task-specified knowledge distillation as a Keras model with its own training step."""
 
-import contextlib
-import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from tskd_tf.augmentation import as_pixels
+from tskd_tf.batch import Batch, images_of, input_errors, unpack
 from tskd_tf.device import choose_jit_compile, uses_float16
 from tskd_tf.errors import InputError
 from tskd_tf.graph import check_logits, check_model, random_view_layers
@@ -22,29 +20,9 @@ from tskd_tf.losses import (
 )
 from tskd_tf.task import Task, check_task
 
-_OTHER_VIEW = (
-    "Expected the images whose teacher logits are stored beside them. Received: "
-    "others. Pass the augmentation to transfer_set, or train with a live teacher"
-)
 _DEFAULT_TEMPERATURE = 3.0
 # By name, each of shape (batch,). "loss" is the one that is minimised
 Losses = dict[str, tf.Tensor]
-
-
-class Batch(NamedTuple):
-    """One batch of `fit`, taken apart.
-
-    Attributes:
-        images: Shape `(batch, height, width, channels)`.
-        labels: Integers of shape `(batch,)`, in the student's label space.
-        sample_weight: Shape `(batch,)`, or None.
-        teacher_logits: Shape `(batch, num_outputs)`, or None in validation.
-    """
-
-    images: tf.Tensor
-    labels: tf.Tensor
-    sample_weight: tf.Tensor | None
-    teacher_logits: tf.Tensor | None
 
 
 class Update(NamedTuple):
@@ -249,7 +227,7 @@ class Distiller(keras.Model):
             inputs: Images, or a dictionary with them under `"images"`.
             training: As for any Keras model.
         """
-        return self.student(_images(inputs), training=training)
+        return self.student(images_of(inputs), training=training)
 
     def updates(self) -> list[Update]:
         """The optimiser steps of one training step, in order."""
@@ -288,12 +266,12 @@ class Distiller(keras.Model):
         Raises:
             InputError: If the batches do not fit the student or the stored logits.
         """
-        with _input_errors():
+        with input_errors():
             return super().fit(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch: the teacher's logits, then each update in turn."""
-        batch = self._with_teacher_logits(_unpack(data, self.student))
+        batch = self._with_teacher_logits(unpack(data, self.student))
         for update in self.updates():
             with tf.GradientTape() as tape:
                 losses, logits = update.compute_losses(batch)
@@ -314,7 +292,7 @@ class Distiller(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch of validation: the student on the task, no teacher."""
-        batch = _unpack(data, self.student)
+        batch = unpack(data, self.student)
         logits = self.student(batch.images, training=False)
         loss = _weigh(hard_loss(batch.labels, logits), batch.sample_weight)
         self._track({"loss": loss})
@@ -326,7 +304,7 @@ class Distiller(keras.Model):
         """As `keras.Model.evaluate`: the student on the task."""
         self._is_evaluating = True
         try:
-            with _input_errors():
+            with input_errors():
                 return super().evaluate(*args, **kwargs)
         finally:
             self._is_evaluating = False
@@ -462,71 +440,6 @@ def _shares_of(loss: Any, batch: Batch, logits: tf.Tensor) -> tf.Tensor:
     outputs = (teacher_logits, tf.cast(logits, tf.float32))
     loss.validate_outputs(*outputs)
     return tf.fill(tf.shape(logits)[:1], loss.compute_loss(*outputs))
-
-
-@contextlib.contextmanager
-def _input_errors() -> Iterator[None]:
-    """Says in one line what a check inside the graph found wrong with a batch."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        if _OTHER_VIEW in error.message:
-            raise InputError(_OTHER_VIEW) from None
-        label = re.search(
-            r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)",
-            error.message,
-        )
-        if label is None:
-            raise
-        raise InputError(
-            f"Expected labels from 0 to {int(label[2]) - 1}, positions among the "
-            f"student's outputs. Received: {label[1]}; task.filter and transfer_set "
-            "give them"
-        ) from None
-
-
-def _images(inputs: Any) -> tf.Tensor:
-    return inputs["images"] if isinstance(inputs, dict) else inputs
-
-
-def _unpack(data: Any, student: keras.Model) -> Batch:
-    inputs, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None or isinstance(labels, (dict, list, tuple)):
-        raise InputError(
-            "Expected batches of (images, labels), one integer label an image. "
-            f"Received labels: {labels}"
-        )
-    if len(labels.shape) == 2 and labels.shape[-1] == 1:
-        labels = tf.squeeze(labels, -1)
-    if len(labels.shape) != 1 or not tf.as_dtype(labels.dtype).is_integer:
-        raise InputError(
-            "Expected one integer label an image, of shape (batch,). Received labels "
-            f"of shape {labels.shape} and type {labels.dtype}; one-hot labels become "
-            "integers by .argmax(axis=-1)"
-        )
-    images = _checked_images(inputs)
-    wanted = tf.TensorShape([None, *student.inputs[0].shape[1:]])
-    if not wanted.is_compatible_with(images.shape):
-        raise InputError(
-            f"Expected images of shape {wanted}, as the student takes them. Received: "
-            f"{images.shape}"
-        )
-    labels = tf.cast(labels, tf.int32)
-    logits = inputs["teacher_logits"] if isinstance(inputs, dict) else None
-    return Batch(images, labels, sample_weight, logits)
-
-
-def _checked_images(inputs: Any) -> tf.Tensor:
-    """The images; stored logits of other images are refused."""
-    images = _images(inputs)
-    if not isinstance(inputs, dict) or "teacher_pixels" not in inputs:
-        return images
-    seen, pixels = inputs["teacher_pixels"], as_pixels(images)
-    if not pixels.shape[1:].is_compatible_with(seen.shape[1:]):
-        raise InputError(_OTHER_VIEW)
-    is_same = tf.reduce_all(tf.cast(pixels, tf.float32) == tf.cast(seen, tf.float32))
-    with tf.control_dependencies([tf.debugging.Assert(is_same, [_OTHER_VIEW])]):
-        return tf.identity(images)
 
 
 def _weigh(loss: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
