@@ -47,8 +47,8 @@ from timing import alternate, emit, medians, ratios  # noqa: E402
 from tskd_tf import data  # noqa: E402
 from tskd_tf.device import choose_precision, choose_steps_per_execution  # noqa: E402
 from tskd_tf.distiller import Distiller  # noqa: E402
-from tskd_tf.graph import with_policy  # noqa: E402
 from tskd_tf.models import build_teacher  # noqa: E402
+from tskd_tf.rebuild import with_policy  # noqa: E402
 from tskd_tf.soft_targets import capture  # noqa: E402
 from tskd_tf.task import Task  # noqa: E402
 from tskd_tf.width import scale_width  # noqa: E402

@@ -7,7 +7,7 @@ from conftest import make_network
 
 from tskd_tf import device
 from tskd_tf.errors import InputError
-from tskd_tf.graph import with_policy
+from tskd_tf.rebuild import with_policy
 
 
 def test_precision_that_is_asked_for_is_taken():

@@ -7,14 +7,13 @@ from keras import layers
 import tskd_tf
 from tskd_tf.errors import InputError
 from tskd_tf.graph import (
-    as_logits,
     check_logits,
     check_model,
     head_layer,
     layer_calls,
     output_activation,
-    with_policy,
 )
+from tskd_tf.rebuild import as_logits, with_policy
 from tskd_tf.width import scale_width
 
 

@@ -8,7 +8,7 @@ from conftest import IMAGE_SHAPE, make_data
 from tskd_tf.augmentation import Augmentation
 from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
-from tskd_tf.graph import as_functional
+from tskd_tf.rebuild import as_functional
 from tskd_tf.search import find_smallest_student
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe

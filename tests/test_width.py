@@ -9,8 +9,8 @@ from keras import layers
 
 from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
-from tskd_tf.graph import with_policy
 from tskd_tf.models import build_teacher
+from tskd_tf.rebuild import with_policy
 from tskd_tf.task import Task
 from tskd_tf.width import (
     distinct_rates,

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from tskd_tf.costs import complexity as complexity
     from tskd_tf.distiller import Distiller as Distiller
     from tskd_tf.errors import InputError as InputError
-    from tskd_tf.graph import as_logits as as_logits
     from tskd_tf.importance import channel_importance as channel_importance
     from tskd_tf.losses import SoftLoss as SoftLoss
+    from tskd_tf.rebuild import as_logits as as_logits
     from tskd_tf.search import find_smallest_student as find_smallest_student
     from tskd_tf.soft_targets import capture_soft_targets as capture_soft_targets
     from tskd_tf.soft_targets import transfer_set as transfer_set
@@ -34,7 +34,7 @@ _MODULES = {
     "Recipe": "training",
     "SoftLoss": "losses",
     "Task": "task",
-    "as_logits": "graph",
+    "as_logits": "rebuild",
     "capture_soft_targets": "soft_targets",
     "channel_importance": "importance",
     "complexity": "costs",

@@ -14,13 +14,8 @@ import keras
 import tensorflow as tf
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import (
-    Shape,
-    check_graph,
-    is_per_channel,
-    layer_calls,
-    with_image_shape,
-)
+from tskd_tf.graph import Shape, check_graph, is_per_channel, layer_calls
+from tskd_tf.rebuild import with_image_shape
 
 
 class LayerComplexity(NamedTuple):

@@ -17,8 +17,8 @@ from tskd_tf.data import Split
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.files import atomic_path, write_text
-from tskd_tf.graph import copy_weights, load_kept_model, rebuild, same_layer
 from tskd_tf.images import Images, chunks
+from tskd_tf.rebuild import copy_weights, load_kept_model, rebuild, same_layer
 
 LABELS_FILE = "labels.txt"
 FORMATS = ("keras", "litert", "litert_int8", "onnx")

@@ -18,9 +18,10 @@ import tensorflow as tf
 from tskd_tf.channels import Channels, Use, axes_of_weights, last_axis
 from tskd_tf.data import batches, check_images
 from tskd_tf.errors import InputError
-from tskd_tf.graph import check_logits, check_model, unfreeze, with_policy
+from tskd_tf.graph import check_logits, check_model
 from tskd_tf.images import Images
 from tskd_tf.losses import hard_loss
+from tskd_tf.rebuild import unfreeze, with_policy
 from tskd_tf.task import Task, check_class_ids, check_task
 
 MEASURES = ("magnitude", "taylor")

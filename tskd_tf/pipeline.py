@@ -29,7 +29,6 @@ from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.export import check_formats, export_student, write_labels
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
-from tskd_tf.graph import load_kept_model
 from tskd_tf.image_folder import load_image_folder
 from tskd_tf.models import IMAGE_SHAPES, build_teacher, check_name
 from tskd_tf.output_folder import (
@@ -40,6 +39,7 @@ from tskd_tf.output_folder import (
     redraw,
     write_report,
 )
+from tskd_tf.rebuild import load_kept_model
 from tskd_tf.report import summary_table
 from tskd_tf.search import buildable_rates, check_bargain, find_smallest_student
 from tskd_tf.soft_targets import check_teacher

@@ -24,16 +24,16 @@ from tskd_tf.evaluate import (
     predict_logits,
 )
 from tskd_tf.files import fingerprint, read_json, write_json
-from tskd_tf.graph import (
+from tskd_tf.graph import check_model
+from tskd_tf.images import MEMORY_LIMIT_MB
+from tskd_tf.importance import channel_importance
+from tskd_tf.rebuild import (
     as_functional,
     as_logits,
-    check_model,
     load_kept_model,
     with_image_shape,
     with_policy,
 )
-from tskd_tf.images import MEMORY_LIMIT_MB
-from tskd_tf.importance import channel_importance
 from tskd_tf.report import ClassResult, Verdict, build_report, summary_table
 from tskd_tf.soft_targets import (
     TransferSet,

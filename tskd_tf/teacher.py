@@ -5,14 +5,8 @@ import os
 import keras
 
 from tskd_tf.errors import InputError
-from tskd_tf.graph import (
-    as_functional,
-    as_logits,
-    check_model,
-    is_graph,
-    load_kept_model,
-    with_image_shape,
-)
+from tskd_tf.graph import check_model, is_graph
+from tskd_tf.rebuild import as_functional, as_logits, load_kept_model, with_image_shape
 
 # Raw images are 0 to 255: (scale, offset) that maps them to what a teacher was
 # trained on

@@ -24,7 +24,7 @@ from tskd_tf.device import (
 from tskd_tf.distiller import Distiller
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.graph import with_policy
+from tskd_tf.rebuild import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.task import Task
 from tskd_tf.width import INITIALIZATIONS, StudentBuilder, scale_width

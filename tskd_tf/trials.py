@@ -11,7 +11,7 @@ from tskd_tf.costs import complexity
 from tskd_tf.data import Split
 from tskd_tf.errors import InputError
 from tskd_tf.files import atomic_path, read_json, write_json
-from tskd_tf.graph import load_kept_model
+from tskd_tf.rebuild import load_kept_model
 from tskd_tf.report import Trial
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task

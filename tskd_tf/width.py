@@ -19,10 +19,9 @@ from tskd_tf.graph import (
     layer_calls,
     layer_width,
     output_layers,
-    rebuild,
-    unfreeze,
 )
 from tskd_tf.importance import magnitude
+from tskd_tf.rebuild import rebuild, unfreeze
 from tskd_tf.task import Task, check_task
 
 _logger = logging.getLogger(__name__)
