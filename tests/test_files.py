@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tskd_tf.errors import in_one_line
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json, write_text
 
 
@@ -53,3 +54,9 @@ def test_fingerprints_of_any_weights():
     weights = keras.Variable(np.arange(3.0), dtype="bfloat16").numpy()
     assert fingerprint(weights) != fingerprint(weights + 1)
     assert fingerprint(np.int64(3)) != fingerprint(np.int64(4))
+
+
+def test_messages_of_others_fit_a_line():
+    error = ValueError("\x1b[1mOne\x1b[0m\n\n  two " + 500 * "x")
+    assert in_one_line(error, 9) == "One two x"
+    assert len(in_one_line(error)) == 300

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.images import (
     MEMORY_LIMIT_MB,
     ImageFile,
@@ -189,10 +189,10 @@ def _load_tfds(
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError, ImportError) as error:
-        reason = " ".join(str(error).split("Available datasets")[0].split())
+        reason = in_one_line(str(error).split("Available datasets")[0], 150)
         raise InputError(
             f"Expected the name of a data set of tensorflow_datasets. Received: "
-            f"dataset={name!r} ({reason[:150]})"
+            f"dataset={name!r} ({reason})"
         ) from None
     if not builder.is_prepared():
         if not _reachable(builder):
@@ -202,8 +202,8 @@ def _load_tfds(
         try:
             builder.download_and_prepare()
         except (OSError, tfds.download.DownloadError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{_no_copy_message(builder)} ({reason[:200]})") from None
+            reason = in_one_line(error)
+            raise InputError(f"{_no_copy_message(builder)} ({reason})") from None
     _check_features(builder, name)
     splits = list(builder.info.splits)
     test_name = next((s for s in ("test", "validation") if s in splits), None)

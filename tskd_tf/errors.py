@@ -1,4 +1,6 @@
-"""The one error class of the package."""
+"""The one error class of the package, and others' errors in a line."""
+
+import re
 
 
 class InputError(ValueError):
@@ -8,3 +10,9 @@ class InputError(ValueError):
     expected, what was received, what to do. The command line ends with exit
     status 2 on it; any other exception is a defect and ends with 1.
     """
+
+
+def in_one_line(error: BaseException | str, max_length: int = 300) -> str:
+    """Another library's message without line breaks and terminal codes, cut short."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    return " ".join(text.split())[:max_length]

@@ -25,7 +25,7 @@ from tskd_tf.device import (
     describe_device,
     explain_precision,
 )
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.export import check_formats, export_student, write_labels
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
@@ -242,7 +242,7 @@ def import_student_builder(config: RunConfig) -> StudentBuilder | None:
         raise InputError(
             "Expected --student_builder=package.module:function, a function of the "
             f"rate that can be imported from here. Received: {config.student_builder} "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+            f"({type(error).__name__}: {in_one_line(error)})"
         ) from error
     if not callable(function):
         raise InputError(

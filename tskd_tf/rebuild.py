@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import PathLike
 from tskd_tf.graph import (
     SIGMOIDS,
@@ -64,7 +64,7 @@ def with_image_shape(model: keras.Model, image_shape: Shape) -> keras.Model:
     except InputError:
         raise
     except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)
         raise InputError(
             f"Expected a model for images of shape {tuple(image_shape)}, its nested "
             "models used at one size each, so that multiply-adds can be counted. "
@@ -130,7 +130,7 @@ def _edited(layer: Any, edit: Callable[[Any], Any]) -> Any:
     except InputError:
         raise
     except Exception as error:  # layers of the user's own fail in any way there is
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)
         # Nor could a file with a Lambda be loaded again
         is_code = isinstance(layer, keras.layers.Lambda)
         instead = "put layers of Keras or keras.ops in its place"
@@ -157,7 +157,7 @@ def as_functional(model: Any, image_shape: Shape) -> Any:
     try:
         return keras.Model(image, model(image), name=model.name)
     except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = in_one_line(error)
         raise InputError(
             f"Expected {model.name!r} to take images of shape {tuple(image_shape)}. "
             f"Keras says: {reason}"
@@ -188,7 +188,7 @@ def load_kept_model(path: PathLike) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file fails in any way there is
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)
         raise InputError(
             f"Expected a .keras file that loads without foreign code. Received: {path} "
             f"({type(error).__name__}: {reason})"

@@ -16,7 +16,7 @@ from tskd_tf.costs import complexity
 from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
 from tskd_tf.distiller import check_student
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.evaluate import (
     accuracy,
     class_accuracies,
@@ -312,7 +312,7 @@ def _distinct_rates(
         except Exception as error:  # it is the user's code: anything may come
             raise InputError(
                 f"Expected build_student({rate:g}) to give a student. Received: "
-                f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                f"{type(error).__name__}: {in_one_line(error)}"
             ) from error
         check_student(student, task)
         expected, got = teacher.inputs[0].shape[1:], student.inputs[0].shape[1:]

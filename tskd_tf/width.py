@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tskd_tf.channels import Channels, Kept, Use, axes_of_weights
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.graph import (
     WAY_OUT,
     check_model,
@@ -158,10 +158,9 @@ def scale_width(
     except InputError:
         raise
     except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
             f"Could not build {model.name!r} at rate {rate:g}: a layer does not accept "
-            f"the scaled widths; {WAY_OUT}. Keras says: {reason[:300]}"
+            f"the scaled widths; {WAY_OUT}. Keras says: {in_one_line(error)}"
         ) from error
     _check_widths(channels.uses, student, kept, rate)
     if initialize == "teacher":
