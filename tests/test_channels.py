@@ -140,6 +140,8 @@ def test_importance_of_another_network_is_refused():
     importance = magnitude(Channels(model))
     with pytest.raises(InputError, match="importance of"):
         scale_width(model, 0.5, importance=importance[1:])
+    with pytest.raises(InputError, match="finite importance"):
+        scale_width(model, 0.5, importance=importance * np.nan)
     with pytest.raises(InputError, match="initialize out of random, teacher"):
         scale_width(model, 0.5, initialize="best")
 

@@ -66,6 +66,12 @@ def test_datasets_and_arrays_give_the_same_search(trained_teacher, splits):
         assert first.report[key] == second.report[key]
 
 
+def test_sample_weights_are_not_passed_over(trained_teacher, splits):
+    weighted = [(*split, np.ones(len(split[1]))) for split in splits]
+    with pytest.raises(InputError, match="third part.*class_weights"):
+        find(trained_teacher, weighted)
+
+
 def test_a_teacher_that_ends_in_a_softmax(trained_teacher, splits):
     softmax = keras.Sequential([*trained_teacher.layers, keras.layers.Softmax()])
     softmax.build((None, 8, 8, 1))

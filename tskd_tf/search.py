@@ -255,7 +255,13 @@ def _checked_split(
     teacher: keras.Model, task: Task, split: Any, memory_limit_mb: float
 ) -> Split:
     check_pairs(split)
-    images, class_ids, *_ = as_arrays(split, memory_limit_mb)
+    images, class_ids, *others = as_arrays(split, memory_limit_mb)
+    if others:
+        raise InputError(
+            "Expected (images, class ids) in a search. Received: a third part; for "
+            "balanced classes pass Recipe(class_weights='balanced'), for weights of "
+            "your own train a student by Distiller and transfer_set"
+        )
     check_images(images, tuple(teacher.inputs[0].shape[1:]))
     check_class_ids(class_ids, len(images), task.num_classes)
     task.indices(class_ids)

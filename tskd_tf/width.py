@@ -121,6 +121,8 @@ def scale_width(
             f"Expected the importance of {channels.num_channels} channels, as "
             f"channel_importance gives it. Received: shape {np.shape(importance)}"
         )
+    if importance is not None and not np.isfinite(importance).all():
+        raise InputError("Expected finite importance. Received: NaN or infinity")
     for name in channels.tied_to_the_images():
         _logger.warning(
             "Layer %r keeps its width: its channels meet those of the images", name
