@@ -11,7 +11,12 @@ from conftest import make_network
 
 from tskd_tf.data import Split
 from tskd_tf.errors import InputError
-from tskd_tf.export import check_formats, export_student, litert_logits
+from tskd_tf.export import (
+    check_formats,
+    export_student,
+    litert_latency_us,
+    litert_logits,
+)
 from tskd_tf.models import build_teacher
 from tskd_tf.width import scale_width
 
@@ -40,6 +45,11 @@ def test_each_file_is_measured_by_itself(trained_teacher, arrays, tmp_path):
         "student.keras",
         "student.tflite",
     ]
+
+
+def test_latency_of_a_student_that_is_in_no_file(teacher, arrays):
+    latency_us = litert_latency_us(teacher, arrays[0])
+    assert 0 < latency_us < 1e6
 
 
 def test_a_file_that_breaks_the_bargain_says_so(arrays, tmp_path):
