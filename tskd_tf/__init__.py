@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tskd_tf.augmentation import Augmentation as Augmentation
+    from tskd_tf.budgets import Budgets as Budgets
     from tskd_tf.costs import complexity as complexity
     from tskd_tf.distiller import Distiller as Distiller
     from tskd_tf.errors import InputError as InputError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Augmentation": "augmentation",
+    "Budgets": "budgets",
     "Distiller": "distiller",
     "InputError": "errors",
     "Recipe": "training",
