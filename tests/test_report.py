@@ -123,6 +123,64 @@ def test_a_loss_just_over_the_line_is_told_from_it():
     assert "loses 0.5002 points; 0.5000 points were allowed" in said
 
 
+def with_budgets(report):
+    report["budgets"] = {
+        "max_macs": {"limit": 1234, "student": 500},
+        "max_latency_us": {"limit": 30.0, "student": 21.25},
+    }
+    report["search"]["num_over_budget"] = 7
+    return report
+
+
+def test_budgets_are_in_the_table_and_on_the_page():
+    report = with_budgets(make_report())
+    lines = summary_table(report).splitlines()
+    start = lines.index("budget               limit  student")
+    assert lines[start + 1 : start + 3] == [
+        "multiply-adds        1,234      500",
+        "us an image, LiteRT   30.0     21.2",
+    ]
+    page = render(report, b"png", "")
+    assert "<h2>Budgets</h2>" in page and "<td>1,234</td><td>500</td>" in page
+    report["budgets"] = {}
+    assert "budget" not in summary_table(report)
+    assert "Budgets" not in render(report, b"png", "")
+
+
+def test_of_a_pre_set_cost_no_bargain_is_said():
+    report = with_budgets(make_report(allowed=1.0))
+    report["search"]["validation_floor"] = -0.01
+    assert verdict(report).endswith(
+        "loses 0.10 points; the cost was pre-set, any loss allowed."
+    )
+    table, page = summary_table(report), render(report, b"png", "")
+    for text in (table, certainty(report)):
+        assert "bargain" not in text and "ruled out" not in text
+    assert "✓ Of the pre-set cost" in page and "lost; any allowed" in page
+    assert "100.00 points" not in page and "-1.00 %" not in page
+    (axes,) = accuracy_against_macs(report).axes
+    assert not any("needed" in text.get_text() for text in axes.texts)
+
+
+def test_budgets_and_loss_contradict_each_other_by_so_much():
+    report = with_budgets(make_report(40, 0))
+    narrow, wide = {"feasible": False, "rate": 0.2}, {"feasible": False, "rate": 0.4}
+    trial = report["search"]["trials"][0]
+    report["search"]["trials"] = [
+        {**trial, **narrow, "accuracy": 0.97},
+        {**trial, **wide, "accuracy": 0.9849},
+    ]
+    said = verdict(report)
+    assert said.startswith(
+        "The budgets and the loss allowed contradict each other: the widest student "
+        "that fits, at rate 0.4, loses 0.51 points on the validation images, 0.50 "
+        "points were allowed. A student"
+    )
+    # Where the budgets leave nothing out, it is not they that contradict
+    report["search"]["num_over_budget"] = 0
+    assert verdict(report).startswith("No student keeps the bargain.")
+
+
 def test_certainty_says_what_the_test_set_can_say():
     assert "is ruled out" in certainty(make_report())
     doubtful = certainty(make_report(num_test=200, num_lost=0, num_gained=0))

@@ -8,11 +8,15 @@ import pytest
 import tensorflow as tf
 from conftest import make_data, make_network
 
+from tskd_tf import budgets as budgets_module
 from tskd_tf import trials
+from tskd_tf.budgets import Budgets
+from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
 from tskd_tf.search import find_smallest_student
 from tskd_tf.task import Task
 from tskd_tf.training import DivergedError, Recipe, train_student
+from tskd_tf.width import scale_width
 
 RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)
 RATES = [0.25, 0.5, 0.75, 1.0]
@@ -117,6 +121,84 @@ def test_a_search_kept_in_a_folder_is_not_run_twice(
             find(trained_teacher, splits, directory=str(folder), recipe=recipe)
     with pytest.raises(InputError, match="other transfer_set"):
         find(make_network(), splits, directory=str(folder))
+
+
+@pytest.fixture
+def macs(trained_teacher):
+    """Multiply-adds of each rate."""
+    students = {rate: scale_width(trained_teacher, rate) for rate in RATES}
+    return {rate: complexity(student).num_macs for rate, student in students.items()}
+
+
+def test_a_budget_alone_gives_the_widest_that_fits(trained_teacher, splits, macs):
+    # Hardly trained: whatever is lost, the cost was asked for
+    recipe = RECIPE._replace(learning_rate=1e-6, epochs=1)
+    budgets = Budgets(max_macs=macs[0.75])
+    report = find(trained_teacher, splits, recipe=recipe, budgets=budgets).report
+    assert [trial["rate"] for trial in report["search"]["trials"]] == [0.75]
+    assert report["budgets"] == {
+        "max_macs": {"limit": macs[0.75], "student": macs[0.75]}
+    }
+    assert report["max_accuracy_loss"] == 1.0 and report["meets_threshold"]
+    assert report["accuracy_loss"] > 0.002
+    assert report["search"]["num_over_budget"] == 1
+
+
+def test_budgets_restrict_a_search(trained_teacher, splits, macs):
+    settings = {"max_accuracy_loss": 0.9, "budgets": Budgets(max_macs=macs[1.0] - 1)}
+    report = find(trained_teacher, splits, **settings).report
+    rates = [trial["rate"] for trial in report["search"]["trials"]]
+    assert report["student"]["rate"] == 0.25 and len(rates) > 1 and max(rates) < 1
+    assert report["budgets"]["max_macs"]["student"] == macs[0.25]
+    assert report["max_accuracy_loss"] == 0.9
+
+
+def test_budgets_and_loss_that_contradict_each_other(trained_teacher, splits, macs):
+    recipe = RECIPE._replace(learning_rate=1e-6, epochs=1)
+    settings = {"max_accuracy_loss": 0.01, "recipe": recipe}
+    found = find(
+        trained_teacher, splits, **settings, budgets=Budgets(max_macs=macs[0.5])
+    )
+    report = found.report
+    assert report["meets_threshold"] is False
+    widest = report["search"]["trials"][-1]
+    assert widest["rate"] == 0.5
+    floor = report["search"]["validation_teacher_accuracy"]
+    loss = f"{100 * (floor - widest['accuracy']):.2f} points"
+    said = f"that fits, at rate 0.5, loses {loss} on the validation images, 1.00 points"
+    assert "contradict each other" in str(found) and said in str(found)
+
+
+def test_a_budget_that_nothing_fits_leaves_nothing(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trials, "train_student", None)
+    settings = {"directory": str(tmp_path / "search")}
+    with pytest.raises(InputError, match="max_params=3, but it costs"):
+        find(trained_teacher, splits, budgets=Budgets(max_params=3), **settings)
+    assert not (tmp_path / "search").exists()
+    with pytest.raises(InputError, match="max_bytes above 0"):
+        find(trained_teacher, splits, budgets=Budgets(max_bytes=0), **settings)
+
+
+def test_latencies_are_measured_before_training_and_once(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    latencies_us = iter((10.0, 20.0))
+    monkeypatch.setattr(
+        budgets_module, "litert_latency_us", lambda *args: next(latencies_us)
+    )
+    settings = {"directory": str(tmp_path), "max_accuracy_loss": 0.9}
+    budgets = Budgets(max_latency_us=15.0)
+    first = find(trained_teacher, splits, budgets=budgets, rates=[0.5, 1.0], **settings)
+    # The upper one of two was measured first, then the lower
+    assert first.report["student"]["rate"] == 0.5
+    monkeypatch.setattr(trials, "train_student", None)
+    again = find(trained_teacher, splits, budgets=budgets, rates=[0.5, 1.0], **settings)
+    assert again.report == first.report
+    for other in (Budgets(), Budgets(max_latency_us=16.0)):
+        with pytest.raises(InputError, match="other budgets"):
+            find(trained_teacher, splits, budgets=other, rates=[0.5, 1.0], **settings)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ def accuracy_against_macs(report: dict[str, Any]) -> Figure:
     """The search: validation accuracy of every trial over its multiply-adds.
 
     Feasible students are filled circles, infeasible ones crosses, the chosen one is
-    ringed, and the dashed line is the smallest accuracy that Eq. 4 allows.
+    ringed, and the dashed line is the smallest accuracy that Eq. 4 allows, if it asks
+    for any.
     """
     figure = Figure(figsize=(7.5, 4.4), layout="constrained", dpi=160)
     axes = figure.subplots()
@@ -61,17 +62,19 @@ def accuracy_against_macs(report: dict[str, Any]) -> Figure:
         zorder=3,
     )
     floor = 100 * search["validation_floor"]
-    axes.axhline(floor, color=_INK, linestyle="--", linewidth=1)
-    axes.text(
-        0.995,
-        floor,
-        f"needed: {floor:.2f} %",
-        transform=axes.get_yaxis_transform(),
-        ha="right",
-        va="bottom",
-        fontsize=8,
-        color=_INK,
-    )
+    # Where any loss is allowed, no accuracy is needed
+    if floor > 0:
+        axes.axhline(floor, color=_INK, linestyle="--", linewidth=1)
+        axes.text(
+            0.995,
+            floor,
+            f"needed: {floor:.2f} %",
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=_INK,
+        )
     axes.set_xscale("log")
     axes.margins(x=0.08, y=0.15)
     axes.set_xlabel("multiply-adds of one inference (numbers at the marks: rate)")

@@ -15,6 +15,12 @@ from tskd_tf.task import Task
 SCHEMA_VERSION = 1
 _CLASSIFIERS = ("teacher", "student", "control")
 _MOST_CLASSES = 10
+_BUDGETS = {
+    "max_macs": "multiply-adds",
+    "max_params": "parameters",
+    "max_bytes": "bytes of weights",
+    "max_latency_us": "us an image, LiteRT",
+}
 
 
 class Trial(NamedTuple):
@@ -94,6 +100,8 @@ def build_report(
     trials: Sequence[Trial],
     results: Verdict,
     validation: dict[str, float],
+    budgets: dict[str, dict[str, float]],
+    num_over_budget: int,
 ) -> dict[str, Any]:
     """The report of a search, without what only a command-line run knows.
 
@@ -106,6 +114,8 @@ def build_report(
         trials: All of them, as they ran.
         results: On the test images.
         validation: `teacher_accuracy` and `floor` on the validation images.
+        budgets: By name the `limit`, and what the `student` costs of it.
+        num_over_budget: Candidates that were not tried as they do not fit these.
 
     Returns:
         JSON-able; accuracies and losses are fractions.
@@ -122,6 +132,7 @@ def build_report(
         },
         "data": dict(zip(("num_train", "num_validation", "num_test"), num_examples)),
         "max_accuracy_loss": max_accuracy_loss,
+        "budgets": budgets,
         "teacher": {
             "accuracy": results.teacher_accuracy,
             "accuracy_all_outputs": results.teacher_accuracy_all_outputs,
@@ -156,6 +167,7 @@ def build_report(
             "seconds": sum(trial.seconds for trial in trials),
             "validation_teacher_accuracy": validation["teacher_accuracy"],
             "validation_floor": validation["floor"],
+            "num_over_budget": num_over_budget,
             "trials": [trial._asdict() for trial in trials],
         },
     }
@@ -189,13 +201,37 @@ def verdict(report: dict[str, Any]) -> str:
     size = f"A student of {ratio:.3g} times {direction} multiply-adds {lost}"
     if ratio < 1.05:
         size = f"A student as large as the teacher {lost}"
+    if allows_any_loss(report):
+        return f"{size}; the cost was pre-set, any loss allowed."
     if report["meets_threshold"]:
         return f"{size}; {allowed} were allowed."
     if any(trial["feasible"] for trial in report["search"]["trials"]):
         failure = "The student chosen on validation data fails on the test data."
+    elif report["search"].get("num_over_budget"):
+        failure = _contradiction(report)
     else:
         failure = "No student keeps the bargain."
     return f"{failure} {size}; {allowed} were allowed."
+
+
+def allows_any_loss(report: dict[str, Any]) -> bool:
+    """Whether the cost was pre-set, and Eq. 4 with it holds whatever is lost."""
+    allowed: float = report["max_accuracy_loss"]
+    return allowed >= 1.0
+
+
+def _contradiction(report: dict[str, Any]) -> str:
+    """By how much the budgets and the loss allowed miss each other."""
+    search, allowed = report["search"], report["max_accuracy_loss"]
+    # The widest is tried before a search ends without a feasible one
+    widest = max(search["trials"], key=lambda trial: trial["rate"])
+    loss = search["validation_teacher_accuracy"] - widest["accuracy"]
+    lost, allowed_points = _told_apart(loss, allowed)
+    return (
+        "The budgets and the loss allowed contradict each other: the widest student "
+        f"that fits, at rate {widest['rate']:g}, loses {lost} on the validation "
+        f"images, {allowed_points} were allowed."
+    )
 
 
 def ratio_of(
@@ -213,9 +249,15 @@ def loss_and_allowed(report: dict[str, Any]) -> tuple[str, str]:
     points.
     """
     loss, allowed = abs(report["accuracy_loss"]), report["max_accuracy_loss"]
+    if report["meets_threshold"]:
+        return points(loss), points(allowed)
+    return _told_apart(loss, allowed)
+
+
+def _told_apart(loss: float, allowed: float) -> tuple[str, str]:
     for decimals in range(2, 6):
         texts = points(loss, decimals), points(allowed, decimals)
-        if report["meets_threshold"] or texts[0] != texts[1]:
+        if texts[0] != texts[1]:
             break
     return texts
 
@@ -230,6 +272,8 @@ def certainty(report: dict[str, Any]) -> str:
         f"from {report['num_only_teacher_correct']} test images that only the teacher "
         f"and {report['num_only_student_correct']} that only the student gets right. "
     )
+    if allows_any_loss(report):
+        return head.rstrip()
     if report["certified"]:
         return head + "A larger loss than allowed is ruled out."
     limit = (
@@ -286,11 +330,15 @@ def summary_table(report: dict[str, Any]) -> str:
         + "-".join(map(str, student["widths"])),
         "",
         *_aligned(rows),
+        *_budget_lines(report),
         *_class_lines(report),
         "",
         verdict(report),
         certainty(report),
-        *(_export_line(export) for export in report.get("exports", [])),
+        *(
+            _export_line(export, allows_any_loss(report))
+            for export in report.get("exports", [])
+        ),
         *([f"{report['labels']}: {labels_note(report)}"] if "labels" in report else []),
     ]
     return "\n".join(lines) + "\n"
@@ -300,6 +348,26 @@ def labels_note(report: dict[str, Any]) -> str:
     """What the labels file says, in one line."""
     num_outputs = len(report["task"]["output_names"])
     return f"the class of each of the {num_outputs} outputs, a line each"
+
+
+def budget_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What each budget limits, the limit, and what the student costs of it.
+
+    None without budgets, nor in reports of earlier versions.
+    """
+    rows = []
+    for name, budget in report.get("budgets", {}).items():
+        cells = (
+            f"{cost:,.1f}" if name == "max_latency_us" else f"{cost:,}"
+            for cost in (budget["limit"], budget["student"])
+        )
+        rows.append((_BUDGETS[name], *cells))
+    return rows
+
+
+def _budget_lines(report: dict[str, Any]) -> list[str]:
+    rows = budget_rows(report)
+    return ["", *_aligned([("budget", "limit", "student"), *rows])] if rows else []
 
 
 def _class_lines(report: dict[str, Any]) -> list[str]:
@@ -336,13 +404,14 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _export_line(export: dict[str, Any]) -> str:
+def _export_line(export: dict[str, Any], any_loss: bool) -> str:
     latency = export["latency_us"]
     timing = f", {latency['p50']:.0f} us an image" if latency else ""
     keeps = "keeps" if export["meets_threshold"] else "does not keep"
+    bargain = "" if any_loss else f", {keeps} the bargain"
     return (
         f"{export['path']}: {export['size_bytes']:,} bytes, "
-        f"{_percent(export['accuracy'])}{timing}, {keeps} the bargain"
+        f"{_percent(export['accuracy'])}{timing}{bargain}"
     )
 
 

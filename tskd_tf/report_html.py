@@ -5,6 +5,8 @@ import html
 from typing import Any
 
 from tskd_tf.report import (
+    allows_any_loss,
+    budget_rows,
     certainty,
     classes_to_show,
     labels_note,
@@ -58,9 +60,13 @@ def render(report: dict[str, Any], figure_png: bytes, command: str) -> str:
     teacher, student = report["teacher"], report["student"]
     kept = report["meets_threshold"]
     badge = "✓ Keeps the bargain" if kept else "✗ Does not keep the bargain"
+    if allows_any_loss(report):
+        badge = "✓ Of the pre-set cost"
     colour = "good" if kept else "bad"
     image = base64.b64encode(figure_png).decode()
     loss, allowed = loss_and_allowed(report)
+    if allows_any_loss(report):
+        allowed = "any"
     direction = "gained" if report["accuracy_loss"] < 0 else "lost"
     numbers = [
         (
@@ -96,7 +102,7 @@ student's network trained on the hard labels only. The teacher gets
 {_percent(teacher["accuracy_all_outputs"])} right choosing among all its outputs and
 {_percent(teacher["accuracy_task_outputs"])} choosing among the task's. Interval:
 {_text(report["accuracy_loss_interval_method"])}.</p>
-{_by_class(report)}<h2>The search</h2>
+{_budgets(report)}{_by_class(report)}<h2>The search</h2>
 <img alt="{_text(_figure_text(report))}" src="data:image/png;base64,{image}">
 {_trials(report)}
 <h2>Files</h2>{_exports(report)}
@@ -137,6 +143,14 @@ def _comparison(report: dict[str, Any]) -> str:
     ]
     header = ["", "accuracy", "parameters", "multiply-adds", "bytes of weights"]
     return _table(header, rows)
+
+
+def _budgets(report: dict[str, Any]) -> str:
+    rows = budget_rows(report)
+    if not rows:
+        return ""
+    table = _table(["", "limit", "student"], [list(row) for row in rows])
+    return f"<h2>Budgets</h2>{table}\n"
 
 
 def _by_class(report: dict[str, Any]) -> str:
@@ -236,8 +250,10 @@ def _environment(report: dict[str, Any]) -> str:
 
 def _figure_text(report: dict[str, Any]) -> str:
     search = report["search"]
+    # Where any loss is allowed, the floor is below 0
+    needed = max(search["validation_floor"], 0.0)
     return (
         f"Validation accuracy over multiply-adds of {len(search['trials'])} students; "
-        f"{100 * search['validation_floor']:.2f} % are needed; the chosen one, at rate "
+        f"{_percent(needed)} are needed; the chosen one, at rate "
         f"{report['student']['rate']:g}, is ringed. The table below has the numbers."
     )

@@ -12,6 +12,16 @@ import numpy as np
 
 from tskd_tf.acceptance import accuracy_floor, paired_loss
 from tskd_tf.augmentation import Augmentation
+from tskd_tf.budgets import (
+    ANY_LOSS,
+    Budgets,
+    StudentCosts,
+    allowed_loss,
+    fitting_rates,
+    keep_latencies,
+    kept_latencies,
+    spending,
+)
 from tskd_tf.costs import complexity
 from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
@@ -80,7 +90,7 @@ def find_smallest_student(
     validation: Any,
     test: Any,
     task: Task | None = None,
-    max_accuracy_loss: float = 0.002,
+    max_accuracy_loss: float | None = None,
     rates: Sequence[float] | None = None,
     recipe: Recipe = Recipe(),
     confidence: float = 0.95,
@@ -89,6 +99,7 @@ def find_smallest_student(
     verbose: Any = "auto",
     memory_limit_mb: float = MEMORY_LIMIT_MB,
     build_student: StudentBuilder | None = None,
+    budgets: Budgets = Budgets(),
 ) -> FoundStudent:
     """The smallest student that keeps the bargain of Eq. 4 (Shi et al. 2017).
 
@@ -105,7 +116,8 @@ def find_smallest_student(
         validation: The same; decides the width.
         test: The same; used once, for the verdict.
         task: θ and the head; by default all of the teacher's classes.
-        max_accuracy_loss: Tacc_loss of Eq. 4, a fraction in [0, 1).
+        max_accuracy_loss: Tacc_loss of Eq. 4, a fraction in [0, 1); by default 0.002
+            or, where `budgets` pre-set the cost, any.
         rates: Width rates to choose from; by default 0.05, 0.10, … 1.0.
         recipe: How each student is trained.
         confidence: Of the interval for the loss, in (0, 1).
@@ -119,12 +131,15 @@ def find_smallest_student(
         build_student: Your own students: a function of the rate that gives a Functional
             or Sequential model with the task's outputs, smaller at smaller rates. By
             default the teacher's network is thinned by `scale_width`.
+        budgets: What the student may cost; dearer ones are not tried. Without
+            `max_accuracy_loss` the widest that fits is trained, and nothing searched.
 
     Returns:
         The student, in float32, and the report.
 
     Raises:
-        InputError: If anything given does not fit, before any training.
+        InputError: If anything given does not fit, or no student the budgets, before
+            any training.
 
     Example:
 
@@ -142,7 +157,8 @@ def find_smallest_student(
         num_classes = teacher.outputs[0].shape[-1]
         task = Task(range(num_classes), num_classes)
     check_bargain(max_accuracy_loss, confidence)
-    max_accuracy_loss = float(max_accuracy_loss)
+    budgets.check()
+    max_accuracy_loss = allowed_loss(max_accuracy_loss, budgets)
     # NumPy's numbers do not go into the JSON files
     settings = recipe._asdict().items()
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings}
@@ -178,13 +194,14 @@ def find_smallest_student(
             "student must reach %.2f %%",
             100 * teacher_accuracy,
             len(task_validation.images),
-            100 * floor,
+            100 * max(floor, 0.0),
         )
         search_settings = {
             "transfer_set": transfer_mark,
             "validation": fingerprint(*task_validation),
             "floor": floor,
             "rates": rates,
+            "budgets": budgets.limits(),
             # None for thinner copies of the teacher
             "student_macs": build_student
             and [complexity(build_student(rate)).num_macs for rate in rates],
@@ -194,6 +211,13 @@ def find_smallest_student(
             },
         }
         _check_same_search(folder, search_settings)
+        costs = StudentCosts(
+            teacher, task, splits[0].images, kept_latencies(folder), build_student
+        )
+        fitting = _fitting_rates(rates, budgets, costs)
+        candidates = fitting if max_accuracy_loss < ANY_LOSS else fitting[-1:]
+        write_json(folder / "settings.json", search_settings)
+        keep_latencies(folder, costs.latencies_us)
         transfer = _soft_targets(
             teacher, splits[0], task, recipe, folder, transfer_mark
         )
@@ -207,8 +231,8 @@ def find_smallest_student(
             verbose,
             build_student or _thinner(teacher, transfer, task, recipe),
         )
-        student, chosen, trials = search_widths(trainer, rates, floor, folder)
-        if chosen.feasible and chosen.rate == rates[0] and len(rates) > 1:
+        student, chosen, trials = search_widths(trainer, candidates, floor, folder)
+        if chosen.feasible and chosen.rate == rates[0] and len(candidates) > 1:
             _logger.info(
                 "Rate %g is the smallest candidate: a finer step of rates may find a "
                 "smaller student yet",
@@ -232,17 +256,20 @@ def find_smallest_student(
             trials=trials,
             results=results,
             validation={"teacher_accuracy": teacher_accuracy, "floor": floor},
+            budgets=spending(budgets, chosen.rate, costs.cost),
+            num_over_budget=len(rates) - len(fitting),
         )
+        keep_latencies(folder, costs.latencies_us)
     return FoundStudent(student, report)
 
 
-def check_bargain(max_accuracy_loss: float, confidence: float) -> None:
-    """Checks the two numbers of the bargain.
+def check_bargain(max_accuracy_loss: float | None, confidence: float) -> None:
+    """Checks the two numbers of the bargain, the first if it is given.
 
     Raises:
         InputError: If one is out of range.
     """
-    if not 0.0 <= max_accuracy_loss < 1.0:
+    if max_accuracy_loss is not None and not 0.0 <= max_accuracy_loss < 1.0:
         raise InputError(
             "Expected max_accuracy_loss from 0 to below 1 (0.002 is 0.2 points). "
             f"Received: {max_accuracy_loss}"
@@ -361,6 +388,21 @@ def _check_can_be_kept(student: keras.Model) -> None:
             ) from error
 
 
+def _fitting_rates(
+    rates: list[float], budgets: Budgets, costs: StudentCosts
+) -> list[float]:
+    """The rates within the budgets, with a line in the log."""
+    fitting = fitting_rates(rates, budgets, costs.cost)
+    if budgets.limits():
+        _logger.info(
+            "%d of %d candidates fit the budgets: rates up to %g",
+            len(fitting),
+            len(rates),
+            fitting[-1],
+        )
+    return fitting
+
+
 def _select_task(task: Task, split: Split) -> Split:
     return Split(*task.filter(tuple(split)))
 
@@ -413,10 +455,9 @@ def _thinner(
 
 
 def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Refuses to continue a search of other settings; notes them for the next time."""
+    """Refuses to continue a search of other settings."""
     path = folder / "settings.json"
     if not path.exists():
-        write_json(path, settings)
         return
     found = read_json(path)
     if found != settings:

@@ -58,7 +58,7 @@ class Trainer(NamedTuple):
             "Rate %g: %.2f %% of the validation images right, %.2f %% needed: %s",
             rate,
             100 * record.accuracy,
-            100 * floor,
+            100 * max(floor, 0.0),
             "feasible" if record.feasible else "not feasible",
         )
         return record
