@@ -9,6 +9,7 @@ run's, which TFDS_DATA_DIR or a folder of images changed since then may give.
 """
 
 import json
+import math
 import pathlib
 import sys
 
@@ -50,6 +51,46 @@ def predict_litert(path, images):
         interpreter.invoke()
         logits.append(interpreter.get_tensor(target)[0])
     return np.stack(logits)
+
+
+def count_macs(model):
+    """Of convolutions and dense layers, which are all that the tests' students have."""
+    layers = keras.layers.Conv2D, keras.layers.Dense
+    return sum(
+        math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
+        for layer in model.layers
+        if isinstance(layer, layers)
+    )
+
+
+def check_budgets(report, config, folder, student):
+    names = ("max_macs", "max_params", "max_bytes", "max_latency_us")
+    limits = {name: config[name] for name in names if config[name] is not None}
+    allowed = config["max_accuracy_loss"]
+    is_preset = bool(limits) and allowed is None
+    if allowed is None:
+        allowed = 1.0 if limits else 0.002
+    expect_equal("max_accuracy_loss", report["max_accuracy_loss"], allowed)
+    reported = {name: budget["limit"] for name, budget in report["budgets"].items()}
+    expect_equal("limits of budgets", reported, limits)
+    weights = [np.asarray(weight) for weight in student.get_weights()]
+    costs = {
+        "max_params": sum(weight.size for weight in weights),
+        "max_bytes": sum(weight.nbytes for weight in weights),
+    }
+    if "max_macs" in limits:
+        costs["max_macs"] = count_macs(student)
+    if "max_latency_us" in limits:
+        kept = json.loads((folder / "search" / "latencies.json").read_text())
+        costs["max_latency_us"] = kept[str(report["student"]["rate"])]
+    for name, budget in report["budgets"].items():
+        expect_equal(f"student's {name}", budget["student"], costs[name])
+        # A narrower student than the widest that fits is measured in another moment
+        if name != "max_latency_us" or is_preset:
+            fits = budget["student"] <= budget["limit"]
+            assert fits, f"{name}: {budget['student']} is over {budget['limit']}"
+    if is_preset:
+        expect_equal("trials of a pre-set cost", len(report["search"]["trials"]), 1)
 
 
 def check(output_dir):
@@ -99,6 +140,7 @@ def check(output_dir):
         expect_equal(f"{name}.num_params", report[name]["num_params"], num_params)
         expect_equal(f"{name}.size_bytes", report[name]["size_bytes"], size_bytes)
 
+    check_budgets(report, config, folder, student)
     labels = (folder / report["labels"]).read_text(encoding="utf-8").splitlines()
     expect_equal("task.output_names", report["task"]["output_names"], labels)
     expect_equal("outputs of student.keras", len(labels), student.output_shape[-1])

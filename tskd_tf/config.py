@@ -99,10 +99,26 @@ class RunConfig:
         "Distance of the width rates that a search chooses from, up to 1.0. Half of it "
         "costs one more trial.",
     )
-    max_accuracy_loss: float = _field(
-        0.002,
+    max_accuracy_loss: float | None = _field(
+        None,
         "Tacc_loss of Eq. 4: accuracy on the task that may be lost, a fraction; 0.002 "
-        "is 0.2 percentage points.",
+        "is 0.2 percentage points. By default 0.002, or any where the cost is pre-set: "
+        "the widest student within --max_macs, --max_params, --max_bytes and "
+        "--max_latency_us is trained, without a search.",
+    )
+    max_macs: int | None = _field(
+        None, "Multiply-adds that an inference on one image may cost; above 0."
+    )
+    max_params: int | None = _field(
+        None, "Parameters that the student may have; above 0."
+    )
+    max_bytes: int | None = _field(
+        None, "Bytes that the student's weights may take in float32; above 0."
+    )
+    max_latency_us: float | None = _field(
+        None,
+        "Microseconds that an image may take in LiteRT on this machine, the median on "
+        "one thread in float32; above 0.",
     )
     confidence: float = _field(
         0.95, "Of the interval for the loss on the test set, between 0 and 1."

@@ -15,6 +15,13 @@ from typing import Any
 import keras
 
 from tskd_tf.augmentation import Augmentation
+from tskd_tf.budgets import (
+    Budgets,
+    StudentCosts,
+    fitting_rates,
+    keep_latencies,
+    kept_latencies,
+)
 from tskd_tf.config import RunConfig, parse_image_size
 from tskd_tf.costs import complexity
 from tskd_tf.data import ImageData, Split, load
@@ -78,7 +85,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     data = load_data(config)
     task = Task.from_names(config.classes, data.class_names, config.head)
     teacher = untrained_or_loaded_teacher(config, data)
-    check_everything_fits(config, data, task, teacher, build_student)
+    latencies_us = check_everything_fits(config, data, task, teacher, build_student)
     clock.lap("data")
     environment = _environment(config)
     _logger.info(
@@ -89,6 +96,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         "on" if environment["jit_compile"] else "off",
     )
     claim_output_dir(config)
+    keep_latencies(folder / "search", latencies_us)
     teacher = finished_teacher(config, data, teacher)
     clock.lap("teacher")
     if config.mode == "teacher":
@@ -107,6 +115,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         log_dir=str(folder / "tensorboard"),
         verbose=_verbosity(),
         build_student=build_student,
+        budgets=budgets_of(config),
     )
     clock.lap("search")
     exports = export_student(
@@ -116,7 +125,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         task.filter(tuple(data.train))[0],
         Split(*task.filter(tuple(data.test))),
         found.report["teacher"]["accuracy"],
-        config.max_accuracy_loss,
+        found.report["max_accuracy_loss"],
     )
     clock.lap("exports")
     report = {
@@ -227,6 +236,13 @@ def rates_of(config: RunConfig) -> list[float]:
     return spaced_rates(config.rate_step) if config.rate is None else [config.rate]
 
 
+def budgets_of(config: RunConfig) -> Budgets:
+    """What the student may cost."""
+    return Budgets(
+        config.max_macs, config.max_params, config.max_bytes, config.max_latency_us
+    )
+
+
 def import_student_builder(config: RunConfig) -> StudentBuilder | None:
     """The function that --student_builder names; None where there is no such flag.
 
@@ -274,6 +290,7 @@ def check_settings(config: RunConfig) -> None:
         InputError: If a setting is out of range or contradicts another.
     """
     check_bargain(config.max_accuracy_loss, config.confidence)
+    budgets_of(config).check()
     recipe_of(config).check()
     check_formats(config.exports)
     if config.rate is not None:
@@ -291,8 +308,11 @@ def check_everything_fits(
     task: Task,
     teacher: keras.Model,
     build_student: StudentBuilder | None,
-) -> None:
-    """Checks data, task, teacher and rates against each other before any training.
+) -> dict[float, float]:
+    """Checks data, task, teacher, rates and budgets together before any training.
+
+    Returns:
+        Microseconds an image by rate, where students had to be measured for it.
 
     Raises:
         InputError: If they do not fit.
@@ -301,7 +321,14 @@ def check_everything_fits(
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)
     complexity(teacher)
-    buildable_rates(teacher, task, rates_of(config), build_student)
+    rates = buildable_rates(teacher, task, rates_of(config), build_student)
+    if config.mode == "teacher":
+        return {}
+    latencies_us = kept_latencies(pathlib.Path(config.output_dir) / "search")
+    images = data.train.images
+    costs = StudentCosts(teacher, task, images, latencies_us, build_student)
+    fitting_rates(rates, budgets_of(config), costs.cost)
+    return costs.latencies_us
 
 
 def finished_teacher(
