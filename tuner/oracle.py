@@ -4,29 +4,32 @@ from typing import Any
 
 import keras_tuner
 
+from tuner.bisection import Bisection
+from tuner.durable import Durable, Status
+
 CANDIDATE = "candidate"
-_COMPLETED = keras_tuner.engine.trial.TrialStatus.COMPLETED
-_IDLE = keras_tuner.engine.trial.TrialStatus.IDLE
-_RUNNING = keras_tuner.engine.trial.TrialStatus.RUNNING
-_STOPPED = keras_tuner.engine.trial.TrialStatus.STOPPED
+EXECUTION = "execution"
 
 
-class SmallestFeasibleOracle(keras_tuner.Oracle):
+class SmallestFeasibleOracle(Durable, keras_tuner.Oracle):
     """Bisects an ordered list of candidates for the smallest that is feasible.
 
-    Candidates are the integers 0 (cheapest) to `num_candidates − 1` (dearest). One is
-    feasible when its objective reaches the floor. The search assumes that whatever is
-    dearer than a feasible candidate is feasible too, and then needs about log₂ of the
-    number of candidates. An infeasible candidate is a score like any other, not a
+    Candidates are the integers 0 (cheapest) to `num_candidates − 1` (dearest); see
+    `bisection.Bisection` for what is tried and when it is tried again. Every execution
+    is a trial of its own. An infeasible candidate is a score like any other, not a
     failure; a failed trial stops the search.
 
     Args:
         num_candidates: At least 1.
         floor: Smallest feasible objective.
         objective: Name of the metric that trials report; larger is better.
+        margin: A candidate whose mean is closer to the floor is executed again, if the
+            answer rests on it.
+        max_executions: Of one candidate, at least 1.
+        num_workers: Expected to ask for trials; more may come, fewer may be.
 
     Raises:
-        ValueError: If there is no candidate.
+        ValueError: If there is no candidate, or no execution.
 
     Example:
 
@@ -34,14 +37,25 @@ class SmallestFeasibleOracle(keras_tuner.Oracle):
     """
 
     def __init__(
-        self, num_candidates: int, floor: float, objective: str = "val_accuracy"
+        self,
+        num_candidates: int,
+        floor: float,
+        objective: str = "val_accuracy",
+        margin: float = 0.0,
+        max_executions: int = 1,
+        num_workers: int = 1,
     ) -> None:
         if num_candidates < 1:
             raise ValueError(
                 f"Expected at least one candidate. Received: {num_candidates}"
             )
+        if max_executions < 1:
+            raise ValueError(
+                f"Expected at least one execution. Received: {max_executions}"
+            )
         space = keras_tuner.HyperParameters()
         space.Int(CANDIDATE, min_value=0, max_value=num_candidates - 1)
+        space.Int(EXECUTION, min_value=0, max_value=max_executions - 1)
         super().__init__(
             objective=keras_tuner.Objective(objective, direction="max"),
             hyperparameters=space,
@@ -51,44 +65,36 @@ class SmallestFeasibleOracle(keras_tuner.Oracle):
             seed=1,
             max_consecutive_failed_trials=1,
         )
-        self.num_candidates = num_candidates
-        self.floor = floor
+        self.bisection = Bisection(num_candidates, floor, margin, max_executions)
+        self._num_workers = num_workers
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The middle of what is still open; called by `create_trial`."""
-        low, high = self.open_interval()
-        middle = (low + high) // 2
-        if high - low <= 1:
-            return {"status": _STOPPED, "values": None}
-        running = [t for t in self.trials.values() if t.status == _RUNNING]
-        if middle in [t.hyperparameters.values[CANDIDATE] for t in running]:
-            return {"status": _IDLE, "values": None}
-        return {"status": _RUNNING, "values": {CANDIDATE: middle}}
-
-    def open_interval(self) -> tuple[int, int]:
-        """`(low, high)`: what lies strictly between them is still undecided.
-
-        `high` is the smallest candidate found feasible (`num_candidates` if none),
-        `low` the largest below it found infeasible (−1 if none).
-        """
+        """The most useful candidate; called by `create_trial`."""
         scores = self.scores()
-        high = min(
-            (c for c, score in scores.items() if score >= self.floor),
-            default=self.num_candidates,
-        )
-        low = max((c for c in scores if c < high), default=-1)
-        return low, high
+        running = [
+            trial.hyperparameters.values[CANDIDATE]
+            for trial in self.trials.values()
+            if trial.status == Status.RUNNING
+        ]
+        num_workers = max(self._num_workers, len(self.tuner_ids))
+        candidate = self.bisection.next_candidate(scores, running, num_workers)
+        if candidate is None:
+            # What runs now may turn a verdict round
+            status = Status.IDLE if running else Status.STOPPED
+            return {"status": status, "values": None}
+        execution = len(scores.get(candidate, [])) + running.count(candidate)
+        values = {CANDIDATE: candidate, EXECUTION: execution}
+        return {"status": Status.RUNNING, "values": values}
 
-    def scores(self) -> dict[int, float]:
-        """Objective by candidate, for the completed trials as they ended."""
-        ended = [self.trials[trial_id] for trial_id in self.end_order]
-        return {
-            trial.hyperparameters.values[CANDIDATE]: trial.score
-            for trial in ended
-            if trial.status == _COMPLETED
-        }
+    def scores(self) -> dict[int, list[float]]:
+        """Objectives by candidate, of the completed trials as they ended."""
+        found: dict[int, list[float]] = {}
+        for trial in map(self.trials.__getitem__, self.end_order):
+            if trial.status == Status.COMPLETED:
+                candidate = trial.hyperparameters.values[CANDIDATE]
+                found.setdefault(candidate, []).append(float(trial.score))
+        return found
 
     def smallest_feasible(self) -> int | None:
         """The answer once the search has stopped; None if nothing is feasible."""
-        _, high = self.open_interval()
-        return high if high < self.num_candidates else None
+        return self.bisection.smallest_feasible(self.scores())

@@ -1,14 +1,35 @@
 """A tuner that trains one candidate a trial and stops at the first error."""
 
+import math
+import pathlib
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras_tuner
 from keras_tuner.engine import base_tuner
 
-from tuner.oracle import CANDIDATE, SmallestFeasibleOracle
+from tuner.durable import write_state
+from tuner.oracle import CANDIDATE, EXECUTION
 
-TrainCandidate = Callable[[int, str], float]
+_SECONDS_BETWEEN_QUESTIONS = 0.2
+
+
+class Attempt(NamedTuple):
+    """What a trial is to train.
+
+    Attributes:
+        candidate: 0 is the cheapest.
+        execution: 0 for the first of the candidate; each has a seed of its own.
+        epochs: As many as Hyperband gives it; None for those of the recipe.
+    """
+
+    candidate: int
+    execution: int = 0
+    epochs: int | None = None
+
+
+TrainCandidate = Callable[[Attempt, str], dict[str, float]]
 
 
 class StudentTuner(base_tuner.BaseTuner):
@@ -18,9 +39,11 @@ class StudentTuner(base_tuner.BaseTuner):
     the search at once, because a defect would fail every trial alike.
 
     Args:
-        oracle: Chooses the candidates.
-        train_candidate: `(candidate, trial_dir)` → objective; may leave files in the
-            trial's folder.
+        oracle: Chooses the candidates; a `durable.Durable` one.
+        train_candidate: `(attempt, trial_dir)` → metrics, the oracle's objective among
+            them; may leave files in the trial's folder. When it is asked for what it
+            has trained there already, because the process was ended before the
+            oracle knew, it need not train it again.
         directory: Where the search is kept. A search found there is continued.
         project_name: Its folder in `directory`.
 
@@ -33,39 +56,57 @@ class StudentTuner(base_tuner.BaseTuner):
 
     def __init__(
         self,
-        oracle: SmallestFeasibleOracle,
+        oracle: keras_tuner.Oracle,
         train_candidate: TrainCandidate,
         directory: str,
         project_name: str,
     ) -> None:
         self._train_candidate = train_candidate
+        self._is_idle = False
         super().__init__(oracle=oracle, directory=directory, project_name=project_name)
-        self.oracle.verbose = 0
+        if not self._is_worker():
+            self.oracle.verbose = 0
+
+    def pre_create_trial(self) -> None:
+        """Waits where the oracle had nothing to do; KerasTuner asks without a pause."""
+        if self._is_idle:
+            time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+        self._is_idle = True
+
+    def on_trial_begin(self, trial: Any) -> None:
+        """Notes that there was something to do."""
+        self._is_idle = False
+
+    def on_search_begin(self) -> None:
+        """Leaves the files by which a search is known again, before the first trial."""
+        self.save()
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Trains the trial's candidate; called by `search`.
 
         Raises:
-            keras_tuner.errors.FatalRuntimeError: If training it fails.
+            keras_tuner.errors.FatalRuntimeError: If training it fails, or what it
+                gives is no finite number.
         """
-        candidate = trial.hyperparameters.get(CANDIDATE)
+        values = trial.hyperparameters.values
+        attempt = Attempt(
+            values[CANDIDATE], values.get(EXECUTION, 0), values.get("tuner/epochs")
+        )
+        name = f"Trial {trial.trial_id} (candidate {attempt.candidate})"
         try:
-            objective = self._train_candidate(
-                candidate, self.get_trial_dir(trial.trial_id)
-            )
+            metrics = self._train_candidate(attempt, self.get_trial_dir(trial.trial_id))
         except Exception as error:
             raise keras_tuner.errors.FatalRuntimeError(
-                f"Trial {trial.trial_id} (candidate {candidate}) failed: {error}"
+                f"{name} failed: {error}"
             ) from error
-        return {self.oracle.objective.name: objective}
+        if not all(map(math.isfinite, metrics.values())):
+            raise keras_tuner.errors.FatalRuntimeError(
+                f"{name} gave {metrics}, which is no score"
+            )
+        return metrics
 
-    def trial_dir(self, candidate: int) -> str:
-        """Folder of the completed trial of a candidate.
-
-        Raises:
-            KeyError: If it has none.
-        """
-        for trial in self.oracle.trials.values():
-            if trial.hyperparameters.values[CANDIDATE] == candidate:
-                return str(self.get_trial_dir(trial.trial_id))
-        raise KeyError(candidate)
+    def save(self) -> None:
+        """All or nothing."""
+        if not self._is_worker():
+            self.oracle.save()
+        write_state(pathlib.Path(self._get_tuner_fname()), self.get_state())

@@ -1,0 +1,91 @@
+"""KerasTuner's chief, which hands out trials to workers in other processes.
+
+The protocol and its environment variables are KerasTuner's: `KERASTUNER_TUNER_ID`
+(`chief`, or a name of its own for each worker), `KERASTUNER_ORACLE_IP` and
+`KERASTUNER_ORACLE_PORT`. KerasTuner's own loop is not used: it waits for ever for a
+worker that died, and up to 20 seconds for those that did not.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
+
+import keras_tuner
+
+LOOPBACK = "127.0.0.1"
+_POLL_SECONDS = 0.1
+_GOODBYE_SECONDS = 5.0
+
+
+def role() -> str | None:
+    """`"chief"` or `"worker"` by KerasTuner's environment variables, None without."""
+    if "KERASTUNER_TUNER_ID" not in os.environ:
+        return None
+    return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
+
+
+def address() -> str:
+    """`host:port` to listen on; without the variables loopback and any free port."""
+    host = os.environ.get("KERASTUNER_ORACLE_IP", LOOPBACK)
+    return f"{host}:{os.environ.get('KERASTUNER_ORACLE_PORT', 0)}"
+
+
+@contextlib.contextmanager
+def _server(oracle: keras_tuner.Oracle, listen_to: str) -> Iterator[tuple[Any, int]]:
+    """Yields KerasTuner's servicer of the oracle, and the port it listens on."""
+    # gRPC takes a second to import, and only a chief needs it
+    import grpc
+    from keras_tuner.src import protos
+    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    server = grpc.server(
+        futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)]
+    )
+    servicer = OracleServicer(oracle)
+    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    try:
+        port = server.add_insecure_port(listen_to)
+    except RuntimeError as error:
+        raise OSError(f"Cannot listen on {listen_to}: {error}") from None
+    server.start()
+    try:
+        yield servicer, port
+    finally:
+        server.stop(grace=None).wait()
+
+
+def serve(
+    oracle: keras_tuner.Oracle,
+    listen_to: str,
+    on_start: Callable[[int], None],
+    lost_workers: Callable[[], list[str]],
+    on_lost: Callable[[str, str | None], None],
+) -> None:
+    """Hands out trials until the search is over.
+
+    Args:
+        oracle: A `durable.Durable` one.
+        listen_to: `host:port`; port 0 is any free one.
+        on_start: Is called with the port, once workers can connect.
+        lost_workers: Ids of workers that are known to have died since the last call;
+            it raises to end the search.
+        on_lost: Is called with the id of a lost worker, and of its trial, if it had
+            one, which is given out again.
+
+    Raises:
+        OSError: If the address cannot be listened on.
+    """
+    with _server(oracle, listen_to) as (servicer, port):
+        on_start(port)
+        while not servicer.stop_triggered:
+            time.sleep(_POLL_SECONDS)
+            for tuner_id in lost_workers():
+                on_lost(tuner_id, oracle.lose_worker(tuner_id))
+        # The others hear of it when they ask next
+        patience = time.monotonic() + _GOODBYE_SECONDS
+        while oracle.tuner_ids and time.monotonic() < patience:
+            time.sleep(_POLL_SECONDS)

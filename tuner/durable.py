@@ -1,0 +1,98 @@
+"""Oracles whose files survive whatever ends the process, and workers that are lost."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import keras_tuner
+
+Status = keras_tuner.engine.trial.TrialStatus
+
+
+def write_state(path: str | os.PathLike[str], state: Any) -> None:
+    """Writes JSON all or nothing, unlike KerasTuner, which leaves torn files."""
+    target = pathlib.Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(state), encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Durable:
+    """What KerasTuner's oracles lack; to be inherited from before one of them.
+
+    KerasTuner keeps a trial in a file of its own and the list of them in another,
+    written one after the other: a process killed in between runs a finished trial
+    again, or forgets one. Here the trials' own files decide. And a trial whose worker
+    died is given out again, which KerasTuner leaves to wait forever.
+    """
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id: str) -> Any:
+        """As in KerasTuner, but no worker leaves while another's trial may be lost."""
+        oracle: Any = self
+        trial = super().create_trial(tuner_id)  # type: ignore[misc]
+        if trial.status == Status.STOPPED and oracle.ongoing_trials:
+            trial.status = Status.IDLE
+            oracle.tuner_ids.add(tuner_id)
+        return trial
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Any) -> None:
+        """As in KerasTuner; the end of a trial that another worker ended is ignored."""
+        oracle: Any = self
+        if trial.trial_id in oracle.end_order:
+            return
+        if trial.trial_id in oracle._retry_queue:
+            oracle._retry_queue.remove(trial.trial_id)
+        super().end_trial(trial)  # type: ignore[misc]
+
+    @keras_tuner.synchronized
+    def lose_worker(self, tuner_id: str) -> str | None:
+        """Gives the trial of a worker that died out again.
+
+        Returns:
+            Its id; None if the worker had none.
+        """
+        oracle: Any = self
+        oracle.tuner_ids.discard(tuner_id)
+        trial = oracle.ongoing_trials.pop(tuner_id, None)
+        if trial is None or trial.status != Status.RUNNING:
+            return None
+        trial.metrics = type(trial.metrics)()
+        oracle._retry_queue.append(trial.trial_id)
+        oracle.save()
+        trial_id: str = trial.trial_id
+        return trial_id
+
+    def save(self) -> None:
+        """All or nothing."""
+        oracle: Any = self
+        write_state(oracle._get_oracle_fname(), oracle.get_state())
+
+    def _save_trial(self, trial: Any) -> None:
+        oracle: Any = self
+        folder = pathlib.Path(oracle._get_trial_dir(trial.trial_id))
+        write_state(folder / "trial.json", trial.get_state())
+
+    def reload(self) -> None:
+        """As in KerasTuner, then puts right what was cut off between two files."""
+        oracle: Any = self
+        super().reload()  # type: ignore[misc]
+        for trial_id, trial in sorted(oracle.trials.items()):
+            if trial_id not in oracle.start_order:
+                oracle.start_order.append(trial_id)
+            if trial.status == Status.RUNNING:
+                trial.metrics = type(trial.metrics)()
+                if trial_id not in oracle._retry_queue:
+                    oracle._retry_queue.append(trial_id)
+                continue
+            if trial_id in oracle._retry_queue:
+                oracle._retry_queue.remove(trial_id)
+            if trial_id not in oracle.end_order:
+                oracle.end_order.append(trial_id)
+        # Last in, first out: what was started first is given out first
+        oracle._retry_queue.sort(reverse=True)
