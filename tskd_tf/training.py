@@ -7,6 +7,7 @@ last epoch: what is measured is what is kept.
 import functools
 import logging
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -155,14 +156,17 @@ class TrainedStudent(NamedTuple):
     Attributes:
         student: In float32, whatever the precision of its training.
         accuracy: On the validation data, of these very weights, in [0, 1].
-        epochs: Trained.
+        epochs: Trained; fewer than the recipe's if training was stopped.
         seconds: Wall-clock time of building, training and measuring it.
+        accuracies: On the validation data after each epoch, in the precision of
+            training, so that the last may differ from `accuracy` by rounding.
     """
 
     student: keras.Model
     accuracy: float
     epochs: int
     seconds: float
+    accuracies: list[float]
 
 
 class DivergedError(RuntimeError):
@@ -179,6 +183,7 @@ def train_student(
     log_dir: str | None = None,
     verbose: Any = "auto",
     build_student: StudentBuilder | None = None,
+    early_verdict: Callable[[Sequence[float]], bool | None] | None = None,
 ) -> TrainedStudent:
     """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
 
@@ -194,6 +199,8 @@ def train_student(
         verbose: As in `keras.Model.fit`.
         build_student: Function of the rate that builds the student; by default
             `scale_width`, with random weights.
+        early_verdict: Function of the validation accuracies after each epoch so far;
+            training stops after the epoch at which it gives anything but None.
 
     Raises:
         DivergedError: If the loss is not finite.
@@ -233,22 +240,27 @@ def train_student(
             ),
             jit_compile=recipe.jit_compile,
         )
-    distiller.fit(
+    callbacks = _callbacks(log_dir)
+    if early_verdict is not None:
+        callbacks.append(_StopAtVerdict(early_verdict))
+    history = distiller.fit(
         examples,
         validation_data=_validation_batches(validation, strategy),
         epochs=num_epochs,
-        callbacks=_callbacks(log_dir),
+        callbacks=callbacks,
         shuffle=False,
         verbose=verbose,
     )
     student = with_policy(student, "float32")
     logits = predict_logits(student, validation.images)
     _check_finite(logits, f"the student at rate {rate:g}")
+    accuracies = [float(value) for value in history.history["val_accuracy"]]
     return TrainedStudent(
         student,
         accuracy(logits, validation.class_ids),
-        num_epochs,
+        len(accuracies),
         time.monotonic() - start,
+        accuracies,
     )
 
 
@@ -376,6 +388,20 @@ def _callbacks(log_dir: str | None) -> list[keras.callbacks.Callback]:
     if log_dir is not None:
         callbacks.append(keras.callbacks.TensorBoard(log_dir, write_graph=False))
     return callbacks
+
+
+class _StopAtVerdict(keras.callbacks.Callback):
+    """Ends training after the epoch at which the verdict is known."""
+
+    def __init__(self, early_verdict: Callable[[Sequence[float]], bool | None]) -> None:
+        super().__init__()
+        self._early_verdict = early_verdict
+        self._accuracies: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._accuracies.append(float(logs["val_accuracy"]))
+        if self._early_verdict(self._accuracies) is not None:
+            self.model.stop_training = True
 
 
 def _check_finite(logits: np.ndarray, name: str) -> None:
