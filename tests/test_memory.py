@@ -27,7 +27,8 @@ from tskd_tf.search import find_smallest_student
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe
-from tskd_tf.trials import Trainer
+from tskd_tf.trials import SearchPlan, Trainer
+from tuner.student_tuner import Attempt
 from tskd_tf.width import scale_width
 
 folder = pathlib.Path(sys.argv[1])
@@ -52,14 +53,15 @@ _TRIALS = """
 chosen = data.Split(*task.filter(tuple(validation)))
 transfer = capture(teacher, *train, task)
 trainer = Trainer(
-    teacher, transfer, chosen, task, recipe, str(folder / "logs"), 0,
-    lambda rate: scale_width(teacher, rate, task),
+    teacher, transfer, chosen, task, recipe,
+    # Widths that differ from trial to trial, large and small by turns
+    SearchPlan([(1 + 7 * number % 30) / 60 for number in range({num_trials})], 0.9),
+    str(folder / "logs"), 0, lambda rate: scale_width(teacher, rate, task),
 )
 for number in range({num_trials}):
     trial_dir = folder / f"trial_{{number:04d}}"
     trial_dir.mkdir()
-    # Widths that differ from trial to trial, large and small by turns
-    trainer.trial((1 + 7 * number % 30) / 60, 0.9, trial_dir)
+    trainer.trial(Attempt(number), str(trial_dir))
     note_size()
 print(json.dumps(sizes))
 """

@@ -36,7 +36,6 @@ from tskd_tf.evaluate import (
 from tskd_tf.files import fingerprint, read_json, write_json
 from tskd_tf.graph import check_model
 from tskd_tf.images import MEMORY_LIMIT_MB
-from tskd_tf.importance import channel_importance
 from tskd_tf.rebuild import (
     as_functional,
     as_logits,
@@ -55,7 +54,14 @@ from tskd_tf.soft_targets import (
 )
 from tskd_tf.task import Task, check_class_ids, check_pairs
 from tskd_tf.training import Recipe
-from tskd_tf.trials import Trainer, search_widths
+from tskd_tf.trials import (
+    DEFAULT_MAX_EXECUTIONS,
+    SMALLEST,
+    SearchPlan,
+    Trainer,
+    search_widths,
+    thinner,
+)
 from tskd_tf.width import (
     StudentBuilder,
     check_rate,
@@ -100,6 +106,9 @@ def find_smallest_student(
     memory_limit_mb: float = MEMORY_LIMIT_MB,
     build_student: StudentBuilder | None = None,
     budgets: Budgets = Budgets(),
+    oracle: str = SMALLEST,
+    max_executions: int = DEFAULT_MAX_EXECUTIONS,
+    num_workers: int = 1,
 ) -> FoundStudent:
     """The smallest student that keeps the bargain of Eq. 4 (Shi et al. 2017).
 
@@ -133,6 +142,11 @@ def find_smallest_student(
             default the teacher's network is thinned by `scale_width`.
         budgets: What the student may cost; dearer ones are not tried. Without
             `max_accuracy_loss` the widest that fits is trained, and nothing searched.
+        oracle: `"smallest"` bisects; KerasTuner's own engines `"grid"`, `"random"`,
+            `"bayesian"` and `"hyperband"` need more trials.
+        max_executions: Trainings, each with a seed of its own, of a width whose
+            accuracy is too close to the floor to tell, before the answer rests on it.
+        num_workers: Processes of this machine that train at the same time.
 
     Returns:
         The student, in float32, and the report.
@@ -158,6 +172,7 @@ def find_smallest_student(
         task = Task(range(num_classes), num_classes)
     check_bargain(max_accuracy_loss, confidence)
     budgets.check()
+    SearchPlan([], 0.0, oracle, max_executions, num_workers).check()
     max_accuracy_loss = allowed_loss(max_accuracy_loss, budgets)
     # NumPy's numbers do not go into the JSON files
     settings = recipe._asdict().items()
@@ -202,6 +217,8 @@ def find_smallest_student(
             "floor": floor,
             "rates": rates,
             "budgets": budgets.limits(),
+            "oracle": oracle,
+            "max_executions": max_executions,
             # None for thinner copies of the teacher
             "student_macs": build_student
             and [complexity(build_student(rate)).num_macs for rate in rates],
@@ -227,11 +244,12 @@ def find_smallest_student(
             task_validation,
             task,
             recipe,
+            SearchPlan(candidates, floor, oracle, max_executions, num_workers),
             log_dir,
             verbose,
-            build_student or _thinner(teacher, transfer, task, recipe),
+            build_student or thinner(teacher, transfer, task, recipe),
         )
-        student, chosen, trials = search_widths(trainer, candidates, floor, folder)
+        student, chosen, trials = search_widths(trainer, folder)
         if chosen.feasible and chosen.rate == rates[0] and len(candidates) > 1:
             _logger.info(
                 "Rate %g is the smallest candidate: a finer step of rates may find a "
@@ -239,7 +257,7 @@ def find_smallest_student(
                 chosen.rate,
             )
         _logger.info("Control: rate %g on hard labels only", chosen.rate)
-        control = trainer.control(chosen.rate, folder)
+        control = trainer.control(chosen, folder)
         results = _verdict(
             teacher, student, control, task_test, transfer.labels, task, confidence
         )
@@ -436,22 +454,6 @@ def _soft_targets(
         " views x ".join(map(str, transfer.teacher_logits.shape[1:])),
     )
     return transfer
-
-
-def _thinner(
-    teacher: keras.Model, transfer: TransferSet, task: Task, recipe: Recipe
-) -> StudentBuilder:
-    """Builds thinner copies of the teacher that start as the recipe says."""
-    importance = None
-    if recipe.initialize == "teacher":
-        importance = channel_importance(teacher, task, transfer.images, transfer.labels)
-    return functools.partial(
-        scale_width,
-        teacher,
-        task=task,
-        initialize=recipe.initialize,
-        importance=importance,
-    )
 
 
 def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:

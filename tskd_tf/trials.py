@@ -1,8 +1,11 @@
 """Trials: the students of a search, each trained once and kept in its own folder."""
 
+import functools
 import gc
 import logging
 import pathlib
+import statistics
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -11,16 +14,80 @@ from tskd_tf.costs import complexity
 from tskd_tf.data import Split
 from tskd_tf.errors import InputError
 from tskd_tf.files import atomic_path, read_json, write_json
+from tskd_tf.importance import channel_importance
 from tskd_tf.rebuild import load_kept_model
 from tskd_tf.report import Trial
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe, TrainedStudent, train_student
-from tskd_tf.width import StudentBuilder, layer_widths
+from tskd_tf.verdicts import decision_margin, early_verdict
+from tskd_tf.width import StudentBuilder, layer_widths, scale_width
+from tuner.engines import BARGAIN, ENGINES, bargain_score, build_engine
 from tuner.oracle import SmallestFeasibleOracle
-from tuner.student_tuner import StudentTuner
+from tuner.student_tuner import Attempt, StudentTuner
 
+SMALLEST = "smallest"
+ORACLES = (SMALLEST, *ENGINES)
+DEFAULT_MAX_EXECUTIONS = 3
 _logger = logging.getLogger(__name__)
+
+
+class SearchPlan(NamedTuple):
+    """What is searched, and how.
+
+    Attributes:
+        rates: The candidates, ascending.
+        floor: Smallest feasible accuracy on the validation data.
+        oracle: One of `ORACLES`: `"smallest"` bisects, the others are KerasTuner's.
+        max_executions: Trainings of a candidate that is close to the floor, each with
+            a seed of its own, before the answer may rest on it; see
+            `tuner.bisection.Bisection`. Of the oracle `"smallest"` only.
+        num_workers: Processes that train trials at the same time.
+    """
+
+    rates: list[float]
+    floor: float
+    oracle: str = SMALLEST
+    max_executions: int = DEFAULT_MAX_EXECUTIONS
+    num_workers: int = 1
+
+    def check(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            InputError: If a value is out of range.
+        """
+        if self.oracle not in ORACLES:
+            raise InputError(
+                f"Expected oracle out of {', '.join(ORACLES)}. Received: {self.oracle}"
+            )
+        for name in ("max_executions", "num_workers"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"Expected {name} of at least 1. Received: {getattr(self, name)}"
+                )
+
+    @property
+    def is_a_search(self) -> bool:
+        """Whether there is anything to choose from."""
+        return len(self.rates) > 1
+
+    @property
+    def bisects(self) -> bool:
+        """Whether verdicts, not accuracies, are looked for."""
+        return self.oracle == SMALLEST and self.is_a_search
+
+    def build_oracle(self, margin: float, seed: int, max_epochs: int) -> Any:
+        """The oracle, as chief and workers each make their own."""
+        if not self.is_a_search or self.oracle == SMALLEST:
+            return SmallestFeasibleOracle(
+                len(self.rates),
+                self.floor,
+                margin=margin,
+                max_executions=self.max_executions if self.is_a_search else 1,
+                num_workers=self.num_workers,
+            )
+        return build_engine(self.oracle, len(self.rates), seed, max_epochs)
 
 
 class Trainer(NamedTuple):
@@ -31,48 +98,118 @@ class Trainer(NamedTuple):
     validation: Split
     task: Task
     recipe: Recipe
+    plan: SearchPlan
     log_dir: str | None
     verbose: Any
     build_student: StudentBuilder
 
-    def trial(self, rate: float, floor: float, trial_dir: pathlib.Path) -> Trial:
-        """Trains the student of a rate and leaves it, and its record, in a folder."""
+    @property
+    def num_epochs(self) -> int:
+        """Of a training that is not stopped."""
+        return self.recipe.num_epochs(len(self.transfer.images))
+
+    @property
+    def margin(self) -> float:
+        """How far from the floor one training must end to decide alone."""
+        return decision_margin(self.plan.floor, len(self.validation.images))
+
+    def oracle(self) -> Any:
+        """The plan's, for these data."""
+        return self.plan.build_oracle(self.margin, self.recipe.seed, self.num_epochs)
+
+    def trial(self, attempt: Attempt, trial_dir: str) -> dict[str, float]:
+        """Trains a student until its verdict is known; returns KerasTuner's metrics.
+
+        It and its record are left in the trial's folder. What is found there already
+        is not trained again.
+        """
+        folder, rate = pathlib.Path(trial_dir), self.plan.rates[attempt.candidate]
+        recipe = self._recipe(attempt)
+        record = _kept_record(folder, rate, recipe.seed)
+        if record is None:
+            verdict = None
+            if self.plan.bisects:
+                verdict = functools.partial(
+                    early_verdict,
+                    num_epochs=self.num_epochs,
+                    floor=self.plan.floor,
+                    margin=self.margin,
+                )
+            record = self._train_and_keep(rate, recipe, folder, verdict)
+        score = bargain_score(
+            attempt.candidate, record.accuracy, self.plan.floor, len(self.plan.rates)
+        )
+        return {"val_accuracy": record.accuracy, BARGAIN: score}
+
+    def finish(self, record: Trial, folder: pathlib.Path) -> Trial:
+        """Trains a student to the end, if its training was stopped at its verdict.
+
+        The same seed takes it along the same way. Kept is the better of the two, by
+        validation accuracy.
+        """
+        marker = folder / "finished.json"
+        if record.epochs < self.num_epochs and not marker.exists():
+            _logger.info("Rate %g is trained to the end", record.rate)
+            recipe = self.recipe._replace(seed=record.seed)
+            trained = self._train(record.rate, recipe, f"{folder.name}_to_the_end")
+            if trained.accuracy >= record.accuracy:
+                record = record._replace(
+                    accuracy=trained.accuracy,
+                    feasible=trained.accuracy >= self.plan.floor,
+                    epochs=trained.epochs,
+                    seconds=record.seconds + trained.seconds,
+                )
+                _keep(trained.student, record, folder)
+            write_json(marker, record._asdict())
+        return record
+
+    def control(self, record: Trial, folder: pathlib.Path) -> keras.Model:
+        """The same student, trained on the hard labels only; trained once a folder."""
+        path = folder / f"control_rate_{record.rate:g}.keras"
+        if not path.exists():
+            recipe = self.recipe._replace(soft_loss_weight=0.0, seed=record.seed)
+            trained = self._train(record.rate, recipe, path.stem)
+            _save_model(trained.student, path)
+        return load_kept_model(path)
+
+    def _recipe(self, attempt: Attempt) -> Recipe:
+        seed = (self.recipe.seed + attempt.execution) % 2**32
+        recipe = self.recipe._replace(seed=seed)
+        return (
+            recipe if attempt.epochs is None else recipe._replace(epochs=attempt.epochs)
+        )
+
+    def _train_and_keep(
+        self, rate: float, recipe: Recipe, folder: pathlib.Path, verdict: Any
+    ) -> Trial:
         student = self.build_student(rate)
         widths, num_macs = layer_widths(student), complexity(student).num_macs
         names = "-".join(map(str, widths))
         _logger.info("Rate %g: %s, %s MACs", rate, names, f"{num_macs:,}")
-        trained = self._train(rate, self.recipe, f"{trial_dir.name}_rate_{rate:g}")
+        trained = self._train(rate, recipe, f"{folder.name}_rate_{rate:g}", verdict)
         record = Trial(
             rate=rate,
             widths=widths,
             num_macs=num_macs,
             accuracy=trained.accuracy,
-            feasible=trained.accuracy >= floor,
+            feasible=trained.accuracy >= self.plan.floor,
             epochs=trained.epochs,
             seconds=trained.seconds,
-            seed=self.recipe.seed,
+            seed=recipe.seed,
         )
-        _save_model(trained.student, trial_dir / "student.keras")
-        write_json(trial_dir / "result.json", record._asdict())
+        _keep(trained.student, record, folder)
         _logger.info(
             "Rate %g: %.2f %% of the validation images right, %.2f %% needed: %s",
             rate,
             100 * record.accuracy,
-            100 * max(floor, 0.0),
+            100 * max(self.plan.floor, 0.0),
             "feasible" if record.feasible else "not feasible",
         )
         return record
 
-    def control(self, rate: float, folder: pathlib.Path) -> keras.Model:
-        """The same student, trained on the hard labels only; trained once a folder."""
-        path = folder / f"control_rate_{rate:g}.keras"
-        if not path.exists():
-            recipe = self.recipe._replace(soft_loss_weight=0.0)
-            trained = self._train(rate, recipe, path.stem)
-            _save_model(trained.student, path)
-        return load_kept_model(path)
-
-    def _train(self, rate: float, recipe: Recipe, run_name: str) -> TrainedStudent:
+    def _train(
+        self, rate: float, recipe: Recipe, run_name: str, verdict: Any = None
+    ) -> TrainedStudent:
         log_dir = self.log_dir and str(pathlib.Path(self.log_dir) / run_name)
         trained = train_student(
             self.teacher,
@@ -84,54 +221,107 @@ class Trainer(NamedTuple):
             log_dir,
             self.verbose,
             self.build_student,
+            verdict,
         )
         # The step traced for it hangs in cycles, which would wait for many more trials
         gc.collect()
         return trained
 
 
-def _save_model(model: keras.Model, path: pathlib.Path) -> None:
-    with atomic_path(path) as temporary:
-        model.save(temporary)
+def thinner(
+    teacher: keras.Model, transfer: TransferSet, task: Task, recipe: Recipe
+) -> StudentBuilder:
+    """Builds thinner copies of the teacher that start as the recipe says."""
+    importance = None
+    if recipe.initialize == "teacher":
+        importance = channel_importance(teacher, task, transfer.images, transfer.labels)
+    return functools.partial(
+        scale_width,
+        teacher,
+        task=task,
+        initialize=recipe.initialize,
+        importance=importance,
+    )
 
 
-def search_widths(
-    trainer: Trainer, rates: list[float], floor: float, folder: pathlib.Path
-) -> tuple[keras.Model, Trial, list[Trial]]:
-    """Bisects the rates: the chosen student, its record, and all trials as they ran.
+def build_tuner(trainer: Trainer, folder: pathlib.Path) -> StudentTuner:
+    """KerasTuner's tuner over a search's folder, with what is kept there.
 
-    The chosen one is the smallest feasible; without any, the most accurate.
+    Raises:
+        InputError: If that is damaged.
     """
-
-    def train_candidate(candidate: int, trial_dir: str) -> float:
-        return trainer.trial(rates[candidate], floor, pathlib.Path(trial_dir)).accuracy
-
-    oracle = SmallestFeasibleOracle(len(rates), floor)
     try:
-        tuner = StudentTuner(oracle, train_candidate, str(folder.parent), folder.name)
+        return StudentTuner(
+            trainer.oracle(), trainer.trial, str(folder.parent), folder.name
+        )
     except (ValueError, LookupError, TypeError, RuntimeError) as error:
         raise InputError(
             f"Cannot go on with the search in {folder}: its KerasTuner files are "
             f"damaged ({type(error).__name__}: {error}); use another folder"
         ) from None
-    tuner.search()
-    records = {
-        candidate: Trial(**read_json(_trial_dir(tuner, candidate) / "result.json"))
-        for candidate in oracle.scores()
+
+
+def search_widths(
+    trainer: Trainer,
+    folder: pathlib.Path,
+    run: Callable[[StudentTuner], None] = StudentTuner.search,
+) -> tuple[keras.Model, Trial, list[Trial]]:
+    """Searches the rates: the chosen student, its record, and all trials as they ran.
+
+    The chosen one is the smallest feasible, trained to the end; without any, the most
+    accurate. Of several executions it is the best.
+
+    Args:
+        trainer: Trains the trials.
+        folder: Where they are kept.
+        run: Runs the search of a tuner, here or by other processes.
+    """
+    tuner = build_tuner(trainer, folder)
+    run(tuner)
+    folders: dict[float, list[tuple[Trial, pathlib.Path]]] = {}
+    trials = []
+    for trial_id in tuner.oracle.end_order:
+        trial_dir = pathlib.Path(tuner.get_trial_dir(trial_id))
+        record = Trial(**read_json(trial_dir / "result.json"))
+        trials.append(record)
+        folders.setdefault(record.rate, []).append((record, trial_dir))
+    # Trials of Hyperband differ in their epochs, not by chance
+    one_score = statistics.fmean if trainer.plan.oracle == SMALLEST else max
+    scores = {
+        rate: one_score([record.accuracy for record, _ in kept])
+        for rate, kept in folders.items()
     }
-    chosen = oracle.smallest_feasible()
-    if chosen is None:
-        chosen = max(records, key=lambda c: (records[c].accuracy, -c))
+    feasible = [rate for rate in scores if scores[rate] >= trainer.plan.floor]
+    rate = min(feasible) if feasible else max(scores, key=lambda r: (scores[r], -r))
+    chosen, trial_dir = max(folders[rate], key=lambda kept: kept[0].accuracy)
+    if not feasible:
         _logger.warning(
             "No student reaches %.2f %% on the validation images; the best, at rate "
             "%g, reaches %.2f %%",
-            100 * floor,
-            records[chosen].rate,
-            100 * records[chosen].accuracy,
+            100 * trainer.plan.floor,
+            rate,
+            100 * scores[rate],
         )
-    student = load_kept_model(_trial_dir(tuner, chosen) / "student.keras")
-    return student, records[chosen], list(records.values())
+    finished = trainer.finish(chosen, trial_dir)
+    trials[trials.index(chosen)] = finished
+    return load_kept_model(trial_dir / "student.keras"), finished, trials
 
 
-def _trial_dir(tuner: StudentTuner, candidate: int) -> pathlib.Path:
-    return pathlib.Path(tuner.trial_dir(candidate))
+def _kept_record(folder: pathlib.Path, rate: float, seed: int) -> Trial | None:
+    """What was trained before the process ended, if the oracle did not hear of it."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    record = Trial(**read_json(path))
+    return record if (record.rate, record.seed) == (rate, seed) else None
+
+
+def _keep(student: keras.Model, record: Trial, folder: pathlib.Path) -> None:
+    """The record comes last: where there is one, there is its student."""
+    _save_model(student, folder / "student.keras")
+    write_json(folder / "result.json", record._asdict())
+
+
+def _save_model(model: keras.Model, path: pathlib.Path) -> None:
+    with atomic_path(path) as temporary:
+        model.save(temporary)

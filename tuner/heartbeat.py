@@ -1,11 +1,11 @@
 """Signs of life of workers, by files in the folder they share with the chief."""
 
+import contextlib
 import os
 import pathlib
 import threading
 import time
 from collections.abc import Iterator
-import contextlib
 
 BEAT_SECONDS = 2.0
 LOST_AFTER_SECONDS = 30.0
