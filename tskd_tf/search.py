@@ -1,6 +1,5 @@
 """The search for the smallest student under Eq. 4, from soft targets to the verdict."""
 
-import functools
 import logging
 import pathlib
 import tempfile

@@ -8,7 +8,6 @@ worker that died, and up to 20 seconds for those that did not.
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures

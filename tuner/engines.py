@@ -46,7 +46,7 @@ class _Grid(Durable, keras_tuner.oracles.GridSearchOracle):
 
     def reload(self) -> None:
         super().reload()
-        self._ordered_ids = type(self._ordered_ids)()
+        self._ordered_ids: Any = type(self._ordered_ids)()
         for last, trial_id in zip([None, *self.start_order], self.start_order):
             self._ordered_ids.insert(trial_id, last)
         self._populate_next = self.start_order[-1:]

@@ -1,7 +1,6 @@
 """Signs of life of workers, by files in the folder they share with the chief."""
 
 import contextlib
-import os
 import pathlib
 import threading
 import time
