@@ -30,6 +30,10 @@ def atomic_path(path: PathLike) -> Iterator[str]:
     try:
         yield str(temporary)
         os.replace(temporary, target)
+    except OSError as error:
+        # A write that fails does not say of which file
+        error.filename = error.filename or str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -53,6 +53,7 @@ from tskd_tf.soft_targets import check_teacher
 from tskd_tf.task import Task
 from tskd_tf.teacher import load_teacher, teacher_shapes
 from tskd_tf.training import Recipe, train_teacher
+from tskd_tf.trials import SearchPlan
 from tskd_tf.width import StudentBuilder, check_rate, spaced_rates
 
 _logger = logging.getLogger(__name__)
@@ -116,6 +117,8 @@ def run(config: RunConfig) -> tuple[int, str]:
         verbose=_verbosity(),
         build_student=build_student,
         budgets=budgets_of(config),
+        oracle=config.oracle,
+        max_executions=config.max_executions,
     )
     clock.lap("search")
     exports = export_student(
@@ -291,6 +294,7 @@ def check_settings(config: RunConfig) -> None:
     """
     check_bargain(config.max_accuracy_loss, config.confidence)
     budgets_of(config).check()
+    SearchPlan([], 0.0, config.oracle, config.max_executions).check()
     recipe_of(config).check()
     check_formats(config.exports)
     if config.rate is not None:
