@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -61,7 +62,7 @@ def run(no_network, capfd, tmp_path):
         ("--classes=0,1",),
         (
             *("--classes=8,3,5", "--head=task"),
-            *("--initialize=teacher", "--class_weights=balanced"),
+            *("--initialize=teacher", "--class_weights=balanced", "--workers=2"),
         ),
         ("--mode=distill", "--rate=0.5", "--classes=4,9", f"--exports={EVERY_FORMAT}"),
         (
@@ -392,6 +393,7 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--batch_size=0",), "batch_size"),
         (("--validation_fraction=1",), "fraction"),
         (("--seed=-1",), "seed"),
+        (("--workers=0",), "workers of at least 1"),
         (("--confidence=95",), "confidence"),
         (("--exports=keras,coreml",), "coreml"),
         (("--exports=",), "exports"),
@@ -522,8 +524,34 @@ def test_ctrl_c_in_each_stage_and_resume(tmp_path, environment):
     report = check_report.check(folder)
     assert finished.returncode == (0 if report["meets_threshold"] else 3)
     assert "Teacher of an earlier run kept" in finished.stdout
-    rates = [trial["rate"] for trial in report["search"]["trials"]]
-    assert len(rates) == len(set(rates))
+    trials = [(trial["rate"], trial["seed"]) for trial in report["search"]["trials"]]
+    assert len(trials) == len(set(trials))
+
+
+def test_the_same_command_as_chief_and_as_worker(run, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(port))
+    worker = subprocess.Popen(
+        command(folder),
+        env={**os.environ, "KERASTUNER_TUNER_ID": "worker0"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    try:
+        # The worker has left signs of life in the folder already, perhaps
+        status, *_ = run(*SMALL, "--classes=0,1")
+        told, _ = worker.communicate(timeout=60)
+    finally:
+        worker.kill()
+    report = check_report.check(folder)
+    assert status == (0 if report["meets_threshold"] else 3)
+    num_trials = len(report["search"]["trials"])
+    assert worker.returncode == 0 and told.startswith(f"{num_trials} students trained")
 
 
 def test_a_swallowed_interrupt_comes_again():

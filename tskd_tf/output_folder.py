@@ -11,7 +11,7 @@ from tskd_tf.files import atomic_path, read_json, write_json, write_text
 from tskd_tf.report_html import render
 
 # A run may go on with another value of these
-FREE_SETTINGS = ("resume", "output_dir", "memory_limit_mb")
+FREE_SETTINGS = ("resume", "output_dir", "memory_limit_mb", "workers")
 TEACHER_SETTINGS = (
     "dataset",
     "data_dir",
