@@ -551,7 +551,7 @@ def test_the_same_command_as_chief_and_as_worker(run, tmp_path, monkeypatch):
     report = check_report.check(folder)
     assert status == (0 if report["meets_threshold"] else 3)
     num_trials = len(report["search"]["trials"])
-    assert worker.returncode == 0 and told.startswith(f"{num_trials} students trained")
+    assert worker.returncode == 0 and f"{num_trials} students trained" in told
 
 
 def test_a_swallowed_interrupt_comes_again():

@@ -55,14 +55,16 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             # Whoever asked for the trial is gone; nothing half-written is left
             os._exit(1)
 
+    # Nothing is written before: the chief wants a folder of its own
+    if not is_shared(folder):
+        _logger.info("%s waits for the chief of %s", tuner_id, folder)
+    while not is_shared(folder):
+        follow_parent()
+        if (folder / "over").exists():
+            return 0
+        time.sleep(_POLL_SECONDS)
     workers = folder / "workers"
     with beating(workers, tuner_id, follow_parent):
-        if not is_shared(folder):
-            _logger.info("%s waits for the chief of %s", tuner_id, folder)
-        while not is_shared(folder):
-            if (folder / "over").exists():
-                return 0
-            time.sleep(_POLL_SECONDS)
         tuner = build_tuner(load_shared(folder), folder)
         try:
             tuner.search()

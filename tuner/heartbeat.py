@@ -60,7 +60,7 @@ class Listener:
     ) -> None:
         self._folder = folder
         self._patience_seconds = patience_seconds
-        self._last: dict[str, tuple[str, float]] = {}
+        self._last: dict[str, tuple[str | None, float]] = {}
 
     def lost_workers(self) -> list[str]:
         """Ids of the workers that have been silent too long, each once."""
@@ -68,9 +68,10 @@ class Listener:
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             with contextlib.suppress(FileNotFoundError):
                 tuner_id, beat = path.stem, path.read_text(encoding="utf-8")
-                if self._last.get(tuner_id, ("", 0.0))[0] != beat:
+                last, heard_at = self._last.get(tuner_id, (None, now))
+                if beat != last:
                     self._last[tuner_id] = (beat, now)
-                elif now - self._last[tuner_id][1] > self._patience_seconds:
+                elif now - heard_at > self._patience_seconds:
                     path.unlink(missing_ok=True)
                     del self._last[tuner_id]
                     lost.append(tuner_id)
