@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -167,6 +168,19 @@ def test_a_killed_chief_takes_its_workers_along_and_can_be_resumed(
     assert chosen or first.stat().st_mtime_ns == trained
 
 
+def test_an_address_that_is_taken_is_said(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+        monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+        monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(listener.getsockname()[1]))
+        with pytest.raises(InputError, match="a free address of this machine"):
+            find(trained_teacher, splits, directory=str(tmp_path / "search"))
+
+
 def test_builders_that_no_worker_can_import_are_refused(trained_teacher, splits):
     with pytest.raises(InputError, match="that worker processes can import"):
         find(trained_teacher, splits, build_student=lambda rate: None, num_workers=2)
@@ -194,8 +208,6 @@ def _start_worker(folder, variables):
 
 
 def _free_port():
-    import socket
-
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

@@ -94,7 +94,7 @@ def search_with_workers(
         with _ending(processes):
             chief.serve(tuner.oracle, chief.address(), start, lost_workers, on_lost)
             _tell(tuner, told)
-    except OSError as error:
+    except chief.AddressError as error:
         raise InputError(
             "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT to be a free "
             f"address of this machine. Received: {error}"
