@@ -28,7 +28,7 @@ from tuner.student_tuner import Attempt, StudentTuner
 
 SMALLEST = "smallest"
 ORACLES = (SMALLEST, *ENGINES)
-DEFAULT_MAX_EXECUTIONS = 3
+DEFAULT_MAX_EXECUTIONS = 2
 _logger = logging.getLogger(__name__)
 
 
