@@ -1,9 +1,13 @@
-"""Students that start from random weights or from the teacher's channels, compared.
+"""Students that start from random weights or from trained channels, compared.
 
 The same students of one rate, trained by the product's own recipe, from random weights,
-from the teacher's channels of the largest weights (`magnitude`), and from those that
-matter most for the task (`taylor`); and from random weights for three times as long.
-Accuracy is that on the test images; students see no images but the training data.
+from the teacher's channels of the largest weights (`magnitude`), from those that matter
+most for the task (`taylor`), and from those of a wider student, which itself started
+from the teacher's (`student of 0.5`; of each of `--wider_rates` above the rate). All
+are trained for `--epochs` and, on schedules of their own, for `--fewer_epochs`: what a
+start saves is read off the fewest epochs after which it is as good as random weights
+are after `--epochs`. Random weights are also trained for `--more_epochs`. Accuracy is
+that on the test images; students see no images but the training data.
 """
 
 import argparse
@@ -23,22 +27,82 @@ from tskd_tf.models import build_teacher
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe, train_student, train_teacher
-from tskd_tf.width import scale_width
+from tskd_tf.width import distinct_rates, layer_widths, scale_width, spaced_rates
 
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
 
 
-def builders(teacher, task, transfer, rate):
-    """Contestant → (function of the rate that builds its student, times the epochs)."""
+def thinner(model, task, transfer, measure):
+    """Function of the rate that thins a trained model to its best channels."""
+    images, labels = transfer.images, transfer.labels
+    importance = channel_importance(model, task, images, labels, measure)
+    return functools.partial(
+        scale_width, model, task=task, initialize="teacher", importance=importance
+    )
+
+
+def relative_rate(wider, widths, nearest):
+    """The rate at which a wider student is thinned to these widths.
+
+    Args:
+        wider: The student to thin.
+        widths: Of the layers, as `layer_widths` gives them.
+        nearest: Where to look first.
+
+    Raises:
+        SystemExit: If no rate gives these widths.
+    """
+    rates = distinct_rates(wider, spaced_rates(0.001))
+    for rate in sorted(rates, key=lambda rate: abs(rate - nearest)):
+        if layer_widths(scale_width(wider, rate)) == widths:
+            return rate
+    raise SystemExit(
+        f"Expected a wider student that can be thinned to {widths}. Received: one of "
+        f"{layer_widths(wider)}; choose another of --wider_rates"
+    )
+
+
+def builders(teacher, train_wider, task, transfer, rate, measures, wider_rates):
+    """Contestant → function of the rate that builds its student, for one seed.
+
+    `train_wider` is a function of the rate that gives a trained student.
+    """
     build = functools.partial(scale_width, teacher, task=task)
-    found = {"random": (build, 1), "random, 3x epochs": (build, 3)}
-    for measure in ("magnitude", "taylor"):
-        importance = channel_importance(
-            teacher, task, transfer.images, transfer.labels, measure
-        )
-        start = functools.partial(build, initialize="teacher", importance=importance)
-        found[measure] = (start, 1)
+    found = {"random": build}
+    for measure in measures:
+        found[measure] = thinner(teacher, task, transfer, measure)
+    widths = layer_widths(build(rate))
+    for wider_rate in wider_rates:
+        if wider_rate > rate:
+            wider = train_wider(wider_rate)
+            relative = relative_rate(wider, widths, rate / wider_rate)
+            thin = thinner(wider, task, transfer, "taylor")
+            found[f"student of {wider_rate:g}"] = at_rate(thin, relative)
     return found
+
+
+def at_rate(build, relative):
+    """Builds at a rate relative to a wider student's, whatever the teacher's is."""
+    return lambda rate: build(relative)
+
+
+def fewest_epochs(scores, target):
+    """The fewest epochs after which the mean accuracy is the target's, or none."""
+    enough = [n for n, values in scores.items() if statistics.mean(values) >= target]
+    return min(enough, default=None)
+
+
+def table_row(name, rate, scores, counts, most, target):
+    """Means after each number of epochs, the spread after `most`, and what it saves."""
+    means = {n: f"{100 * statistics.mean(values):.2f}" for n, values in scores.items()}
+    spread = f"{100 * min(scores[most]):.2f} to {100 * max(scores[most]):.2f}"
+    enough = fewest_epochs(scores, target) or "more"
+    return [name, f"{rate:g}", *(means.get(n, "") for n in counts), spread, enough]
+
+
+def parts(text, kind):
+    """What a text like `1,2,3` lists, made of a kind; nothing if it is empty."""
+    return [kind(part) for part in text.split(",") if part]
 
 
 def main():
@@ -47,6 +111,10 @@ def main():
     parser.add_argument("--classes", default="0,1,2,3,4,5,6,7,8,9")
     parser.add_argument("--rates", default="0.1,0.3")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--fewer_epochs", default="1,2,3")
+    parser.add_argument("--more_epochs", default="15", help="of random weights only")
+    parser.add_argument("--measures", default="magnitude,taylor")
+    parser.add_argument("--wider_rates", default="0.5")
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher", help="a .keras file; by default one is trained")
@@ -56,7 +124,7 @@ def main():
     logging.getLogger().setLevel("ERROR")
 
     data = load(options.dataset)
-    task = Task([int(name) for name in options.classes.split(",")], 10)
+    task = Task(parts(options.classes, int), 10)
     recipe = Recipe(
         epochs=options.epochs,
         learning_rate=options.learning_rate,
@@ -73,32 +141,49 @@ def main():
     validation, test = (Split(*task.filter(tuple(part))) for part in data[3:])
     transfer = capture(teacher, *data.train, task)
 
+    def train(rate, seed, num_epochs, build):
+        return train_student(
+            teacher,
+            rate,
+            transfer,
+            validation,
+            task,
+            recipe._replace(seed=seed, epochs=num_epochs),
+            verbose=0,
+            build_student=build,
+        ).student
+
+    build_wider = thinner(teacher, task, transfer, "taylor")
+
+    @functools.cache
+    def train_wider(seed, rate):
+        return train(rate, seed, options.epochs, build_wider)
+
+    most = options.epochs
+    counts = [*parts(options.fewer_epochs, int), most]
+    more = parts(options.more_epochs, int)
+    wider_rates = parts(options.wider_rates, float)
+    measures = parts(options.measures, str)
     rows, result = [], {}
-    for rate in map(float, options.rates.split(",")):
+    for rate in parts(options.rates, float):
         scores = {}
-        for name, (build, times) in builders(teacher, task, transfer, rate).items():
-            for seed in range(1, options.seeds + 1):
-                trained = train_student(
-                    teacher,
-                    rate,
-                    transfer,
-                    validation,
-                    task,
-                    recipe._replace(seed=seed, epochs=times * options.epochs),
-                    verbose=0,
-                    build_student=build,
-                )
-                logits = predict_logits(trained.student, test.images)
-                scores.setdefault(name, []).append(accuracy(logits, test.class_ids))
+        for seed in range(1, options.seeds + 1):
+            wider = functools.partial(train_wider, seed)
+            found = builders(
+                teacher, wider, task, transfer, rate, measures, wider_rates
+            )
+            for name, build in found.items():
+                of_start = scores.setdefault(name, {})
+                for num_epochs in counts + (more if name == "random" else []):
+                    student = train(rate, seed, num_epochs, build)
+                    logits = predict_logits(student, test.images)
+                    score = accuracy(logits, test.class_ids)
+                    of_start.setdefault(num_epochs, []).append(score)
         result[f"{rate:g}"] = scores
+        target = statistics.mean(scores["random"][most])
         rows += [
-            [
-                name,
-                f"{rate:g}",
-                f"{100 * statistics.mean(values):.2f}",
-                f"{100 * min(values):.2f} to {100 * max(values):.2f}",
-            ]
-            for name, values in scores.items()
+            table_row(name, rate, of_start, counts + more, most, target)
+            for name, of_start in scores.items()
         ]
     logits = task.select_logits(predict_logits(teacher, test.images))
     settings = {
@@ -106,7 +191,9 @@ def main():
         "teacher_accuracy": accuracy(logits, test.class_ids),
         "accuracies": result,
     }
-    header = ["start", "rate", "mean accuracy, %", "from to"]
+    after = [f"{num_epochs} epochs, %" for num_epochs in counts + more]
+    spread = f"from to after {most}"
+    header = ["start", "rate", *after, spread, f"epochs to random's {most}"]
     emit("initialization", settings, header, rows)
 
 

@@ -108,6 +108,7 @@ def watch(folder, settings, kill_in=None, longest_wait=0.0):
             killer = threading.Timer(random.uniform(0, longest_wait), kill)
             killer.start()
     _, status = os.waitpid(process_id, 0)
+    lines.append((time.monotonic() - start, "(end)"))
     for timer in (limit, killer):
         if timer is not None:
             timer.cancel()
@@ -154,7 +155,9 @@ def main(folder, num_kills, seed, settings):
     stages = list(STAGES)
     for number in range(num_kills):
         stage = stages[number * len(stages) // num_kills]
-        lines, was_killed, _ = watch(folder / "killed", settings, stage, seconds[stage])
+        # A run alone on the machine would be over by the end of that stage
+        longest_wait = 0.6 * seconds[stage]
+        lines, was_killed, _ = watch(folder / "killed", settings, stage, longest_wait)
         killed_in.append(stage_of(lines) if was_killed else "ended")
         begun += [line for _, line in lines]
         snapshots.append(kept(folder / "killed"))
@@ -167,6 +170,7 @@ def main(folder, num_kills, seed, settings):
         "killed_in": killed_in,
         "snapshots": snapshots,
         "stage_seconds": seconds,
+        "leftovers": [str(path) for path in (folder / "killed").rglob(".*")],
     }
     print(json.dumps(summary))
 

@@ -1,11 +1,13 @@
 """The command line: real runs on real images, and everything that can be wrong."""
 
+import errno
 import json
 import os
 import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -61,7 +63,7 @@ def run(no_network, capfd, tmp_path):
         ("--classes=0,1",),
         (
             *("--classes=8,3,5", "--head=task"),
-            *("--initialize=teacher", "--class_weights=balanced"),
+            *("--initialize=teacher", "--class_weights=balanced", "--workers=2"),
         ),
         ("--mode=distill", "--rate=0.5", "--classes=4,9", f"--exports={EVERY_FORMAT}"),
         (
@@ -376,6 +378,8 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--rate_step=0",), "rate_step"),
         (("--max_accuracy_loss=-1",), "max_accuracy_loss"),
         (("--max_accuracy_loss=nan",), "max_accuracy_loss"),
+        (("--oracle=annealing",), "oracle"),
+        (("--max_executions=0",), "max_executions of at least 1"),
         (("--max_macs=0",), "max_macs above 0"),
         (("--max_params=-1",), "max_params above 0"),
         (("--max_bytes=1.5",), "max_bytes"),
@@ -392,6 +396,7 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--batch_size=0",), "batch_size"),
         (("--validation_fraction=1",), "fraction"),
         (("--seed=-1",), "seed"),
+        (("--workers=0",), "workers of at least 1"),
         (("--confidence=95",), "confidence"),
         (("--exports=keras,coreml",), "coreml"),
         (("--exports=",), "exports"),
@@ -453,6 +458,29 @@ def test_an_unwritable_folder_is_refused_before_training(run, monkeypatch):
     monkeypatch.setattr(output_folder, "write_json", refuse)
     status, _, err = run(*SMALL)
     assert status == 2 and "Permission denied" in err
+
+
+def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
+    path = str(tmp_path / "run" / "teacher.keras")
+
+    def fill(*args, **kwargs):
+        raise RuntimeError("cannot close") from OSError(errno.ENOSPC, "No space", path)
+
+    monkeypatch.setattr(pipeline, "finished_teacher", fill)
+    status, _, err = run(*SMALL)
+    assert status == 1 and "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert re.search(rf"no room for {path} \(No space\).* with --resume goes on", line)
+
+
+def test_a_run_killed_before_its_first_file_can_be_resumed(run, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".config.123.json").write_text("{")
+    status, *_ = run(*SMALL, "--mode=teacher")
+    assert status == 2
+    status, *_ = run(*SMALL, "--mode=teacher", "--resume")
+    assert status == 0 and not list(folder.glob(".*"))
 
 
 def test_resuming_with_other_settings_is_refused(run, tmp_path):
@@ -522,8 +550,34 @@ def test_ctrl_c_in_each_stage_and_resume(tmp_path, environment):
     report = check_report.check(folder)
     assert finished.returncode == (0 if report["meets_threshold"] else 3)
     assert "Teacher of an earlier run kept" in finished.stdout
-    rates = [trial["rate"] for trial in report["search"]["trials"]]
-    assert len(rates) == len(set(rates))
+    trials = [(trial["rate"], trial["seed"]) for trial in report["search"]["trials"]]
+    assert len(trials) == len(set(trials))
+
+
+def test_the_same_command_as_chief_and_as_worker(run, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(port))
+    worker = subprocess.Popen(
+        command(folder),
+        env={**os.environ, "KERASTUNER_TUNER_ID": "worker0"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    try:
+        # The worker has left signs of life in the folder already, perhaps
+        status, *_ = run(*SMALL, "--classes=0,1")
+        told, _ = worker.communicate(timeout=60)
+    finally:
+        worker.kill()
+    report = check_report.check(folder)
+    assert status == (0 if report["meets_threshold"] else 3)
+    num_trials = len(report["search"]["trials"])
+    assert worker.returncode == 0 and f"{num_trials} students trained" in told
 
 
 def test_a_swallowed_interrupt_comes_again():

@@ -62,6 +62,7 @@ def check(seen, undisturbed, report):
     for before, after in zip(seen["snapshots"], seen["snapshots"][1:]):
         assert set(before) <= set(after)
     files = seen["snapshots"][-1]
+    assert seen["leftovers"] == []
     records = [name for name in files if name.endswith("result.json")]
     assert len(records) == len(trials)
     for name in files:
@@ -86,7 +87,7 @@ def check(seen, undisturbed, report):
 def test_killed_in_every_stage(tmp_path):
     seen, undisturbed, report = killed_runs(tmp_path, len(STAGES), seed=1)
     check(seen, undisturbed, report)
-    assert seen["killed_in"] != ["ended"] * len(STAGES)
+    assert len(STAGES) - seen["killed_in"].count("ended") >= 4
 
 
 @pytest.mark.slow
@@ -94,4 +95,5 @@ def test_killed_twenty_times(tmp_path):
     seen, undisturbed, report = killed_runs(tmp_path, 20, seed=2, **MORE_TRIALS)
     check(seen, undisturbed, report)
     assert len(report["search"]["trials"]) >= 4
-    assert set(STAGES) <= {*seen["killed_in"], "soft targets"}
+    assert 20 - seen["killed_in"].count("ended") >= 15
+    assert {"teacher", "trials", "finishing", "exports"} <= set(seen["killed_in"])

@@ -226,6 +226,11 @@ class RunConfig:
         1, "Of initial weights, order of examples and validation split, from 0 on."
     )
     output_dir: str = _field("runs/latest", "Folder for everything the run leaves.")
+    workers: int = _field(
+        1,
+        "Processes of this machine that train students of the search at the same "
+        "time, each with its share of the cores or a GPU of its own.",
+    )
     resume: bool = _field(
         False, "Go on with an interrupted run of the same settings in --output_dir."
     )

@@ -55,6 +55,8 @@ from tskd_tf.teacher import load_teacher, teacher_shapes
 from tskd_tf.training import Recipe, train_teacher
 from tskd_tf.trials import SearchPlan
 from tskd_tf.width import StudentBuilder, check_rate, spaced_rates
+from tskd_tf.worker import run as run_worker
+from tuner import chief
 
 _logger = logging.getLogger(__name__)
 
@@ -78,6 +80,9 @@ def run(config: RunConfig) -> tuple[int, str]:
     folder = pathlib.Path(config.output_dir)
     if config.mode == "report":
         return _outcome(redraw(folder), folder)
+    if chief.role() == "worker":
+        num_trials = run_worker((folder / "search").resolve())
+        return MEETS_THRESHOLD, f"{num_trials} students trained for {folder}\n"
     check_output_dir(config)
     check_settings(config)
     # First, because a teacher's file may need the layers of its module
@@ -119,6 +124,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         budgets=budgets_of(config),
         oracle=config.oracle,
         max_executions=config.max_executions,
+        num_workers=config.workers,
     )
     clock.lap("search")
     exports = export_student(
@@ -295,6 +301,10 @@ def check_settings(config: RunConfig) -> None:
     check_bargain(config.max_accuracy_loss, config.confidence)
     budgets_of(config).check()
     SearchPlan([], 0.0, config.oracle, config.max_executions).check()
+    if config.workers < 1:
+        raise InputError(
+            f"Expected --workers of at least 1. Received: {config.workers}"
+        )
     recipe_of(config).check()
     check_formats(config.exports)
     if config.rate is not None:

@@ -1,6 +1,8 @@
 """The search for the smallest student under Eq. 4, from soft targets to the verdict."""
 
+import functools
 import logging
+import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from tskd_tf.budgets import (
     spending,
 )
 from tskd_tf.costs import complexity
+from tskd_tf.crew import search_with_workers
 from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
 from tskd_tf.distiller import check_student
@@ -43,6 +46,7 @@ from tskd_tf.rebuild import (
     with_policy,
 )
 from tskd_tf.report import ClassResult, Verdict, build_report, summary_table
+from tskd_tf.shared_search import importable_name
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
@@ -68,6 +72,8 @@ from tskd_tf.width import (
     scale_width,
     spaced_rates,
 )
+from tuner import chief
+from tuner.student_tuner import StudentTuner
 
 _logger = logging.getLogger(__name__)
 
@@ -172,6 +178,7 @@ def find_smallest_student(
     check_bargain(max_accuracy_loss, confidence)
     budgets.check()
     SearchPlan([], 0.0, oracle, max_executions, num_workers).check()
+    by_others = _is_by_others(directory, build_student, num_workers)
     max_accuracy_loss = allowed_loss(max_accuracy_loss, budgets)
     # NumPy's numbers do not go into the JSON files
     settings = recipe._asdict().items()
@@ -248,7 +255,10 @@ def find_smallest_student(
             verbose,
             build_student or thinner(teacher, transfer, task, recipe),
         )
-        student, chosen, trials = search_widths(trainer, folder)
+        run = StudentTuner.search
+        if by_others:
+            run = functools.partial(search_with_workers, trainer, build_student, folder)
+        student, chosen, trials = search_widths(trainer, folder, run)
         if chosen.feasible and chosen.rate == rates[0] and len(candidates) > 1:
             _logger.info(
                 "Rate %g is the smallest candidate: a finer step of rates may find a "
@@ -293,6 +303,32 @@ def check_bargain(max_accuracy_loss: float | None, confidence: float) -> None:
         )
     if not 0.0 < confidence < 1.0:
         raise InputError(f"Expected confidence between 0 and 1. Received: {confidence}")
+
+
+def _is_by_others(
+    directory: str | None, build_student: StudentBuilder | None, num_workers: int
+) -> bool:
+    """Whether trials are trained by workers, with the checks for them.
+
+    Raises:
+        InputError: If workers could not do their part.
+    """
+    role = chief.role()
+    if role == "worker":
+        raise InputError(
+            "Expected a search in a chief, or without KERASTUNER_TUNER_ID. Received: "
+            f"{os.environ['KERASTUNER_TUNER_ID']}, a worker; start workers by python "
+            "-m tskd_tf.worker DIRECTORY"
+        )
+    if role == "chief" and directory is None:
+        raise InputError(
+            "Expected a directory that the chief shares with its workers. Received: "
+            "none"
+        )
+    by_others = role == "chief" or num_workers > 1
+    if by_others and build_student is not None:
+        importable_name(build_student)
+    return by_others
 
 
 def _checked_split(

@@ -36,7 +36,7 @@ from tuner.student_tuner import Attempt, StudentTuner
 
 SMALLEST = "smallest"
 ORACLES = (SMALLEST, *ENGINES)
-DEFAULT_MAX_EXECUTIONS = 3
+DEFAULT_MAX_EXECUTIONS = 2
 # Whatever reading them may raise
 _DAMAGE = (
     AttributeError,

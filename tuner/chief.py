@@ -20,6 +20,10 @@ _POLL_SECONDS = 0.1
 _GOODBYE_SECONDS = 5.0
 
 
+class AddressError(OSError):
+    """The chief cannot listen where it is told to."""
+
+
 def role() -> str | None:
     """`"chief"` or `"worker"` by KerasTuner's environment variables, None without."""
     if "KERASTUNER_TUNER_ID" not in os.environ:
@@ -49,7 +53,7 @@ def _server(oracle: keras_tuner.Oracle, listen_to: str) -> Iterator[tuple[Any, i
     try:
         port = server.add_insecure_port(listen_to)
     except RuntimeError as error:
-        raise OSError(f"Cannot listen on {listen_to}: {error}") from None
+        raise AddressError(f"{listen_to} ({error})") from None
     server.start()
     try:
         yield servicer, port
@@ -76,7 +80,7 @@ def serve(
             one, which is given out again.
 
     Raises:
-        OSError: If the address cannot be listened on.
+        AddressError: If the address cannot be listened on.
     """
     with _server(oracle, listen_to) as (servicer, port):
         on_start(port)

@@ -13,7 +13,7 @@ Status = keras_tuner.engine.trial.TrialStatus
 def write_state(path: str | os.PathLike[str], state: Any) -> None:
     """Writes JSON all or nothing, unlike KerasTuner, which leaves torn files."""
     target = pathlib.Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         temporary.write_text(json.dumps(state), encoding="utf-8")
         os.replace(temporary, target)

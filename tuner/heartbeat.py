@@ -1,10 +1,11 @@
 """Signs of life of workers, by files in the folder they share with the chief."""
 
 import contextlib
+import itertools
 import pathlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 BEAT_SECONDS = 2.0
 LOST_AFTER_SECONDS = 30.0
@@ -12,21 +13,27 @@ _SUFFIX = ".alive"
 
 
 @contextlib.contextmanager
-def beating(folder: pathlib.Path, tuner_id: str) -> Iterator[None]:
+def beating(
+    folder: pathlib.Path, tuner_id: str, on_beat: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Shows that this worker lives while the block runs.
 
-    The process also ends at once when its parent does, if `stop_with` names it.
+    Args:
+        folder: Shared with the chief.
+        tuner_id: The worker's name, a file name.
+        on_beat: Is called at each beat, in a thread of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{tuner_id}{_SUFFIX}"
     ended = threading.Event()
 
     def beat() -> None:
-        count = 0
-        while True:
-            # A number, not the time: clocks of machines differ
-            path.write_text(str(count), encoding="utf-8")
-            count += 1
+        # A number, not the time: clocks of machines differ
+        for count in itertools.count():
+            with contextlib.suppress(OSError):
+                path.write_text(str(count), encoding="utf-8")
+            if on_beat is not None:
+                on_beat()
             if ended.wait(BEAT_SECONDS):
                 return
 
@@ -45,21 +52,26 @@ class Listener:
 
     Args:
         folder: Where workers leave them.
+        patience_seconds: How long one may be silent.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(
+        self, folder: pathlib.Path, patience_seconds: float = LOST_AFTER_SECONDS
+    ) -> None:
         self._folder = folder
-        self._last: dict[str, tuple[str, float]] = {}
+        self._patience_seconds = patience_seconds
+        self._last: dict[str, tuple[str | None, float]] = {}
 
     def lost_workers(self) -> list[str]:
-        """Ids of the workers not heard of for `LOST_AFTER_SECONDS`, each once."""
+        """Ids of the workers that have been silent too long, each once."""
         now, lost = time.monotonic(), []
-        for path in self._folder.glob(f"*{_SUFFIX}"):
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             with contextlib.suppress(FileNotFoundError):
                 tuner_id, beat = path.stem, path.read_text(encoding="utf-8")
-                if self._last.get(tuner_id, ("", 0.0))[0] != beat:
+                last, heard_at = self._last.get(tuner_id, (None, now))
+                if beat != last:
                     self._last[tuner_id] = (beat, now)
-                elif now - self._last[tuner_id][1] > LOST_AFTER_SECONDS:
+                elif now - heard_at > self._patience_seconds:
                     path.unlink(missing_ok=True)
                     del self._last[tuner_id]
                     lost.append(tuner_id)

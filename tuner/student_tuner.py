@@ -47,6 +47,9 @@ class StudentTuner(base_tuner.BaseTuner):
         directory: Where the search is kept. A search found there is continued.
         project_name: Its folder in `directory`.
 
+    Attributes:
+        num_trials: Run by this tuner so far.
+
     Example:
 
     >>> tuner = StudentTuner(oracle, train_candidate, "output", "search")
@@ -63,6 +66,7 @@ class StudentTuner(base_tuner.BaseTuner):
     ) -> None:
         self._train_candidate = train_candidate
         self._is_idle = False
+        self.num_trials = 0
         super().__init__(oracle=oracle, directory=directory, project_name=project_name)
         if not self._is_worker():
             self.oracle.verbose = 0
@@ -88,6 +92,7 @@ class StudentTuner(base_tuner.BaseTuner):
     def on_trial_begin(self, trial: Any) -> None:
         """Notes that there was something to do."""
         self._is_idle = False
+        self.num_trials += 1
 
     def on_search_begin(self) -> None:
         """Leaves the files by which a search is known again, before the first trial."""

@@ -1,0 +1,466 @@
+"""A whole search for the smallest student: ours against KerasTuner's.
+
+python benchmarks/search.py [--tasks mnist:2,mnist:5,mnist:10,cifar10:2,cifar10:10]
+python benchmarks/search.py --tasks mnist:2 --seeds 1 --epochs 2 --train_examples 2000
+
+A task `mnist:2` is the first two classes of MNIST. Contestants, all with the same
+teacher, images, candidate rates, epochs a trial, batch size, Adam with the same cosine,
+and Eq. 8 for a loss:
+
+- ours: `tskd_tf.find_smallest_student`, its whole cost: soft targets captured, search,
+  the hard-label control and the verdict on the test data, of which the others do
+  nothing. Its seconds of search alone stand beside. It trains in the precision and the
+  steps per execution that a run chooses by itself
+- grid: `keras_tuner.GridSearch` over `keras.distillation.Distiller`, as a careful user
+  of Keras would write it: the corrected loss of distill_epoch.py, students thinned by
+  `scale_width`, the score that of the last epoch, whose weights are kept
+- ours_two_workers: the same with `num_workers=2`, each with half of the cores; their
+  start is part of it
+- hyperband: `keras_tuner.Hyperband` over the same, `max_epochs` being the epochs a
+  trial. Trials that go on do so with their weights and their optimiser's state, under
+  one cosine for all `max_epochs`
+
+KerasTuner knows no constraint, so its score is a bargain: below the floor of Eq. 4 the
+accuracy on the validation images, else 1 plus the share of the teacher's multiply-adds
+that is saved. An answer is the smallest rate whose student reached the floor, after its
+last epoch, in however many epochs; none, if no student did.
+
+The trials of a seed start from that seed. Contestants take turns, in an order that
+changes from seed to seed and from task to task. The teacher is trained once a data set,
+on the same images, untimed.
+
+With --partial each search is added to a file as it ends, and one found there, of the
+same settings, teacher and seed, is not run again. Cut short, start it once more.
+"""
+
+import argparse
+import gc
+import json
+import os
+import pathlib
+import random
+import statistics
+import tempfile
+import time
+from typing import NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import keras_tuner  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from timing import emit  # noqa: E402
+
+from tskd_tf.acceptance import accuracy_floor  # noqa: E402
+from tskd_tf.costs import complexity  # noqa: E402
+from tskd_tf.data import ImageData, Split, load  # noqa: E402
+from tskd_tf.device import choose_precision  # noqa: E402
+from tskd_tf.evaluate import accuracy, predict_logits  # noqa: E402
+from tskd_tf.files import atomic_path, fingerprint  # noqa: E402
+from tskd_tf.models import build_teacher  # noqa: E402
+from tskd_tf.rebuild import with_policy  # noqa: E402
+from tskd_tf.search import buildable_rates, find_smallest_student  # noqa: E402
+from tskd_tf.task import Task  # noqa: E402
+from tskd_tf.training import Recipe, train_teacher  # noqa: E402
+from tskd_tf.width import scale_width, spaced_rates  # noqa: E402
+
+TASKS = "mnist:2,mnist:5,mnist:10,cifar10:2,cifar10:10"
+TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
+# Those of mnist.flags and cifar10.flags
+MAX_ACCURACY_LOSS = {"mnist": 0.005, "cifar10": 0.02}
+VALIDATION_BATCH = 1000
+
+
+class Setting(NamedTuple):
+    """What all contestants are given for a task."""
+
+    name: str
+    teacher: keras.Model
+    data: ImageData
+    task: Task
+    rates: list[float]
+    max_accuracy_loss: float
+    floor: float
+    recipe: Recipe
+
+
+def ours(setting, seed, num_workers=1):
+    found = find_smallest_student(
+        setting.teacher,
+        setting.data.train,
+        setting.data.validation,
+        setting.data.test,
+        task=setting.task,
+        max_accuracy_loss=setting.max_accuracy_loss,
+        rates=setting.rates,
+        recipe=setting.recipe._replace(seed=seed),
+        verbose=0,
+        num_workers=num_workers,
+    )
+    search = found.report["search"]
+    trials = [(t["rate"], t["accuracy"], t["epochs"]) for t in search["trials"]]
+    is_feasible = any(t["feasible"] for t in search["trials"])
+    return {
+        "search_seconds": search["seconds"],
+        # The control is trained as a trial is
+        "epochs_trained": sum(t[2] for t in trials) + setting.recipe.epochs,
+        "answer": found.report["student"]["rate"] if is_feasible else None,
+        "trials": trials,
+    }
+
+
+class DistilledWidth(keras_tuner.HyperModel):
+    """A student of a rate in Keras's distiller, scored by the bargain it is."""
+
+    def __init__(self, setting, num_steps, seed):
+        super().__init__()
+        self.setting, self.num_steps, self.seed = setting, num_steps, seed
+        # Keras's distiller freezes it
+        self.teacher = with_policy(setting.teacher, "float32")
+        self.teacher_macs = complexity(setting.teacher).num_macs
+        self.trials = []
+
+    def build(self, hp):
+        keras.utils.set_random_seed(self.seed)
+        # No `Float`: with a step of 0.05 it never proposes 1.0
+        rate = hp.Choice("rate", self.setting.rates)
+        recipe = self.setting.recipe
+        distiller = keras.distillation.Distiller(
+            self.teacher,
+            scale_width(self.teacher, rate, self.setting.task),
+            # By object: the name's loss takes logits for probabilities
+            [
+                keras.distillation.LogitsDistillation(
+                    recipe.temperature, loss=keras.losses.KLDivergence()
+                )
+            ],
+            # It multiplies by the square of the temperature, which Eq. 8 does not
+            distillation_loss_weights=[1 / recipe.temperature**2],
+            student_loss_weight=1 - recipe.soft_loss_weight,
+        )
+        schedule = keras.optimizers.schedules.CosineDecay(
+            recipe.learning_rate, self.num_steps * recipe.epochs
+        )
+        distiller.compile(
+            keras.optimizers.Adam(schedule),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+        # Before Hyperband loads weights, for else the optimiser's are left out
+        distiller.build((None, *self.teacher.input_shape[1:]))
+        distiller.optimizer.build(distiller.trainable_variables)
+        return distiller
+
+    def fit(self, hp, model, images, labels, validation, **fit_settings):
+        history = model.fit(
+            images,
+            labels,
+            batch_size=self.setting.recipe.batch_size,
+            validation_data=tuple(validation),
+            validation_batch_size=VALIDATION_BATCH,
+            **fit_settings,
+        )
+        # The last epoch's, because its weights are kept: KerasTuner, given the
+        # history, would report the best. Keras's quotient is one of float32
+        num_images = len(validation.images)
+        num_right = round(history.history["val_accuracy"][-1] * num_images)
+        got = num_right / num_images
+        self.trials.append((hp.get("rate"), got, len(history.epoch)))
+        if got < self.setting.floor:
+            return {"bargain": got}
+        return {"bargain": 2 - complexity(model.student).num_macs / self.teacher_macs}
+
+
+def keras_tuner_search(setting, seed, make_tuner):
+    filtered = setting.task.filter
+    images, labels = filtered(tuple(setting.data.train))
+    validation = Split(*filtered(tuple(setting.data.validation)))
+    num_steps = setting.recipe.num_steps(len(images))
+    model = DistilledWidth(setting, num_steps, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = make_tuner(
+            model,
+            objective=keras_tuner.Objective("bargain", direction="max"),
+            seed=seed,
+            directory=folder,
+            project_name="search",
+            # An error is one of this file, not a bad trial
+            max_consecutive_failed_trials=1,
+        )
+        tuner.search(
+            images,
+            labels,
+            validation,
+            epochs=setting.recipe.epochs,
+            verbose=0,
+        )
+        best = tuner.oracle.get_best_trials(1)[0]
+    return {
+        "epochs_trained": sum(trial[2] for trial in model.trials),
+        "answer": best.hyperparameters.get("rate") if best.score >= 1 else None,
+        "trials": model.trials,
+    }
+
+
+def grid(setting, seed):
+    return keras_tuner_search(setting, seed, keras_tuner.GridSearch)
+
+
+def hyperband(setting, seed):
+    def make_tuner(*arguments, **options):
+        epochs = setting.recipe.epochs
+        return keras_tuner.Hyperband(*arguments, max_epochs=epochs, **options)
+
+    return keras_tuner_search(setting, seed, make_tuner)
+
+
+def ours_two_workers(setting, seed):
+    return ours(setting, seed, num_workers=2)
+
+
+CONTESTANTS = {
+    "ours": ours,
+    "grid": grid,
+    "hyperband": hyperband,
+    "ours_two_workers": ours_two_workers,
+}
+
+
+def load_images(dataset, train_examples):
+    """The data set, of its training images as many as are asked for."""
+    data = load(dataset)
+    train = Split(*(part[:train_examples] for part in data.train))
+    return data._replace(train=train)
+
+
+def trained_teacher(dataset, data, recipe, folder):
+    """The teacher kept in the folder; trained and put there, if it is not."""
+    path = folder / f"{dataset}_{len(data.train.images)}.keras"
+    if not path.exists():
+        keras.utils.set_random_seed(recipe.seed)
+        name = TEACHERS[dataset]
+        teacher = build_teacher(name, data.train.images, len(data.class_names))
+        teacher = train_teacher(teacher, data.train, data.validation, recipe, verbose=0)
+        with atomic_path(path) as temporary:
+            teacher.save(temporary)
+    return keras.saving.load_model(path, compile=False)
+
+
+def prepare(name, teacher, data, options):
+    """What a task's contestants are given."""
+    dataset, num_classes = name.split(":")
+    task = Task(range(int(num_classes)), class_names=data.class_names)
+    recipe = Recipe(epochs=options.epochs, precision=options.precision)
+    num_train = len(task.indices(data.train.class_ids))
+    max_accuracy_loss = options.max_accuracy_loss
+    if max_accuracy_loss is None:
+        max_accuracy_loss = MAX_ACCURACY_LOSS[dataset]
+    images, labels = task.filter(tuple(data.validation))
+    of_teacher = accuracy(task.select_logits(predict_logits(teacher, images)), labels)
+    return Setting(
+        name,
+        teacher,
+        data,
+        task,
+        buildable_rates(teacher, task, spaced_rates(options.rate_step)),
+        max_accuracy_loss,
+        accuracy_floor(of_teacher, max_accuracy_loss),
+        recipe._replace(epochs=recipe.num_epochs(num_train)),
+    )
+
+
+def description(setting):
+    """What a search's figures depend on, JSON-able."""
+    count = setting.task.indices
+    return {
+        "task": setting.name,
+        "num_train": len(count(setting.data.train.class_ids)),
+        "num_validation": len(count(setting.data.validation.class_ids)),
+        "rates": setting.rates,
+        "max_accuracy_loss": setting.max_accuracy_loss,
+        "floor": setting.floor,
+        "epochs_a_trial": setting.recipe.epochs,
+        "batch_size": setting.recipe.batch_size,
+        "precision": setting.recipe.precision,
+        "teacher": fingerprint(*setting.teacher.get_weights()),
+    }
+
+
+def timed(contestant, setting, seed):
+    """What a search found, with its wall-clock seconds."""
+    keras.backend.clear_session()
+    gc.collect()
+    start = time.perf_counter()
+    outcome = contestant(setting, seed)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "search_seconds": seconds, **outcome}
+
+
+def run_all(settings, contestants, num_seeds, partial):
+    """A row for each search, those of earlier runs included."""
+    earlier = []
+    if partial is not None and partial.exists():
+        earlier = [json.loads(line) for line in partial.read_text().splitlines()]
+    generator = random.Random(1)
+    rows = []
+    for seed in range(1, num_seeds + 1):
+        for setting in settings:
+            for name in generator.sample(contestants, len(contestants)):
+                wanted = {**description(setting), "contestant": name, "seed": seed}
+                same = [row for row in earlier if wanted.items() <= row.items()]
+                if same:
+                    rows.append(same[-1])
+                    continue
+                row = {**wanted, **timed(CONTESTANTS[name], setting, seed)}
+                rows.append(row)
+                if partial is not None:
+                    with partial.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+    return rows
+
+
+def is_near(answer, others, rates):
+    """Whether two answers are one candidate apart at most; none is like none only."""
+    if answer is None or others is None:
+        return answer is others
+    return abs(rates.index(answer) - rates.index(others)) <= 1
+
+
+def summarise(rows, task, name, base):
+    """Medians over the seeds of a contestant in a task; JSON-able."""
+    by_contestant = {}
+    for row in rows:
+        if row["task"] == task:
+            by_contestant.setdefault(row["contestant"], {})[row["seed"]] = row
+    mine, bases = by_contestant[name], by_contestant[base]
+    found = {
+        "task": task,
+        "contestant": name,
+        "median_seconds": statistics.median(r["seconds"] for r in mine.values()),
+        "median_search_seconds": statistics.median(
+            row["search_seconds"] for row in mine.values()
+        ),
+        f"time_over_{base}": statistics.median(
+            row["seconds"] / bases[seed]["seconds"] for seed, row in mine.items()
+        ),
+        f"search_time_over_search_of_{base}": statistics.median(
+            row["search_seconds"] / bases[seed]["search_seconds"]
+            for seed, row in mine.items()
+        ),
+        "median_epochs_trained": statistics.median(
+            row["epochs_trained"] for row in mine.values()
+        ),
+        "answers": [row["answer"] for row in mine.values()],
+        "num_searches": len(mine),
+    }
+    if "grid" in by_contestant:
+        found["num_within_one_of_grid"] = sum(
+            is_near(row["answer"], by_contestant["grid"][seed]["answer"], row["rates"])
+            for seed, row in mine.items()
+        )
+    return found
+
+
+def table_row(found, base):
+    agreement = found.get("num_within_one_of_grid")
+    return [
+        found["contestant"],
+        found["task"],
+        f"{found['median_seconds']:.1f}",
+        f"{found['median_search_seconds']:.1f}",
+        f"{found[f'time_over_{base}']:.2f}",
+        f"{found[f'search_time_over_search_of_{base}']:.2f}",
+        f"{found['median_epochs_trained']:g}",
+        " ".join("none" if a is None else f"{a:g}" for a in found["answers"]),
+        "" if agreement is None else f"{agreement} of {found['num_searches']}",
+    ]
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", default=TASKS, help="data set:number of classes, …")
+    parser.add_argument("--contestants", default=",".join(CONTESTANTS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--epochs", type=int, help="a trial; by default as a run chooses by itself"
+    )
+    parser.add_argument("--teacher_epochs", type=int, help="by default likewise")
+    parser.add_argument(
+        "--train_examples", type=int, help="of all classes; by default all"
+    )
+    parser.add_argument(
+        "--max_accuracy_loss",
+        type=float,
+        help=f"by default {MAX_ACCURACY_LOSS}, by data set",
+    )
+    parser.add_argument("--rate_step", type=float, default=0.05)
+    parser.add_argument("--precision", default="auto", help="of ours")
+    parser.add_argument("--partial", type=pathlib.Path, help="file to add to and go on")
+    parser.add_argument(
+        "--teachers",
+        type=pathlib.Path,
+        help="folder of trained teachers; by default that of --partial, if any",
+    )
+    options = parser.parse_args()
+    options.tasks = options.tasks.split(",")
+    options.contestants = options.contestants.split(",")
+    for task in options.tasks:
+        dataset, _, num_classes = task.partition(":")
+        if dataset not in TEACHERS or num_classes not in map(str, range(2, 11)):
+            parser.error(f"expected tasks like mnist:2, up to 10 classes, not {task}")
+    unknown = [name for name in options.contestants if name not in CONTESTANTS]
+    if unknown:
+        parser.error(
+            f"expected contestants out of {', '.join(CONTESTANTS)}, not {unknown}"
+        )
+    options.precision = choose_precision(options.precision)
+    if options.partial is not None:
+        options.partial.parent.mkdir(parents=True, exist_ok=True)
+        options.teachers = options.teachers or options.partial.parent
+    return options
+
+
+def main():
+    options = parse_options()
+    tf.get_logger().setLevel("ERROR")
+    teacher_recipe = Recipe(epochs=options.teacher_epochs, precision=options.precision)
+    given = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.teachers or pathlib.Path(temporary)
+        for dataset in dict.fromkeys(task.split(":")[0] for task in options.tasks):
+            data = load_images(dataset, options.train_examples)
+            given[dataset] = (
+                trained_teacher(dataset, data, teacher_recipe, folder),
+                data,
+            )
+    settings = [
+        prepare(task, *given[task.split(":")[0]], options) for task in options.tasks
+    ]
+    rows = run_all(settings, options.contestants, options.seeds, options.partial)
+    base = "ours" if "ours" in options.contestants else options.contestants[0]
+    found = [
+        summarise(rows, task, name, base)
+        for task in options.tasks
+        for name in options.contestants
+    ]
+    header = [
+        "contestant",
+        "task",
+        "seconds",
+        "of search",
+        f"time over {base}",
+        "search over search",
+        "epochs",
+        "answers",
+        "within one of the grid's",
+    ]
+    emit(
+        "search",
+        {"summary": found, "searches": rows},
+        header,
+        [table_row(one, base) for one in found],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""A search by several processes, with KerasTuner's chief: real workers on loopback."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import worker_students
+from conftest import make_data
+
+from tskd_tf.crew import WorkerError
+from tskd_tf.errors import InputError
+from tskd_tf.search import find_smallest_student
+from tskd_tf.shared_search import importable_name
+from tskd_tf.training import Recipe
+
+RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)
+RATES = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return make_data(256, 1), make_data(128, 2), make_data(120, 3)
+
+
+def find(teacher, splits, **settings):
+    defaults = {"rates": RATES, "recipe": RECIPE, "verbose": 0}
+    # Judged by one execution each, because workers may differ in which they repeat
+    once = {"max_executions": 1, "max_accuracy_loss": 0.05}
+    return find_smallest_student(teacher, *splits, **{**defaults, **once, **settings})
+
+
+def answer(report):
+    """What must not depend on who trained it."""
+    names = ("teacher", "student", "control", "accuracy_loss", "meets_threshold")
+    return {name: report[name] for name in names}
+
+
+def test_three_workers_give_the_answer_of_one_process(
+    trained_teacher, splits, tmp_path
+):
+    alone = find(trained_teacher, splits).report
+    folder = tmp_path / "search"
+    together = find(
+        trained_teacher, splits, directory=str(folder), num_workers=3
+    ).report
+    assert answer(together) == answer(alone)
+    trials = together["search"]["trials"]
+    kept = list(folder.glob("trial_*/result.json"))
+    assert len(kept) == len(trials)
+    by_rate = {t["rate"]: t["accuracy"] for t in alone["search"]["trials"]}
+    for trial in trials:
+        if trial["rate"] in by_rate:
+            assert trial["accuracy"] == by_rate[trial["rate"]]
+    # The images are not left there twice
+    assert not (folder / "shared").exists()
+    # And the trials are not trained again
+    again = find(trained_teacher, splits, directory=str(folder)).report
+    assert again == together
+
+
+def test_a_killed_worker_costs_its_trial_only(
+    trained_teacher, splits, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv(worker_students.FOLDER, str(tmp_path))
+    alone = find(
+        trained_teacher, splits, rates=[0.5, 1.0], build_student=worker_students.thin
+    )
+    caplog.set_level("WARNING", "tskd_tf")
+    together = find(
+        trained_teacher,
+        splits,
+        rates=[0.5, 1.0],
+        build_student=worker_students.killed_once,
+        num_workers=2,
+    )
+    assert (tmp_path / "killed").exists()
+    assert "was lost; trial 0000 is given out again" in caplog.text
+    assert answer(together.report) == answer(alone.report)
+
+
+def test_an_error_in_a_worker_ends_the_search_at_once(
+    trained_teacher, splits, monkeypatch
+):
+    with pytest.raises(WorkerError, match="a defect in a worker"):
+        find(
+            trained_teacher,
+            splits,
+            build_student=worker_students.failing,
+            num_workers=2,
+        )
+
+
+def test_when_all_workers_are_killed_it_is_said(trained_teacher, splits, tmp_path):
+    with pytest.raises(WorkerError, match="all workers were killed"):
+        find(
+            trained_teacher,
+            splits,
+            build_student=worker_students.always_killed,
+            num_workers=2,
+        )
+
+
+def test_a_chief_of_kerastuner_and_workers_that_come_when_they_like(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    folder = tmp_path / "search"
+    variables = {
+        "KERASTUNER_TUNER_ID": "chief",
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(_free_port()),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="directory that the chief shares"):
+        find(trained_teacher, splits)
+    early = _start_worker(folder, {**variables, "KERASTUNER_TUNER_ID": "early"})
+    try:
+        report = find(trained_teacher, splits, directory=str(folder)).report
+        assert early.wait(60) == 0
+    finally:
+        early.kill()
+    monkeypatch.undo()
+    assert answer(report) == answer(find(trained_teacher, splits).report)
+    late = _start_worker(folder, {**variables, "KERASTUNER_TUNER_ID": "late"})
+    assert late.wait(60) == 0
+
+
+CHIEF = """
+import sys
+import keras
+from conftest import make_data
+from tskd_tf.search import find_smallest_student
+from tskd_tf.training import Recipe
+
+teacher = keras.saving.load_model(sys.argv[1])
+find_smallest_student(
+    teacher, make_data(256, 1), make_data(128, 2), make_data(120, 3),
+    rates=[i / 8 for i in range(1, 9)], verbose=0, max_executions=1,
+    recipe=Recipe(epochs=4, batch_size=32, learning_rate=0.02),
+    max_accuracy_loss=0.05, directory=sys.argv[2], num_workers=2,
+)
+"""
+
+
+def test_a_killed_chief_takes_its_workers_along_and_can_be_resumed(
+    trained_teacher, splits, tmp_path
+):
+    path, folder = tmp_path / "teacher.keras", tmp_path / "search"
+    trained_teacher.save(path)
+    paths = [str(pathlib.Path(__file__).parent), *filter(None, sys.path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHIEF, str(path), str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    first = _wait_for(folder, "trial_*/result.json", process)
+    process.kill()
+    process.wait()
+    trained = first.stat().st_mtime_ns
+    _wait_until_silent(folder / "workers")
+    report = find(trained_teacher, splits, directory=str(folder), num_workers=2).report
+    assert answer(report) == answer(find(trained_teacher, splits).report)
+    chosen = json.loads(first.read_text())["rate"] == report["student"]["rate"]
+    assert chosen or first.stat().st_mtime_ns == trained
+
+
+def test_an_address_that_is_taken_is_said(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+        monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+        monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(listener.getsockname()[1]))
+        with pytest.raises(InputError, match="a free address of this machine"):
+            find(trained_teacher, splits, directory=str(tmp_path / "search"))
+
+
+def test_builders_that_no_worker_can_import_are_refused(trained_teacher, splits):
+    with pytest.raises(InputError, match="that worker processes can import"):
+        find(trained_teacher, splits, build_student=lambda rate: None, num_workers=2)
+    assert importable_name(worker_students.thin) == "worker_students:thin"
+
+
+def test_a_worker_needs_the_environment_of_one(tmp_path, monkeypatch, trained_teacher):
+    done = subprocess.run(
+        [sys.executable, "-m", "tskd_tf.worker", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "KERASTUNER_ORACLE_PORT" in done.stderr
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
+    with pytest.raises(InputError, match="python -m tskd_tf.worker DIRECTORY"):
+        find(trained_teacher, (make_data(),) * 3)
+
+
+def _start_worker(folder, variables):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tskd_tf.worker", str(folder)],
+        env={**os.environ, **variables},
+    )
+
+
+def _free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _wait_for(folder, pattern, process):
+    for _ in range(1200):
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found[0]
+        assert process.poll() is None
+        time.sleep(0.1)
+    raise AssertionError(f"no {pattern}")
+
+
+def _wait_until_silent(workers):
+    """Until no worker gives a sign of life any more."""
+    for _ in range(30):
+        before = [path.stat().st_mtime_ns for path in workers.glob("*.alive")]
+        time.sleep(3)
+        if before == [path.stat().st_mtime_ns for path in workers.glob("*.alive")]:
+            return
+    raise AssertionError("workers outlive their chief")

@@ -1,0 +1,172 @@
+"""What the processes of a search share: one folder, written once by the chief."""
+
+import importlib
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+
+from tskd_tf.augmentation import Augmentation
+from tskd_tf.data import Split
+from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.files import atomic_path, read_json, write_json
+from tskd_tf.images import Images, chunks
+from tskd_tf.rebuild import load_kept_model
+from tskd_tf.soft_targets import TransferSet
+from tskd_tf.task import Task
+from tskd_tf.training import Recipe
+from tskd_tf.trials import SearchPlan, Trainer, thinner
+from tskd_tf.width import StudentBuilder
+
+_PLAN = "plan.json"
+
+
+def share(
+    trainer: Trainer, build_student: StudentBuilder | None, folder: pathlib.Path
+) -> None:
+    """Writes all that a worker needs to train trials; the plan comes last.
+
+    Args:
+        trainer: The chief's.
+        build_student: The user's own builder, if there is one.
+        folder: Of the search; all processes reach it by this path.
+
+    Raises:
+        InputError: If another process could not import the builder.
+    """
+    builder = None if build_student is None else importable_name(build_student)
+    shared = folder / "shared"
+    shared.mkdir(parents=True, exist_ok=True)
+    with atomic_path(shared / "teacher.keras") as temporary:
+        trainer.teacher.save(temporary)
+    transfer, validation = trainer.transfer, trainer.validation
+    _save_images(transfer.images, shared / "images.npy")
+    _save_images(validation.images, shared / "validation_images.npy")
+    arrays: dict[str, Any] = {
+        "labels": transfer.labels,
+        "teacher_logits": transfer.teacher_logits,
+        "views": transfer.views,
+        "validation_labels": validation.class_ids,
+    }
+    with atomic_path(shared / "targets.npz") as temporary:
+        np.savez(temporary, **{k: v for k, v in arrays.items() if v is not None})
+    task, recipe = trainer.task, trainer.recipe
+    plan = {
+        "task": [task.class_ids, task.num_classes, task.head, task.class_names],
+        "recipe": {**recipe._asdict(), "augmentation": recipe.augmentation._asdict()},
+        "views_of": transfer.augmentation._asdict(),
+        "plan": trainer.plan._asdict(),
+        "log_dir": trainer.log_dir and str(pathlib.Path(trainer.log_dir).resolve()),
+        "build_student": builder,
+        "modules": _modules_of_own_layers(),
+    }
+    write_json(shared / _PLAN, plan)
+
+
+def is_shared(folder: pathlib.Path) -> bool:
+    """Whether a chief has written all that a worker needs."""
+    return (folder / "shared" / _PLAN).exists()
+
+
+def stop_sharing(folder: pathlib.Path) -> None:
+    """Takes back what `share` wrote: the images are there twice."""
+    shared = folder / "shared"
+    # The plan first, so that no worker starts on the rest
+    (shared / _PLAN).unlink(missing_ok=True)
+    shutil.rmtree(shared, ignore_errors=True)
+
+
+def load_shared(folder: pathlib.Path) -> Trainer:
+    """The trainer of a worker, which trains what the chief's would.
+
+    Raises:
+        InputError: If the folder is damaged, or the user's own layers or builder
+            cannot be imported here.
+    """
+    shared = folder / "shared"
+    plan = read_json(shared / _PLAN)
+    for module in plan["modules"]:
+        _import(module)
+    teacher = load_kept_model(shared / "teacher.keras")
+    ids, num_classes, head, names = plan["task"]
+    task = Task(ids, num_classes, head, names)
+    settings = plan["recipe"]
+    recipe = Recipe(
+        **{**settings, "augmentation": Augmentation(**settings["augmentation"])}
+    )
+    with np.load(shared / "targets.npz", allow_pickle=False) as stored:
+        targets = dict(stored)
+    transfer = TransferSet(
+        np.load(shared / "images.npy", mmap_mode="r"),
+        targets["labels"],
+        targets["teacher_logits"],
+        None,
+        Augmentation(**plan["views_of"]),
+        targets.get("views"),
+        task,
+    )
+    validation = Split(
+        np.load(shared / "validation_images.npy", mmap_mode="r"),
+        targets["validation_labels"],
+    )
+    builder: Any = thinner(teacher, transfer, task, recipe)
+    if plan["build_student"] is not None:
+        module, _, name = plan["build_student"].partition(":")
+        builder = getattr(_import(module), name)
+    return Trainer(
+        teacher,
+        transfer,
+        validation,
+        task,
+        recipe,
+        SearchPlan(**plan["plan"]),
+        plan["log_dir"],
+        2,
+        builder,
+    )
+
+
+def importable_name(build_student: StudentBuilder) -> str:
+    """`module:function`, by which another process finds it.
+
+    Raises:
+        InputError: If none would.
+    """
+    module = getattr(build_student, "__module__", "")
+    name = getattr(build_student, "__qualname__", "")
+    found = getattr(sys.modules.get(module), name, None)
+    if module == "__main__" or found is not build_student:
+        raise InputError(
+            "Expected build_student that worker processes can import: a function at "
+            f"the top of a module of its own. Received: {build_student!r}"
+        )
+    return f"{module}:{name}"
+
+
+def _modules_of_own_layers() -> list[str]:
+    registered = keras.saving.get_custom_objects().values()
+    modules = {getattr(value, "__module__", "__main__") for value in registered}
+    return sorted(modules - {"__main__"})
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # it is the user's code: anything may come
+        raise InputError(
+            f"Expected a module {module} as on the chief, for layers or students of "
+            f"your own. Received: {type(error).__name__}: {in_one_line(error)}"
+        ) from error
+
+
+def _save_images(images: Images, path: pathlib.Path) -> None:
+    with atomic_path(path) as temporary:
+        stored = np.lib.format.open_memmap(
+            temporary, mode="w+", dtype=images.dtype, shape=images.shape
+        )
+        for part in chunks(len(images)):
+            stored[part] = np.asarray(images[part])
+        stored.flush()

@@ -1,0 +1,108 @@
+"""A worker: trains the trials that the chief of a search hands out.
+
+python -m tskd_tf.worker FOLDER
+
+FOLDER is that of the search, `search` in --output_dir or the `directory` of
+`find_smallest_student`, on a file system that it shares with the chief. Where the chief
+listens is said by KerasTuner's environment variables, see `tuner.chief`.
+"""
+
+import logging
+import os
+import pathlib
+import sys
+import time
+import traceback
+
+from tskd_tf.errors import InputError, in_one_line
+
+_POLL_SECONDS = 0.5
+_logger = logging.getLogger(__name__)
+
+
+def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
+    """Trains trials until the search is over; waits for its chief first.
+
+    Args:
+        folder: Of the search.
+        parent_id: Process without which this one ends at once; by default none.
+
+    Returns:
+        The number of trials trained here.
+
+    Raises:
+        InputError: If the environment variables are missing, or files damaged.
+    """
+    missing = [
+        name
+        for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT")
+        if f"KERASTUNER_{name}" not in os.environ
+    ]
+    if missing:
+        raise InputError(
+            "Expected the environment variables of a worker. Received: no "
+            + ", ".join(f"KERASTUNER_{name}" for name in missing)
+        )
+    # TensorFlow takes seconds to load, which an error need not wait for
+    from tskd_tf.shared_search import is_shared, load_shared
+    from tskd_tf.trials import build_tuner
+    from tuner.heartbeat import beating
+
+    tuner_id = os.environ["KERASTUNER_TUNER_ID"]
+
+    def follow_parent() -> None:
+        if parent_id not in (None, os.getppid()):
+            # Whoever asked for the trial is gone; nothing half-written is left
+            os._exit(1)
+
+    # Nothing is written before: the chief wants a folder of its own
+    if not is_shared(folder):
+        _logger.info("%s waits for the chief of %s", tuner_id, folder)
+    while not is_shared(folder):
+        follow_parent()
+        if (folder / "over").exists():
+            return 0
+        time.sleep(_POLL_SECONDS)
+    workers = folder / "workers"
+    with beating(workers, tuner_id, follow_parent):
+        tuner = build_tuner(load_shared(folder), folder)
+        try:
+            tuner.search()
+        except Exception as error:
+            note = f"{type(error).__name__}: {in_one_line(error)}"
+            (workers / f"{tuner_id}.failed").write_text(note, encoding="utf-8")
+            raise
+    return tuner.num_trials
+
+
+def main() -> int:
+    """Runs a worker; returns the exit status."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tskd_tf").setLevel(logging.INFO)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    arguments = sys.argv[1:]
+    if not 1 <= len(arguments) <= 3:
+        sys.stderr.write("usage: python -m tskd_tf.worker FOLDER\n")
+        return 2
+    # Given by a chief to its own workers
+    num_threads, parent_id = map(int, arguments[1:] or (0, 0))
+    try:
+        if num_threads:
+            import tensorflow as tf
+
+            tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+            tf.config.threading.set_inter_op_parallelism_threads(num_threads)
+        run(pathlib.Path(arguments[0]).resolve(), parent_id or None)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
