@@ -115,7 +115,7 @@ class RunConfig:
         ("smallest", "grid", "random", "bayesian", "hyperband"),
     )
     max_executions: int = _field(
-        3,
+        2,
         "With --oracle=smallest: trainings of a width whose accuracy is too close to "
         "what is needed to tell, if the answer rests on it; each has another seed.",
     )
