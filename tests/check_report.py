@@ -239,10 +239,6 @@ def check(output_dir):
     judge = statistics.fmean if config["oracle"] == "smallest" else max
     feasible = [r for r in accuracies if judge(accuracies[r]) >= floor]
     expect_equal("student.rate", rate, min(feasible, default=rate))
-    best = max(accuracies[rate])
-    shown = [t["epochs"] for t in trials if (t["rate"], t["accuracy"]) == (rate, best)]
-    longest = max(trial["epochs"] for trial in trials)
-    assert longest in shown, f"student: {shown} of {longest} epochs"
     return report
 
 
