@@ -4,8 +4,9 @@ python tests/killed_runs.py FOLDER NUM_KILLS SEED SETTINGS
 
 First one run is left alone. Another is killed with SIGKILL NUM_KILLS times at random
 moments, in each stage equally often, resumed each time, and then left to end. Prints as
-JSON what was seen. SETTINGS are those of `RunConfig` as JSON. Each run is a fork of this process, which has TensorFlow imported
-but has computed nothing: that saves the import, most of the time of a run so small.
+JSON what was seen. SETTINGS are those of `RunConfig` as JSON. Each run is a fork of
+this process, which has TensorFlow imported but has computed nothing: that saves the
+import, much of the time of a run so small.
 """
 
 import json

@@ -219,7 +219,7 @@ def test_a_real_search_without_room(find, undisturbed_report, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert full_disk(caught.value) is not None
     assert full_disk(caught.value).filename == str(
-        folder / "trial_0000" / "student.keras"
+        folder / "trial_0001" / "student.keras"
     )
     left = contents(folder)
     assert not any(path.name.startswith(".") for path in left)
