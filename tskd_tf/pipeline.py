@@ -118,7 +118,6 @@ def run(config: RunConfig) -> tuple[int, str]:
         confidence=config.confidence,
         directory=str(folder / "search"),
         log_dir=str(folder / "tensorboard"),
-        verbose=_verbosity(),
         build_student=build_student,
         budgets=budgets_of(config),
         num_workers=config.workers,

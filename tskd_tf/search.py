@@ -139,7 +139,8 @@ def find_smallest_student(
             with the data in the same order, is continued; by default a temporary
             folder is used and removed.
         log_dir: For TensorBoard: a run a trial, and one for the control.
-        verbose: As in `keras.Model.fit`.
+        verbose: `"auto"` writes a line a training to standard error, live on a
+            terminal; anything else is as in `keras.Model.fit`.
         memory_limit_mb: Megabytes of images of each `tf.data.Dataset` that may be held
             in memory; beyond, they are kept in a temporary file.
         build_student: Your own students: a function of the rate that gives a Functional
@@ -265,7 +266,6 @@ def find_smallest_student(
                 "smaller student yet",
                 chosen.rate,
             )
-        _logger.info("Control: rate %g on hard labels only", chosen.rate)
         control = trainer.control(chosen, folder)
         results = _verdict(
             teacher, student, control, task_test, transfer.labels, task, confidence
