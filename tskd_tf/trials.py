@@ -218,11 +218,22 @@ class Trainer(NamedTuple):
         """Whether a line a training is told, not Keras's bars."""
         return bool(self.verbose == "auto")
 
-    def trial_line(self, record: Trial, folder: pathlib.Path) -> str:
-        """What is told of a trial that ended and is kept in its folder."""
-        head = _trial_head(folder, record.rate, record.num_macs, self._is_again(record))
-        others = self._workload(folder.parent, num_running=0)
-        return self._line(head, record, self.plan.floor, others)
+    def tell(self, folder: pathlib.Path) -> None:
+        """Writes a line on a trial that ended and is kept in its folder."""
+        record = Trial(**read_json(folder / "result.json"))
+        if self.shows_lines:
+            again = self._is_again(record)
+            head = _trial_head(folder, record.rate, record.num_macs, again)
+            others = self._workload(folder.parent, num_running=0)
+            _write_line(self._line(head, record, self.plan.floor, others))
+            return
+        _logger.info(
+            "Rate %g: %.2f %% of the validation images right, %.2f %% needed: %s",
+            record.rate,
+            100 * record.accuracy,
+            100 * max(self.plan.floor, 0.0),
+            "feasible" if record.feasible else "not feasible",
+        )
 
     def _recipe(self, attempt: Attempt) -> Recipe:
         seed = (self.recipe.seed + attempt.execution) % 2**32
@@ -257,16 +268,7 @@ class Trainer(NamedTuple):
             seed=recipe.seed,
         )
         _keep(trained.student, record, folder)
-        if self.shows_lines:
-            _write_line(self.trial_line(record, folder))
-        else:
-            _logger.info(
-                "Rate %g: %.2f %% of the validation images right, %.2f %% needed: %s",
-                rate,
-                100 * record.accuracy,
-                100 * max(self.plan.floor, 0.0),
-                "feasible" if record.feasible else "not feasible",
-            )
+        self.tell(folder)
         return record
 
     def _train_more(
