@@ -1,3 +1,4 @@
+import errno
 import json
 
 import keras
@@ -5,7 +6,14 @@ import numpy as np
 import pytest
 
 from tskd_tf.errors import in_one_line
-from tskd_tf.files import atomic_path, fingerprint, read_json, write_json, write_text
+from tskd_tf.files import (
+    atomic_path,
+    fingerprint,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -32,6 +40,23 @@ def test_json_round_trip(tmp_path):
     write_json(tmp_path / "a.json", {"b": [1, 2.5, None]})
     assert read_json(tmp_path / "a.json") == {"b": [1, 2.5, None]}
     json.loads((tmp_path / "a.json").read_text())
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    killed = atomic_path(tmp_path / "search" / "student.keras")
+    temporary = killed.__enter__()
+    names = [temporary, *("report.json", ".hidden", ".a.1", ".a.b.json", "a.1.json")]
+    for name in names:
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(names[1:])
+
+
+def test_a_file_that_found_no_room_is_named(tmp_path):
+    with pytest.raises(OSError, match="No space left.*report.json"):
+        with atomic_path(tmp_path / "report.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_fingerprints_tell_apart_what_looks_alike():

@@ -1,5 +1,6 @@
 """The command line: real runs on real images, and everything that can be wrong."""
 
+import errno
 import json
 import os
 import pathlib
@@ -378,6 +379,8 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--rate_step=0",), "rate_step"),
         (("--max_accuracy_loss=-1",), "max_accuracy_loss"),
         (("--max_accuracy_loss=nan",), "max_accuracy_loss"),
+        (("--oracle=annealing",), "oracle"),
+        (("--max_executions=0",), "max_executions of at least 1"),
         (("--max_macs=0",), "max_macs above 0"),
         (("--max_params=-1",), "max_params above 0"),
         (("--max_bytes=1.5",), "max_bytes"),
@@ -456,6 +459,29 @@ def test_an_unwritable_folder_is_refused_before_training(run, monkeypatch):
     monkeypatch.setattr(output_folder, "write_json", refuse)
     status, _, err = run(*SMALL)
     assert status == 2 and "Permission denied" in err
+
+
+def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
+    path = str(tmp_path / "run" / "teacher.keras")
+
+    def fill(*args, **kwargs):
+        raise RuntimeError("cannot close") from OSError(errno.ENOSPC, "No space", path)
+
+    monkeypatch.setattr(pipeline, "finished_teacher", fill)
+    status, _, err = run(*SMALL)
+    assert status == 1 and "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert re.search(rf"no room for {path} \(No space\).* with --resume goes on", line)
+
+
+def test_a_run_killed_before_its_first_file_can_be_resumed(run, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".config.123.json").write_text("{")
+    status, *_ = run(*SMALL, "--mode=teacher")
+    assert status == 2
+    status, *_ = run(*SMALL, "--mode=teacher", "--resume")
+    assert status == 0 and not list(folder.glob(".*"))
 
 
 def test_resuming_with_other_settings_is_refused(run, tmp_path):

@@ -106,6 +106,19 @@ class RunConfig:
         "the widest student within --max_macs, --max_params, --max_bytes and "
         "--max_latency_us is trained, without a search.",
     )
+    oracle: str = _field(
+        "smallest",
+        "Which widths a search tries. smallest: bisection. KerasTuner's own engines, "
+        "which do not know that accuracy rises with width, take more trials: grid "
+        "tries all, random and bayesian (needs the bayesian extra) up to ten, "
+        "hyperband all with few epochs and the best with more.",
+        ("smallest", "grid", "random", "bayesian", "hyperband"),
+    )
+    max_executions: int = _field(
+        2,
+        "With --oracle=smallest: trainings of a width whose accuracy is too close to "
+        "what is needed to tell, if the answer rests on it; each has another seed.",
+    )
     max_macs: int | None = _field(
         None, "Multiply-adds that an inference on one image may cost; above 0."
     )

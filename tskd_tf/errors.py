@@ -1,6 +1,9 @@
 """The one error class of the package, and others' errors in a line."""
 
+import errno
 import re
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -16,3 +19,15 @@ def in_one_line(error: BaseException | str, max_length: int = 300) -> str:
     """Another library's message without line breaks and terminal codes, cut short."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     return " ".join(text.split())[:max_length]
+
+
+def full_disk(error: BaseException) -> OSError | None:
+    """What said that a file found no room, among an error and those it arose from."""
+    seen: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in seen:
+        if isinstance(found, OSError) and found.errno in _FULL:
+            return found
+        seen.append(found)
+        found = found.__cause__ or found.__context__
+    return None

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,8 +31,19 @@ def atomic_path(path: PathLike) -> Iterator[str]:
     try:
         yield str(temporary)
         os.replace(temporary, target)
+    except OSError as error:
+        # A write that fails does not say of which file
+        error.filename = error.filename or str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: PathLike) -> None:
+    """Removes the temporary files of processes that were killed, at any depth."""
+    for path in pathlib.Path(folder).rglob(".*"):
+        if re.fullmatch(r"\..+\.\d+\.\w+", path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -22,7 +22,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from tskd_tf.config import RunConfig
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, full_disk
 
 
 def _define_flags() -> None:
@@ -122,9 +122,16 @@ def main(argv: Sequence[str]) -> int:
         _fail(str(error))
         return 2
     except (KeyboardInterrupt, Exception) as error:
-        if not (_take_interrupt() or isinstance(error, KeyboardInterrupt)):
+        if _take_interrupt() or isinstance(error, KeyboardInterrupt):
+            _fail("interrupted; the same command with --resume goes on")
+            return 1
+        full = full_disk(error)
+        if full is None:
             raise
-        _fail("interrupted; the same command with --resume goes on")
+        _fail(
+            f"no room for {full.filename or 'a file'} ({full.strerror}); what was "
+            "written is whole: with more room, the same command with --resume goes on"
+        )
         return 1
     sys.stdout.write(summary)
     return status

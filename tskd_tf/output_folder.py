@@ -7,7 +7,13 @@ from typing import Any
 from tskd_tf.config import RunConfig
 from tskd_tf.errors import InputError
 from tskd_tf.figures import accuracy_against_macs, search_by_trial
-from tskd_tf.files import atomic_path, read_json, write_json, write_text
+from tskd_tf.files import (
+    atomic_path,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from tskd_tf.report_html import render
 
 # A run may go on with another value of these
@@ -44,6 +50,9 @@ def check_output_dir(config: RunConfig) -> None:
         raise InputError(f"Expected --output_dir to be a folder. Received: {folder}")
     if not folder.exists() or not any(folder.iterdir()):
         return
+    if config.resume and all(p.name.startswith(".config.") for p in folder.iterdir()):
+        # Killed before its first file was there
+        return
     if not config.resume:
         raise InputError(
             f"Expected --output_dir to be empty. Received: {folder}, which is not; "
@@ -73,13 +82,14 @@ def check_output_dir(config: RunConfig) -> None:
 
 
 def claim_output_dir(config: RunConfig) -> None:
-    """Creates the output folder and notes the settings in it.
+    """Creates the output folder, notes the settings in it, and tidies it up.
 
     Raises:
         InputError: If it cannot be written to.
     """
     folder = pathlib.Path(config.output_dir)
     try:
+        remove_leftovers(folder)
         write_json(folder / "config.json", config.as_json())
     except OSError as error:
         raise InputError(

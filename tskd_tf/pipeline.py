@@ -53,6 +53,7 @@ from tskd_tf.soft_targets import check_teacher
 from tskd_tf.task import Task
 from tskd_tf.teacher import load_teacher, teacher_shapes
 from tskd_tf.training import Recipe, train_teacher
+from tskd_tf.trials import SearchPlan
 from tskd_tf.width import StudentBuilder, check_rate, spaced_rates
 from tskd_tf.worker import run as run_worker
 from tuner import chief
@@ -120,6 +121,8 @@ def run(config: RunConfig) -> tuple[int, str]:
         log_dir=str(folder / "tensorboard"),
         build_student=build_student,
         budgets=budgets_of(config),
+        oracle=config.oracle,
+        max_executions=config.max_executions,
         num_workers=config.workers,
     )
     clock.lap("search")
@@ -296,6 +299,7 @@ def check_settings(config: RunConfig) -> None:
     """
     check_bargain(config.max_accuracy_loss, config.confidence)
     budgets_of(config).check()
+    SearchPlan([], 0.0, config.oracle, config.max_executions).check()
     if config.workers < 1:
         raise InputError(
             f"Expected --workers of at least 1. Received: {config.workers}"

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import keras_tuner
+import tensorflow as tf
 
 from tskd_tf.costs import complexity
 from tskd_tf.data import Split
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import atomic_path, read_json, write_json
 from tskd_tf.hparams import write_hparams
 from tskd_tf.importance import channel_importance
@@ -33,13 +35,28 @@ from tskd_tf.task import Task
 from tskd_tf.training import Recipe, TrainedStudent, train_student
 from tskd_tf.verdicts import decision_margin, early_verdict
 from tskd_tf.width import StudentBuilder, layer_widths, scale_width
-from tuner.engines import BARGAIN, ENGINES, bargain_score, build_engine
+from tuner.engines import (
+    BARGAIN,
+    ENGINES,
+    bargain_score,
+    build_engine,
+    missing_packages,
+)
 from tuner.oracle import SmallestFeasibleOracle
 from tuner.student_tuner import Attempt, StudentTuner
 
 SMALLEST = "smallest"
 ORACLES = (SMALLEST, *ENGINES)
 DEFAULT_MAX_EXECUTIONS = 2
+# Whatever reading them may raise
+_DAMAGE = (
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    tf.errors.NotFoundError,
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -66,7 +83,7 @@ class SearchPlan(NamedTuple):
         """Checks the ranges.
 
         Raises:
-            InputError: If a value is out of range.
+            InputError: If a value is out of range, or a package is missing.
         """
         if self.oracle not in ORACLES:
             raise InputError(
@@ -77,6 +94,12 @@ class SearchPlan(NamedTuple):
                 raise InputError(
                     f"Expected {name} of at least 1. Received: {getattr(self, name)}"
                 )
+        missing = missing_packages(self.oracle)
+        if missing:
+            raise InputError(
+                f"The {self.oracle} oracle needs {' and '.join(missing)}: "
+                f"pip install 'tskd_tf[{self.oracle}]'"
+            )
 
     @property
     def is_a_search(self) -> bool:
@@ -402,10 +425,11 @@ def build_tuner(trainer: Trainer, folder: pathlib.Path) -> StudentTuner:
         return StudentTuner(
             trainer.oracle(), trainer.trial, str(folder.parent), folder.name
         )
-    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"Cannot go on with the search in {folder}: its KerasTuner files are "
-            f"damaged ({type(error).__name__}: {error}); use another folder"
+            f"damaged ({type(error).__name__}: {in_one_line(error)}); use another "
+            "folder"
         ) from None
 
 
@@ -425,12 +449,18 @@ def search_widths(
         run: Runs the search of a tuner, here or by other processes.
     """
     tuner = build_tuner(trainer, folder)
-    run(tuner)
+    try:
+        run(tuner)
+    except keras_tuner.errors.FatalError as error:
+        # Files that are damaged or cannot be written are no defect of a trial
+        if isinstance(error.__cause__, (InputError, OSError)):
+            raise error.__cause__
+        raise
     folders: dict[float, list[tuple[Trial, pathlib.Path]]] = {}
     trials = []
     for trial_id in tuner.oracle.end_order:
         trial_dir = pathlib.Path(tuner.get_trial_dir(trial_id))
-        record = Trial(**read_json(trial_dir / "result.json"))
+        record = _read_record(trial_dir / "result.json")
         trials.append(record)
         folders.setdefault(record.rate, []).append((record, trial_dir))
     # Trials of Hyperband differ in their epochs, not by chance
@@ -487,8 +517,18 @@ def _kept_record(folder: pathlib.Path, rate: float, seed: int) -> Trial | None:
     path = folder / "result.json"
     if not path.exists():
         return None
-    record = Trial(**read_json(path))
+    record = _read_record(path)
     return record if (record.rate, record.seed) == (rate, seed) else None
+
+
+def _read_record(path: pathlib.Path) -> Trial:
+    found = read_json(path)
+    if not isinstance(found, dict) or set(found) != set(Trial._fields):
+        raise InputError(
+            f"Expected {path} to be the record of a trial. Received: another file, so "
+            "its run cannot go on; use another folder"
+        )
+    return Trial(**found)
 
 
 def _keep(student: keras.Model, record: Trial, folder: pathlib.Path) -> None:

@@ -13,10 +13,14 @@ Status = keras_tuner.engine.trial.TrialStatus
 def write_state(path: str | os.PathLike[str], state: Any) -> None:
     """Writes JSON all or nothing, unlike KerasTuner, which leaves torn files."""
     target = pathlib.Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         temporary.write_text(json.dumps(state), encoding="utf-8")
         os.replace(temporary, target)
+    except OSError as error:
+        # A write that fails does not say of which file
+        error.filename = error.filename or str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -26,8 +30,10 @@ class Durable:
 
     KerasTuner keeps a trial in a file of its own and the list of them in another,
     written one after the other: a process killed in between runs a finished trial
-    again, or forgets one. Here the trials' own files decide. And a trial whose worker
-    died is given out again, which KerasTuner leaves to wait forever.
+    again, or forgets what an engine had drawn. Here the oracle's file has the trials,
+    too, all of one moment, and is the only one that counts; a trial it does not know
+    was not begun. And a trial whose worker died is given out again, which KerasTuner
+    leaves to wait forever.
     """
 
     @keras_tuner.synchronized
@@ -78,21 +84,27 @@ class Durable:
         folder = pathlib.Path(oracle._get_trial_dir(trial.trial_id))
         write_state(folder / "trial.json", trial.get_state())
 
+    def get_state(self) -> dict[str, Any]:
+        """As in KerasTuner, and the trials."""
+        oracle: Any = self
+        state: dict[str, Any] = super().get_state()  # type: ignore[misc]
+        state["trials"] = [trial.get_state() for trial in oracle.trials.values()]
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """As in KerasTuner; the trials replace those of their own files."""
+        oracle: Any = self
+        trials = map(keras_tuner.engine.trial.Trial.from_state, state["trials"])
+        oracle.trials = {trial.trial_id: trial for trial in trials}
+        super().set_state(state)  # type: ignore[misc]
+
     def reload(self) -> None:
-        """As in KerasTuner, then puts right what was cut off between two files."""
+        """As in KerasTuner; what was running is run again, and nothing else."""
         oracle: Any = self
         super().reload()  # type: ignore[misc]
-        for trial_id, trial in sorted(oracle.trials.items()):
-            if trial_id not in oracle.start_order:
-                oracle.start_order.append(trial_id)
-            if trial.status == Status.RUNNING:
-                trial.metrics = type(trial.metrics)()
-                if trial_id not in oracle._retry_queue:
-                    oracle._retry_queue.append(trial_id)
-                continue
-            if trial_id in oracle._retry_queue:
-                oracle._retry_queue.remove(trial_id)
-            if trial_id not in oracle.end_order:
-                oracle.end_order.append(trial_id)
+        running = [i for i, t in oracle.trials.items() if t.status == Status.RUNNING]
+        for trial_id in running:
+            trial = oracle.trials[trial_id]
+            trial.metrics = type(trial.metrics)()
         # Last in, first out: what was started first is given out first
-        oracle._retry_queue.sort(reverse=True)
+        oracle._retry_queue = sorted(running, reverse=True)

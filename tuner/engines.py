@@ -5,9 +5,13 @@ the smallest feasible candidate. None of them knows that accuracy rises with wid
 they need more trials for the same answer.
 """
 
+import importlib.util
+import math
+import random
 from typing import Any
 
 import keras_tuner
+import numpy as np
 
 from tuner.durable import Durable
 from tuner.oracle import CANDIDATE
@@ -15,6 +19,7 @@ from tuner.oracle import CANDIDATE
 BARGAIN = "bargain"
 ENGINES = ("grid", "random", "bayesian", "hyperband")
 _MAX_TRIALS = 10
+_NUM_SEEDS = 2**32
 
 
 def bargain_score(
@@ -37,6 +42,28 @@ def bargain_score(
     return 1.0 + (num_candidates - candidate) / num_candidates
 
 
+class _Untried(Durable):
+    """Draws among the candidates that were not tried.
+
+    KerasTuner draws among all, and takes 20 draws of what was tried for the end of the
+    space: a search of few candidates may end before the last.
+    """
+
+    def _random_values(self) -> dict[str, Any] | None:
+        oracle: Any = self
+        (space,) = oracle.hyperparameters.space
+        untried = [
+            {CANDIDATE: candidate}
+            for candidate in space.values
+            if not oracle._duplicate({CANDIDATE: candidate})
+        ]
+        if not untried:
+            return None
+        chosen = random.Random(oracle._seed_state).choice(untried)
+        oracle._seed_state += 1
+        return chosen
+
+
 class _Grid(Durable, keras_tuner.oracles.GridSearchOracle):
     """Grid search that can be resumed.
 
@@ -52,16 +79,53 @@ class _Grid(Durable, keras_tuner.oracles.GridSearchOracle):
         self._populate_next = self.start_order[-1:]
 
 
-class _Random(Durable, keras_tuner.oracles.RandomSearchOracle):
+class _Random(_Untried, keras_tuner.oracles.RandomSearchOracle):
     pass
 
 
-class _Bayesian(Durable, keras_tuner.oracles.BayesianOptimizationOracle):
-    pass
+class _Bayesian(_Untried, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Bayesian optimisation that can be resumed, and tries nothing twice.
+
+    KerasTuner's forgets its random numbers with the process, and asks again and again
+    for the candidate that is best so far.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        seed = (self.seed + len(self.trials)) % _NUM_SEEDS
+        self._random_state = np.random.RandomState(seed)
+        response: dict[str, Any] = super().populate_space(trial_id)
+        if response["values"] is not None and self._duplicate(response["values"]):
+            response = self._random_populate_space()
+        return response
 
 
-class _Hyperband(Durable, keras_tuner.oracles.HyperbandOracle):
-    pass
+class _Hyperband(_Untried, keras_tuner.oracles.HyperbandOracle):
+    """Hyperband that goes on when all candidates are drawn.
+
+    KerasTuner's ends there, with candidates that had the fewest epochs only. A bracket
+    that finds fewer candidates than it wants is here as much smaller.
+    """
+
+    def _get_size(self, bracket_num: int, round_num: int) -> int:
+        size: int = super()._get_size(bracket_num, round_num)
+        if not self._is_exhausted():
+            return size
+        drawn = [
+            len(bracket["rounds"][0])
+            for bracket in self._brackets
+            if bracket["bracket_num"] == bracket_num
+        ]
+        return min([size, *(math.ceil(n / self.factor**round_num) for n in drawn)])
+
+    def _is_exhausted(self) -> bool:
+        (space,) = self.hyperparameters.space
+        return all(self._duplicate({CANDIDATE: c}) for c in space.values)
+
+
+def missing_packages(name: str) -> list[str]:
+    """What an engine needs and is not installed."""
+    needs = ("scipy", "sklearn") if name == "bayesian" else ()
+    return [package for package in needs if importlib.util.find_spec(package) is None]
 
 
 def build_engine(
@@ -72,7 +136,7 @@ def build_engine(
     Args:
         name: One of `ENGINES`.
         num_candidates: At least 1.
-        seed: From 0 on. KerasTuner itself draws another one when it is given 0.
+        seed: From 0 to 2³² − 1. KerasTuner itself draws another one when given 0.
         max_epochs: Of a trial; Hyperband gives most trials fewer.
 
     Raises:
@@ -87,7 +151,7 @@ def build_engine(
         "hyperparameters": space,
         "allow_new_entries": False,
         "tune_new_entries": False,
-        "seed": seed + 1,
+        "seed": 1 + seed % (_NUM_SEEDS - 1),
         "max_consecutive_failed_trials": 1,
     }
     if name == "grid":

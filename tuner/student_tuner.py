@@ -71,6 +71,18 @@ class StudentTuner(base_tuner.BaseTuner):
         if not self._is_worker():
             self.oracle.verbose = 0
 
+    def _populate_initial_space(self) -> None:
+        """Called where this tuner left no file; a search may be there all the same.
+
+        Another one may have left it, such as a chief.
+        """
+        if not self._is_worker() and pathlib.Path(self._oracle_file()).exists():
+            self.oracle.reload()
+
+    def _oracle_file(self) -> str:
+        name: str = self.oracle._get_oracle_fname()
+        return name
+
     def pre_create_trial(self) -> None:
         """Waits where the oracle had nothing to do; KerasTuner asks without a pause."""
         if self._is_idle:
