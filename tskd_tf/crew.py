@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tskd_tf.errors import InputError
 from tskd_tf.shared_search import share, stop_sharing
-from tskd_tf.trials import Trainer
+from tskd_tf.trainer import Trainer
 from tskd_tf.width import StudentBuilder
 from tuner import chief
 from tuner.heartbeat import Listener
