@@ -52,6 +52,7 @@ import tensorflow as tf  # noqa: E402
 from timing import emit  # noqa: E402
 
 from tskd_tf.acceptance import accuracy_floor  # noqa: E402
+from tskd_tf.candidates import buildable_rates  # noqa: E402
 from tskd_tf.costs import complexity  # noqa: E402
 from tskd_tf.data import ImageData, Split, load  # noqa: E402
 from tskd_tf.device import choose_precision  # noqa: E402
@@ -59,7 +60,7 @@ from tskd_tf.evaluate import accuracy, predict_logits  # noqa: E402
 from tskd_tf.files import atomic_path, fingerprint  # noqa: E402
 from tskd_tf.models import build_teacher  # noqa: E402
 from tskd_tf.rebuild import with_policy  # noqa: E402
-from tskd_tf.search import buildable_rates, find_smallest_student  # noqa: E402
+from tskd_tf.search import find_smallest_student  # noqa: E402
 from tskd_tf.task import Task  # noqa: E402
 from tskd_tf.training import Recipe, train_teacher  # noqa: E402
 from tskd_tf.width import scale_width, spaced_rates  # noqa: E402

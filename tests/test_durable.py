@@ -9,11 +9,12 @@ import types
 import pytest
 from conftest import make_data
 
-from tskd_tf import trials
+from tskd_tf import trainer
 from tskd_tf.errors import InputError, full_disk
 from tskd_tf.search import find_smallest_student
+from tskd_tf.search_plan import ORACLES, SearchPlan
 from tskd_tf.training import Recipe
-from tskd_tf.trials import ORACLES, SearchPlan, build_tuner
+from tskd_tf.trials import build_tuner
 from tuner import durable
 from tuner.engines import BARGAIN, bargain_score
 
@@ -230,7 +231,7 @@ def test_a_real_search_without_room(find, undisturbed_report, tmp_path):
 
 
 def test_torn_records_of_trials_are_told_before_training(find, tmp_path, monkeypatch):
-    monkeypatch.setattr(trials, "train_student", None)
+    monkeypatch.setattr(trainer, "train_student", None)
     for number, damage in enumerate(DAMAGES):
         path = tmp_path / str(number) / "trial_0000" / "result.json"
         path.parent.mkdir(parents=True)

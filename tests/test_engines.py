@@ -8,7 +8,7 @@ from conftest import make_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tskd_tf import trials
+from tskd_tf import search_plan, trainer
 from tskd_tf.config import RunConfig
 from tskd_tf.errors import InputError
 from tskd_tf.search import find_smallest_student
@@ -124,14 +124,14 @@ def test_an_engine_that_there_is_not():
 
 def test_the_flag_names_every_oracle(monkeypatch):
     (field,) = (f for f in dataclasses.fields(RunConfig) if f.name == "oracle")
-    assert field.metadata["choices"] == trials.ORACLES
-    assert RunConfig().max_executions == trials.DEFAULT_MAX_EXECUTIONS
+    assert field.metadata["choices"] == search_plan.ORACLES
+    assert RunConfig().max_executions == search_plan.DEFAULT_MAX_EXECUTIONS
 
 
 def test_packages_that_are_missing_are_named(monkeypatch):
-    monkeypatch.setattr(trials, "missing_packages", lambda name: ["sklearn"])
+    monkeypatch.setattr(search_plan, "missing_packages", lambda name: ["sklearn"])
     with pytest.raises(InputError, match=r"needs sklearn: pip.*tskd_tf\[bayesian\]"):
-        trials.SearchPlan([], 0.0, "bayesian").check()
+        search_plan.SearchPlan([], 0.0, "bayesian").check()
 
 
 # What KerasTuner 1.4.8 does on its own; these tests fail when it does so no more
@@ -246,7 +246,7 @@ def test_a_real_search_and_its_report(name, find, bisection, tmp_path):
 
 def test_a_search_is_continued_by_its_own_oracle_only(find, bisection, monkeypatch):
     folder, report = bisection
-    monkeypatch.setattr(trials, "train_student", None)
+    monkeypatch.setattr(trainer, "train_student", None)
     for settings in ({"oracle": "grid"}, {"max_executions": 7}):
         (name,) = settings
         with pytest.raises(InputError, match=f"other {name}"):

@@ -89,8 +89,9 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
     # What one can read off the table is in the report
     assert f"{100 * report['student']['accuracy']:.2f} %" in out
     assert f"{report['student']['num_macs']:,}" in out
-    figure = (tmp_path / "run" / "figures" / "accuracy_against_macs.png").read_bytes()
-    assert figure.startswith(b"\x89PNG")
+    for name in ("accuracy_against_macs", "search"):
+        figure = (tmp_path / "run" / "figures" / f"{name}.png").read_bytes()
+        assert figure.startswith(b"\x89PNG")
     classes = dict(argument.split("=") for argument in arguments)["--classes"]
     assert report["task"]["class_ids"] == [int(name) for name in classes.split(",")]
     assert report["command"].startswith("python -m tskd_tf.main")

@@ -27,7 +27,8 @@ from tskd_tf.search import find_smallest_student
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe
-from tskd_tf.trials import SearchPlan, Trainer
+from tskd_tf.search_plan import SearchPlan
+from tskd_tf.trainer import Trainer
 from tuner.student_tuner import Attempt
 from tskd_tf.width import scale_width
 

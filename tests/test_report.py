@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from tskd_tf.acceptance import paired_interval, smallest_certifiable_loss
-from tskd_tf.figures import accuracy_against_macs
+from tskd_tf.figures import accuracy_against_macs, open_intervals, search_by_trial
 from tskd_tf.report import certainty, summary_table, verdict
 from tskd_tf.report_html import render
 
@@ -260,3 +260,55 @@ def test_figure_shows_every_trial_the_teacher_and_the_line(feasible):
     )
     notes = {text.get_text() for text in axes.texts}
     assert {"0.5", "0.25", "needed: 98.50 %"} <= notes
+
+
+def with_trials(report, *trials):
+    """Of `(rate, accuracy, seed)`; the student is still that of rate 0.5."""
+    trial, floor = report["search"]["trials"][0], report["search"]["validation_floor"]
+    report["search"]["trials"] = [
+        {**trial, "rate": r, "accuracy": a, "seed": s, "feasible": a >= floor}
+        for r, a, s in trials
+    ]
+    return report
+
+
+AGAIN = ((0.5, 0.99, 1), (0.25, 0.986, 1), (0.1, 0.9, 1), (0.25, 0.98, 2))
+
+
+def test_the_interval_closes_in_on_the_means():
+    report = with_trials(make_report(), *AGAIN)
+    expected = [(0.0, 1.0), (0.0, 0.5), (0.0, 0.25), (0.1, 0.25), (0.25, 0.5)]
+    assert open_intervals(report) == expected
+    # The same seed for more epochs is no other opinion
+    report = with_trials(make_report(), (0.5, 0.9, 1), (0.5, 0.99, 1))
+    assert open_intervals(report) == [(0.0, 1.0), (0.5, 1.0), (0.0, 0.5)]
+
+
+def test_the_search_figure_shows_every_trial_and_the_chosen():
+    figure = search_by_trial(with_trials(make_report(), *AGAIN))
+    (axes,) = figure.axes
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    points = {c.get_label(): c.get_offsets().tolist() for c in axes.collections}
+    kept, lost = "keeps the bargain", "loses too much"
+    band = "where the smallest may lie"
+    assert names == [band, kept, lost, f"{lost}, trained again", "chosen"]
+    assert points[kept] == [[1, 0.5], [2, 0.25]] and points[lost] == [[3, 0.1]]
+    assert points[f"{lost}, trained again"] == [[4, 0.25]]
+    assert points["chosen"] == [[1, 0.5]]
+    assert [t.get_text() for t in axes.texts] == ["99.00", "98.60", "90.00", "98.00"]
+
+
+def test_of_one_trial_no_band_is_drawn():
+    figure = search_by_trial(with_trials(make_report(), (0.5, 0.99, 1)))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["keeps the bargain", "chosen"]
+
+
+def test_the_search_is_on_the_page_where_there_was_one():
+    report = make_report()
+    page = render(report, b"png", "", b"search")
+    assert page.count("<img alt=") == 2 and "c2VhcmNo" in page
+    assert "2 trials in their order" in page and "0.25 not enough" in page
+    assert render(report, b"png", "").count("<img alt=") == 1
+    assert "by the mean" not in page
+    assert "by the mean" in render(with_trials(report, *AGAIN), b"png", "")

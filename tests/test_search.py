@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import make_data, make_network
 
 from tskd_tf import budgets as budgets_module
-from tskd_tf import trials
+from tskd_tf import trainer
 from tskd_tf.budgets import Budgets
 from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
@@ -107,7 +107,7 @@ def test_a_search_kept_in_a_folder_is_not_run_twice(
     with pytest.raises(InputError, match="other validation"):
         shuffled = (validation[0][::-1], validation[1][::-1])
         find(trained_teacher, (train, shuffled, test), directory=str(folder))
-    monkeypatch.setattr(trials, "train_student", None)
+    monkeypatch.setattr(trainer, "train_student", None)
     again = find(trained_teacher, splits, directory=str(folder))
     assert again.report == first.report
     # Whose soft targets are gone, the trials still are of their task
@@ -172,7 +172,7 @@ def test_budgets_and_loss_that_contradict_each_other(trained_teacher, splits, ma
 def test_a_budget_that_nothing_fits_leaves_nothing(
     trained_teacher, splits, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(trials, "train_student", None)
+    monkeypatch.setattr(trainer, "train_student", None)
     settings = {"directory": str(tmp_path / "search")}
     with pytest.raises(InputError, match="max_params=3, but it costs"):
         find(trained_teacher, splits, budgets=Budgets(max_params=3), **settings)
@@ -193,7 +193,7 @@ def test_latencies_are_measured_before_training_and_once(
     first = find(trained_teacher, splits, budgets=budgets, rates=[0.5, 1.0], **settings)
     # The upper one of two was measured first, then the lower
     assert first.report["student"]["rate"] == 0.5
-    monkeypatch.setattr(trials, "train_student", None)
+    monkeypatch.setattr(trainer, "train_student", None)
     again = find(trained_teacher, splits, budgets=budgets, rates=[0.5, 1.0], **settings)
     assert again.report == first.report
     for other in (Budgets(), Budgets(max_latency_us=16.0)):
@@ -219,7 +219,7 @@ def test_damaged_files_of_a_search_are_one_clear_line(
     folder = tmp_path / "search"
     settings = {"rates": [0.5], "directory": str(folder)}
     find(trained_teacher, splits, **settings)
-    monkeypatch.setattr(trials, "train_student", None)
+    monkeypatch.setattr(trainer, "train_student", None)
     (folder / name).write_bytes(b"")
     with pytest.raises(InputError) as caught:
         find(trained_teacher, splits, **settings)
@@ -249,7 +249,7 @@ def test_an_error_of_ours_in_a_trial_ends_the_search(
         calls.append(args)
         raise ZeroDivisionError("defect")
 
-    monkeypatch.setattr(trials, "train_student", fail)
+    monkeypatch.setattr(trainer, "train_student", fail)
     with pytest.raises(Exception, match="candidate 1.*defect"):
         find(trained_teacher, splits)
     assert len(calls) == 1
@@ -279,7 +279,7 @@ def test_tensorboard_has_each_trials_curves(trained_teacher, splits, tmp_path):
 
 
 def test_everything_is_checked_before_training(trained_teacher, splits, monkeypatch):
-    monkeypatch.setattr(trials, "train_student", None)
+    monkeypatch.setattr(trainer, "train_student", None)
     train, validation, test = splits
     cases = [
         ({"max_accuracy_loss": float("nan")}, "max_accuracy_loss"),

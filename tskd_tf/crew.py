@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tskd_tf.errors import InputError
-from tskd_tf.files import read_json
 from tskd_tf.shared_search import share, stop_sharing
-from tskd_tf.trials import Trainer
+from tskd_tf.trainer import Trainer
 from tskd_tf.width import StudentBuilder
 from tuner import chief
 from tuner.heartbeat import Listener
@@ -71,7 +70,7 @@ def search_with_workers(
             processes[name] = _start(name, number, port, folder, trainer)
 
     def lost_workers() -> list[str]:
-        _tell(tuner, told)
+        _tell(trainer, tuner, told)
         for path in workers.glob("*.failed"):
             raise WorkerError(f"{path.stem} failed: {path.read_text('utf-8')}")
         ended = [name for name, p in processes.items() if p.poll() not in (None, 0)]
@@ -93,7 +92,7 @@ def search_with_workers(
     try:
         with _ending(processes):
             chief.serve(tuner.oracle, chief.address(), start, lost_workers, on_lost)
-            _tell(tuner, told)
+            _tell(trainer, tuner, told)
     except chief.AddressError as error:
         raise InputError(
             "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT to be a free "
@@ -148,17 +147,9 @@ def _ending(processes: dict[str, "subprocess.Popen[bytes]"]) -> Iterator[None]:
             process.wait()
 
 
-def _tell(tuner: StudentTuner, told: set[str]) -> None:
+def _tell(trainer: Trainer, tuner: StudentTuner, told: set[str]) -> None:
     """A line for each trial that ended since the last call."""
     for trial_id in list(tuner.oracle.end_order):
         if trial_id not in told:
             told.add(trial_id)
-            path = pathlib.Path(tuner.get_trial_dir(trial_id)) / "result.json"
-            record = read_json(path)
-            _logger.info(
-                "Trial %s: rate %g, %.2f %% of the validation images right: %s",
-                trial_id,
-                record["rate"],
-                100 * record["accuracy"],
-                "feasible" if record["feasible"] else "not feasible",
-            )
+            trainer.tell(pathlib.Path(tuner.get_trial_dir(trial_id)))

@@ -6,7 +6,7 @@ from typing import Any
 
 from tskd_tf.config import RunConfig
 from tskd_tf.errors import InputError
-from tskd_tf.figures import accuracy_against_macs
+from tskd_tf.figures import accuracy_against_macs, search_by_trial
 from tskd_tf.files import (
     atomic_path,
     read_json,
@@ -100,11 +100,23 @@ def claim_output_dir(config: RunConfig) -> None:
 
 def write_report(report: dict[str, Any], folder: pathlib.Path) -> None:
     """Writes `report.json`, `report.html` and the figures."""
-    stream = io.BytesIO()
-    accuracy_against_macs(report).savefig(stream, format="png")
-    with atomic_path(folder / "figures" / "accuracy_against_macs.png") as temporary:
-        pathlib.Path(temporary).write_bytes(stream.getvalue())
-    page = render(report, stream.getvalue(), report["command"])
+    pngs = {}
+    for name, figure in (
+        ("accuracy_against_macs", accuracy_against_macs(report)),
+        ("search", search_by_trial(report)),
+    ):
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png")
+        pngs[name] = stream.getvalue()
+        with atomic_path(folder / "figures" / f"{name}.png") as temporary:
+            pathlib.Path(temporary).write_bytes(pngs[name])
+    was_searched = len(report["search"]["trials"]) > 1
+    page = render(
+        report,
+        pngs["accuracy_against_macs"],
+        report["command"],
+        pngs["search"] if was_searched else None,
+    )
     write_text(folder / "report.html", page)
     write_json(folder / "report.json", report)
 

@@ -22,6 +22,7 @@ from tskd_tf.budgets import (
     keep_latencies,
     kept_latencies,
 )
+from tskd_tf.candidates import buildable_rates
 from tskd_tf.config import RunConfig, parse_image_size
 from tskd_tf.costs import complexity
 from tskd_tf.data import ImageData, Split, load
@@ -48,12 +49,12 @@ from tskd_tf.output_folder import (
 )
 from tskd_tf.rebuild import load_kept_model
 from tskd_tf.report import summary_table
-from tskd_tf.search import buildable_rates, check_bargain, find_smallest_student
+from tskd_tf.search import check_bargain, find_smallest_student
+from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import check_teacher
 from tskd_tf.task import Task
 from tskd_tf.teacher import load_teacher, teacher_shapes
 from tskd_tf.training import Recipe, train_teacher
-from tskd_tf.trials import SearchPlan
 from tskd_tf.width import StudentBuilder, check_rate, spaced_rates
 from tskd_tf.worker import run as run_worker
 from tuner import chief
@@ -119,7 +120,6 @@ def run(config: RunConfig) -> tuple[int, str]:
         confidence=config.confidence,
         directory=str(folder / "search"),
         log_dir=str(folder / "tensorboard"),
-        verbose=_verbosity(),
         build_student=build_student,
         budgets=budgets_of(config),
         oracle=config.oracle,

@@ -46,13 +46,19 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: .5r
 """
 
 
-def render(report: dict[str, Any], figure_png: bytes, command: str) -> str:
+def render(
+    report: dict[str, Any],
+    figure_png: bytes,
+    command: str,
+    search_png: bytes | None = None,
+) -> str:
     """The page.
 
     Args:
         report: As in `report.json`.
         figure_png: Accuracy against MACs.
         command: What repeats the run.
+        search_png: The search by trial; None where nothing was searched.
 
     Returns:
         HTML that loads nothing from anywhere.
@@ -63,7 +69,15 @@ def render(report: dict[str, Any], figure_png: bytes, command: str) -> str:
     if allows_any_loss(report):
         badge = "✓ Of the pre-set cost"
     colour = "good" if kept else "bad"
-    image = base64.b64encode(figure_png).decode()
+    figures = _image(figure_png, _figure_text(report))
+    if search_png is not None:
+        figures = _image(search_png, _search_text(report)) + figures
+    rates = [trial["rate"] for trial in report["search"]["trials"]]
+    if len(set(rates)) < len(rates):
+        figures += (
+            '<p class="note">A rate that was trained more than once counts by the mean '
+            "of its accuracies.</p>\n"
+        )
     loss, allowed = loss_and_allowed(report)
     if allows_any_loss(report):
         allowed = "any"
@@ -103,8 +117,7 @@ student's network trained on the hard labels only. The teacher gets
 {_percent(teacher["accuracy_task_outputs"])} choosing among the task's. Interval:
 {_text(report["accuracy_loss_interval_method"])}.</p>
 {_budgets(report)}{_by_class(report)}<h2>The search</h2>
-<img alt="{_text(_figure_text(report))}" src="data:image/png;base64,{image}">
-{_trials(report)}
+{figures}{_trials(report)}
 <h2>Files</h2>{_exports(report)}
 <h2>To repeat it</h2><pre>{_text(command)}</pre>
 <p class="note">{_text(_environment(report))}</p>
@@ -114,6 +127,11 @@ student's network trained on the hard labels only. The teacher gets
 
 def _text(value: str) -> str:
     return html.escape(value)
+
+
+def _image(png: bytes, text: str) -> str:
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f'<img alt="{_text(text)}" src="{source}">\n'
 
 
 def _percent(fraction: float) -> str:
@@ -256,4 +274,17 @@ def _figure_text(report: dict[str, Any]) -> str:
         f"Validation accuracy over multiply-adds of {len(search['trials'])} students; "
         f"{_percent(needed)} are needed; the chosen one, at rate "
         f"{report['student']['rate']:g}, is ringed. The table below has the numbers."
+    )
+
+
+def _search_text(report: dict[str, Any]) -> str:
+    trials, rate = report["search"]["trials"], report["student"]["rate"]
+    tried = ", ".join(
+        f"{trial['rate']:g} {'enough' if trial['feasible'] else 'not enough'}"
+        for trial in trials
+    )
+    return (
+        f"The rates of {len(trials)} trials in their order, and the shrinking band in "
+        f"which the smallest feasible one may lie: {tried}. The chosen one, at rate "
+        f"{rate:g}, is ringed."
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tskd_tf.acceptance import accuracy_floor, paired_loss
+from tskd_tf.acceptance import accuracy_floor
 from tskd_tf.augmentation import Augmentation
 from tskd_tf.budgets import (
     ANY_LOSS,
@@ -23,29 +23,20 @@ from tskd_tf.budgets import (
     kept_latencies,
     spending,
 )
+from tskd_tf.candidates import buildable_rates
 from tskd_tf.costs import complexity
 from tskd_tf.crew import search_with_workers
 from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
-from tskd_tf.distiller import check_student
-from tskd_tf.errors import InputError, in_one_line
-from tskd_tf.evaluate import (
-    accuracy,
-    class_accuracies,
-    is_correct,
-    predict_logits,
-)
+from tskd_tf.errors import InputError
+from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.files import fingerprint, read_json, write_json
 from tskd_tf.graph import check_model
 from tskd_tf.images import MEMORY_LIMIT_MB
-from tskd_tf.rebuild import (
-    as_functional,
-    as_logits,
-    load_kept_model,
-    with_image_shape,
-    with_policy,
-)
-from tskd_tf.report import ClassResult, Verdict, build_report, summary_table
+from tskd_tf.judge import judge
+from tskd_tf.rebuild import as_functional, as_logits, with_image_shape
+from tskd_tf.report import build_report, summary_table
+from tskd_tf.search_plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
 from tskd_tf.shared_search import importable_name
 from tskd_tf.soft_targets import (
     TransferSet,
@@ -56,22 +47,10 @@ from tskd_tf.soft_targets import (
     transfer_fingerprint,
 )
 from tskd_tf.task import Task, check_class_ids, check_pairs
+from tskd_tf.trainer import Trainer, thinner
 from tskd_tf.training import Recipe
-from tskd_tf.trials import (
-    DEFAULT_MAX_EXECUTIONS,
-    SMALLEST,
-    SearchPlan,
-    Trainer,
-    search_widths,
-    thinner,
-)
-from tskd_tf.width import (
-    StudentBuilder,
-    check_rate,
-    distinct_rates,
-    scale_width,
-    spaced_rates,
-)
+from tskd_tf.trials import search_widths
+from tskd_tf.width import StudentBuilder, spaced_rates
 from tuner import chief
 from tuner.student_tuner import StudentTuner
 
@@ -139,7 +118,8 @@ def find_smallest_student(
             with the data in the same order, is continued; by default a temporary
             folder is used and removed.
         log_dir: For TensorBoard: a run a trial, and one for the control.
-        verbose: As in `keras.Model.fit`.
+        verbose: `"auto"` writes a line a training to standard error, live on a
+            terminal; anything else is as in `keras.Model.fit`.
         memory_limit_mb: Megabytes of images of each `tf.data.Dataset` that may be held
             in memory; beyond, they are kept in a temporary file.
         build_student: Your own students: a function of the rate that gives a Functional
@@ -265,9 +245,8 @@ def find_smallest_student(
                 "smaller student yet",
                 chosen.rate,
             )
-        _logger.info("Control: rate %g on hard labels only", chosen.rate)
         control = trainer.control(chosen, folder)
-        results = _verdict(
+        results = judge(
             teacher, student, control, task_test, transfer.labels, task, confidence
         )
         report = build_report(
@@ -348,99 +327,6 @@ def _checked_split(
     return Split(images, class_ids)
 
 
-def buildable_rates(
-    teacher: keras.Model,
-    task: Task,
-    rates: Sequence[float],
-    build_student: StudentBuilder | None = None,
-) -> list[float]:
-    """The rates, ascending, at which students can be built and differ.
-
-    Args:
-        teacher: Its network is thinned, if there is no builder.
-        task: θ and the head.
-        rates: Each in (0, 1].
-        build_student: The user's own students, all of which are built here.
-
-    Returns:
-        The rates; of those that give the same student the largest.
-
-    Raises:
-        InputError: If a rate is out of range, none can be built, or the builder gives
-            no student of the task, or no smaller ones at smaller rates.
-    """
-    if len(rates) == 0:
-        raise InputError("Expected at least one rate. Received: none")
-    rates = sorted({float(rate) for rate in rates})
-    for rate in rates:
-        check_rate(rate)
-    if build_student is not None:
-        return _distinct_rates(teacher, task, rates, build_student)
-    distinct = distinct_rates(teacher, rates)
-    for rate in (distinct[-1], distinct[0]):
-        student = scale_width(teacher, rate, task)
-        complexity(student)
-    _check_can_be_kept(student)
-    return distinct
-
-
-def _distinct_rates(
-    teacher: keras.Model,
-    task: Task,
-    rates: list[float],
-    build_student: StudentBuilder,
-) -> list[float]:
-    """Builds the user's students; the rates whose costs differ."""
-    costs: dict[float, tuple[int, int]] = {}
-    for rate in rates:
-        try:
-            student = build_student(rate)
-        except Exception as error:  # it is the user's code: anything may come
-            raise InputError(
-                f"Expected build_student({rate:g}) to give a student. Received: "
-                f"{type(error).__name__}: {in_one_line(error)}"
-            ) from error
-        check_student(student, task)
-        expected, got = teacher.inputs[0].shape[1:], student.inputs[0].shape[1:]
-        if expected != got:
-            raise InputError(
-                f"Expected build_student({rate:g}) to give a student of the teacher's "
-                f"images, {tuple(expected)}. Received: one of {tuple(got)}"
-            )
-        cost = complexity(student)
-        costs[rate] = (cost.num_macs, cost.num_params)
-        if rate == rates[0]:
-            _check_can_be_kept(student)
-    ordered = list(costs.values())
-    if len(rates) > 1 and (ordered[0] == ordered[-1] or ordered != sorted(ordered)):
-        listing = ", ".join(f"{cost[0]:,} at {rate:g}" for rate, cost in costs.items())
-        raise InputError(
-            "Expected build_student to give students of fewer multiply-adds at smaller "
-            f"rates. Received: {listing}"
-        )
-    return sorted({cost: rate for rate, cost in costs.items()}.values())
-
-
-def _check_can_be_kept(student: keras.Model) -> None:
-    """Each trial is kept in a file, which a layer that is not registered cannot leave.
-
-    Raises:
-        InputError: If the file could not be loaded again.
-    """
-    with_policy(student, "float32")
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "student.keras"
-        student.save(path)
-        try:
-            load_kept_model(path)
-        except InputError as error:
-            raise InputError(
-                "Expected students that can be loaded from a file again: register "
-                "layers of your own with keras.saving.register_keras_serializable. "
-                f"Received: {student.name!r}. {error}"
-            ) from error
-
-
 def _fitting_rates(
     rates: list[float], budgets: Budgets, costs: StudentCosts
 ) -> list[float]:
@@ -503,50 +389,3 @@ def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
             f"Expected a search of the same settings in {folder}. Received: one with "
             f"other {', '.join(other)}; use another folder"
         )
-
-
-def _verdict(
-    teacher: keras.Model,
-    student: keras.Model,
-    control: keras.Model,
-    test: Split,
-    train_labels: np.ndarray,
-    task: Task,
-    confidence: float,
-) -> Verdict:
-    """Runs everything on the task's test images, once."""
-    images, labels = test
-    teacher_logits = predict_logits(teacher, images)
-    teacher_is_correct = is_correct(task.select_logits(teacher_logits), labels)
-    student_is_correct = is_correct(predict_logits(student, images), labels)
-    control_is_correct = is_correct(predict_logits(control, images), labels)
-    class_ids = np.asarray(task.output_class_ids)[labels]
-    among_task = teacher_logits[:, task.class_ids]
-    chosen_ids = np.asarray(task.class_ids)[among_task.argmax(axis=-1)]
-    return Verdict(
-        teacher_accuracy=float(teacher_is_correct.mean()),
-        teacher_accuracy_all_outputs=accuracy(teacher_logits, class_ids),
-        teacher_accuracy_task_outputs=float(np.mean(chosen_ids == class_ids)),
-        student_accuracy=float(student_is_correct.mean()),
-        control_accuracy=float(control_is_correct.mean()),
-        paired=paired_loss(teacher_is_correct, student_is_correct, confidence),
-        classes=_class_results(
-            task,
-            (train_labels, labels),
-            (teacher_is_correct, student_is_correct, control_is_correct),
-        ),
-    )
-
-
-def _class_results(
-    task: Task,
-    labels: tuple[np.ndarray, np.ndarray],
-    correct: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> list[ClassResult]:
-    """Class by class: labels of training and test, then who is right on the test."""
-    classes = task.to_labels(np.asarray(task.class_ids))
-    counts = [[int((part == label).sum()) for label in classes] for part in labels]
-    accuracies = [class_accuracies(part, labels[1], classes) for part in correct]
-    names = [task.class_names[class_id] for class_id in task.class_ids]
-    columns = zip(task.class_ids, names, *counts, *accuracies, strict=True)
-    return [ClassResult(*column) for column in columns]

@@ -184,6 +184,7 @@ def train_student(
     verbose: Any = "auto",
     build_student: StudentBuilder | None = None,
     early_verdict: Callable[[Sequence[float]], bool | None] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainedStudent:
     """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
 
@@ -201,6 +202,7 @@ def train_student(
             `scale_width`, with random weights.
         early_verdict: Function of the validation accuracies after each epoch so far;
             training stops after the epoch at which it gives anything but None.
+        callbacks: Called in training besides, such as `progress.LiveLine`.
 
     Raises:
         DivergedError: If the loss is not finite.
@@ -240,14 +242,14 @@ def train_student(
             ),
             jit_compile=recipe.jit_compile,
         )
-    callbacks = _callbacks(log_dir)
+    all_callbacks = [*_callbacks(log_dir), *callbacks]
     if early_verdict is not None:
-        callbacks.append(_StopAtVerdict(early_verdict))
+        all_callbacks.append(_StopAtVerdict(early_verdict))
     history = distiller.fit(
         examples,
         validation_data=_validation_batches(validation, strategy),
         epochs=num_epochs,
-        callbacks=callbacks,
+        callbacks=all_callbacks,
         shuffle=False,
         verbose=verbose,
     )

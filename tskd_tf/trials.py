@@ -1,42 +1,22 @@
-"""Trials: the students of a search, each trained once and kept in its own folder."""
+"""Trials: the search of the widths, and which of its students is chosen."""
 
-import functools
-import gc
 import logging
 import pathlib
 import statistics
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import keras
 import keras_tuner
 import tensorflow as tf
 
-from tskd_tf.costs import complexity
-from tskd_tf.data import Split
 from tskd_tf.errors import InputError, in_one_line
-from tskd_tf.files import atomic_path, read_json, write_json
-from tskd_tf.importance import channel_importance
 from tskd_tf.rebuild import load_kept_model
 from tskd_tf.report import Trial
-from tskd_tf.soft_targets import TransferSet
-from tskd_tf.task import Task
-from tskd_tf.training import Recipe, TrainedStudent, train_student
-from tskd_tf.verdicts import decision_margin, early_verdict
-from tskd_tf.width import StudentBuilder, layer_widths, scale_width
-from tuner.engines import (
-    BARGAIN,
-    ENGINES,
-    bargain_score,
-    build_engine,
-    missing_packages,
-)
-from tuner.oracle import SmallestFeasibleOracle
-from tuner.student_tuner import Attempt, StudentTuner
+from tskd_tf.search_plan import SMALLEST
+from tskd_tf.trainer import ACCURACY, Trainer
+from tskd_tf.trial_files import RECORD, STUDENT, read_record
+from tuner.student_tuner import StudentTuner
 
-SMALLEST = "smallest"
-ORACLES = (SMALLEST, *ENGINES)
-DEFAULT_MAX_EXECUTIONS = 2
 # Whatever reading them may raise
 _DAMAGE = (
     AttributeError,
@@ -47,224 +27,6 @@ _DAMAGE = (
     tf.errors.NotFoundError,
 )
 _logger = logging.getLogger(__name__)
-
-
-class SearchPlan(NamedTuple):
-    """What is searched, and how.
-
-    Attributes:
-        rates: The candidates, ascending.
-        floor: Smallest feasible accuracy on the validation data.
-        oracle: One of `ORACLES`: `"smallest"` bisects, the others are KerasTuner's.
-        max_executions: Trainings of a candidate that is close to the floor, each with
-            a seed of its own, before the answer may rest on it; see
-            `tuner.bisection.Bisection`. Of the oracle `"smallest"` only.
-        num_workers: Processes that train trials at the same time.
-    """
-
-    rates: list[float]
-    floor: float
-    oracle: str = SMALLEST
-    max_executions: int = DEFAULT_MAX_EXECUTIONS
-    num_workers: int = 1
-
-    def check(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            InputError: If a value is out of range, or a package is missing.
-        """
-        if self.oracle not in ORACLES:
-            raise InputError(
-                f"Expected oracle out of {', '.join(ORACLES)}. Received: {self.oracle}"
-            )
-        for name in ("max_executions", "num_workers"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"Expected {name} of at least 1. Received: {getattr(self, name)}"
-                )
-        missing = missing_packages(self.oracle)
-        if missing:
-            raise InputError(
-                f"The {self.oracle} oracle needs {' and '.join(missing)}: "
-                f"pip install 'tskd_tf[{self.oracle}]'"
-            )
-
-    @property
-    def is_a_search(self) -> bool:
-        """Whether there is anything to choose from."""
-        return len(self.rates) > 1
-
-    @property
-    def bisects(self) -> bool:
-        """Whether verdicts, not accuracies, are looked for."""
-        return self.oracle == SMALLEST and self.is_a_search
-
-    def build_oracle(self, margin: float, seed: int, max_epochs: int) -> Any:
-        """The oracle, as chief and workers each make their own."""
-        if not self.is_a_search or self.oracle == SMALLEST:
-            return SmallestFeasibleOracle(
-                len(self.rates),
-                self.floor,
-                margin=margin,
-                max_executions=self.max_executions if self.is_a_search else 1,
-                num_workers=self.num_workers,
-            )
-        return build_engine(self.oracle, len(self.rates), seed, max_epochs)
-
-
-class Trainer(NamedTuple):
-    """Everything that all trials and the control share."""
-
-    teacher: keras.Model
-    transfer: TransferSet
-    validation: Split
-    task: Task
-    recipe: Recipe
-    plan: SearchPlan
-    log_dir: str | None
-    verbose: Any
-    build_student: StudentBuilder
-
-    @property
-    def num_epochs(self) -> int:
-        """Of a training that is not stopped."""
-        return self.recipe.num_epochs(len(self.transfer.images))
-
-    @property
-    def margin(self) -> float:
-        """How far from the floor one training must end to decide alone."""
-        return decision_margin(self.plan.floor, len(self.validation.images))
-
-    def oracle(self) -> Any:
-        """The plan's, for these data."""
-        return self.plan.build_oracle(self.margin, self.recipe.seed, self.num_epochs)
-
-    def trial(self, attempt: Attempt, trial_dir: str) -> dict[str, float]:
-        """Trains a student until its verdict is known; returns KerasTuner's metrics.
-
-        It and its record are left in the trial's folder. What is found there already
-        is not trained again.
-        """
-        folder, rate = pathlib.Path(trial_dir), self.plan.rates[attempt.candidate]
-        recipe = self._recipe(attempt)
-        record = _kept_record(folder, rate, recipe.seed)
-        if record is None:
-            verdict = None
-            if self.plan.bisects:
-                verdict = functools.partial(
-                    early_verdict,
-                    num_epochs=self.num_epochs,
-                    floor=self.plan.floor,
-                    margin=self.margin,
-                )
-            record = self._train_and_keep(rate, recipe, folder, verdict)
-        score = bargain_score(
-            attempt.candidate, record.accuracy, self.plan.floor, len(self.plan.rates)
-        )
-        return {"val_accuracy": record.accuracy, BARGAIN: score}
-
-    def finish(self, record: Trial, folder: pathlib.Path) -> Trial:
-        """Trains a student to the end, if its training was stopped at its verdict.
-
-        The same seed takes it along the same way. Kept is the better of the two, by
-        validation accuracy.
-        """
-        marker = folder / "finished.json"
-        if record.epochs < self.num_epochs and not marker.exists():
-            _logger.info("Rate %g is trained to the end", record.rate)
-            recipe = self.recipe._replace(seed=record.seed)
-            trained = self._train(record.rate, recipe, f"{folder.name}_to_the_end")
-            if trained.accuracy >= record.accuracy:
-                record = record._replace(
-                    accuracy=trained.accuracy,
-                    feasible=trained.accuracy >= self.plan.floor,
-                    epochs=trained.epochs,
-                    seconds=record.seconds + trained.seconds,
-                )
-                _keep(trained.student, record, folder)
-            write_json(marker, record._asdict())
-        return record
-
-    def control(self, record: Trial, folder: pathlib.Path) -> keras.Model:
-        """The same student, trained on the hard labels only; trained once a folder."""
-        path = folder / f"control_rate_{record.rate:g}.keras"
-        if not path.exists():
-            recipe = self.recipe._replace(soft_loss_weight=0.0, seed=record.seed)
-            trained = self._train(record.rate, recipe, path.stem)
-            _save_model(trained.student, path)
-        return load_kept_model(path)
-
-    def _recipe(self, attempt: Attempt) -> Recipe:
-        seed = (self.recipe.seed + attempt.execution) % 2**32
-        recipe = self.recipe._replace(seed=seed)
-        return (
-            recipe if attempt.epochs is None else recipe._replace(epochs=attempt.epochs)
-        )
-
-    def _train_and_keep(
-        self, rate: float, recipe: Recipe, folder: pathlib.Path, verdict: Any
-    ) -> Trial:
-        student = self.build_student(rate)
-        widths, num_macs = layer_widths(student), complexity(student).num_macs
-        names = "-".join(map(str, widths))
-        _logger.info("Rate %g: %s, %s MACs", rate, names, f"{num_macs:,}")
-        trained = self._train(rate, recipe, f"{folder.name}_rate_{rate:g}", verdict)
-        record = Trial(
-            rate=rate,
-            widths=widths,
-            num_macs=num_macs,
-            accuracy=trained.accuracy,
-            feasible=trained.accuracy >= self.plan.floor,
-            epochs=trained.epochs,
-            seconds=trained.seconds,
-            seed=recipe.seed,
-        )
-        _keep(trained.student, record, folder)
-        _logger.info(
-            "Rate %g: %.2f %% of the validation images right, %.2f %% needed: %s",
-            rate,
-            100 * record.accuracy,
-            100 * max(self.plan.floor, 0.0),
-            "feasible" if record.feasible else "not feasible",
-        )
-        return record
-
-    def _train(
-        self, rate: float, recipe: Recipe, run_name: str, verdict: Any = None
-    ) -> TrainedStudent:
-        log_dir = self.log_dir and str(pathlib.Path(self.log_dir) / run_name)
-        trained = train_student(
-            self.teacher,
-            rate,
-            self.transfer,
-            self.validation,
-            self.task,
-            recipe,
-            log_dir,
-            self.verbose,
-            self.build_student,
-            verdict,
-        )
-        # The step traced for it hangs in cycles, which would wait for many more trials
-        gc.collect()
-        return trained
-
-
-def thinner(
-    teacher: keras.Model, transfer: TransferSet, task: Task, recipe: Recipe
-) -> StudentBuilder:
-    """Builds thinner copies of the teacher that start as the recipe says."""
-    importance = None
-    if recipe.initialize == "teacher":
-        importance = channel_importance(teacher, task, transfer.images, transfer.labels)
-    return functools.partial(
-        scale_width,
-        teacher,
-        task=task,
-        initialize=recipe.initialize,
-        importance=importance,
-    )
 
 
 def build_tuner(trainer: Trainer, folder: pathlib.Path) -> StudentTuner:
@@ -309,18 +71,19 @@ def search_widths(
             raise error.__cause__
         raise
     folders: dict[float, list[tuple[Trial, pathlib.Path]]] = {}
+    accuracies: dict[float, list[float]] = {}
     trials = []
     for trial_id in tuner.oracle.end_order:
         trial_dir = pathlib.Path(tuner.get_trial_dir(trial_id))
-        record = _read_record(trial_dir / "result.json")
+        record = read_record(trial_dir / RECORD)
         trials.append(record)
         folders.setdefault(record.rate, []).append((record, trial_dir))
+        # What the oracle judged by: the record may be of the training to the end
+        history = tuner.oracle.trials[trial_id].metrics.get_history(ACCURACY)
+        accuracies.setdefault(record.rate, []).append(float(history[-1].value[-1]))
     # Trials of Hyperband differ in their epochs, not by chance
     one_score = statistics.fmean if trainer.plan.oracle == SMALLEST else max
-    scores = {
-        rate: one_score([record.accuracy for record, _ in kept])
-        for rate, kept in folders.items()
-    }
+    scores = {rate: one_score(values) for rate, values in accuracies.items()}
     feasible = [rate for rate in scores if scores[rate] >= trainer.plan.floor]
     rate = min(feasible) if feasible else max(scores, key=lambda r: (scores[r], -r))
     chosen, trial_dir = max(folders[rate], key=lambda kept: kept[0].accuracy)
@@ -334,34 +97,4 @@ def search_widths(
         )
     finished = trainer.finish(chosen, trial_dir)
     trials[trials.index(chosen)] = finished
-    return load_kept_model(trial_dir / "student.keras"), finished, trials
-
-
-def _kept_record(folder: pathlib.Path, rate: float, seed: int) -> Trial | None:
-    """What was trained before the process ended, if the oracle did not hear of it."""
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    record = _read_record(path)
-    return record if (record.rate, record.seed) == (rate, seed) else None
-
-
-def _read_record(path: pathlib.Path) -> Trial:
-    found = read_json(path)
-    if not isinstance(found, dict) or set(found) != set(Trial._fields):
-        raise InputError(
-            f"Expected {path} to be the record of a trial. Received: another file, so "
-            "its run cannot go on; use another folder"
-        )
-    return Trial(**found)
-
-
-def _keep(student: keras.Model, record: Trial, folder: pathlib.Path) -> None:
-    """The record comes last: where there is one, there is its student."""
-    _save_model(student, folder / "student.keras")
-    write_json(folder / "result.json", record._asdict())
-
-
-def _save_model(model: keras.Model, path: pathlib.Path) -> None:
-    with atomic_path(path) as temporary:
-        model.save(temporary)
+    return load_kept_model(trial_dir / STUDENT), finished, trials

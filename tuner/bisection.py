@@ -72,6 +72,25 @@ class Bisection(NamedTuple):
             wanted, key=lambda c: abs(self._mean(scores[c]) - self.floor), default=None
         )
 
+    def num_rounds_left(self, scores: Scores, num_workers: int = 1) -> int:
+        """Executions that are still to come one after the other, at most.
+
+        That is if those to come are not close to the floor, and turn no verdict round.
+
+        Args:
+            scores: Of the executions that ended, by candidate.
+            num_workers: That execute at the same time.
+        """
+        low, high = self.open_interval(scores)
+        num_rounds, num_open = 0, high - low - 1
+        while num_open > 0:
+            # As many parts as workers and one more; the largest may be what is left
+            num_open = -(-max(0, num_open - num_workers) // (num_workers + 1))
+            num_rounds += 1
+        close = [c for c in (low, high) if self._is_close(scores.get(c, ()))]
+        again = sum(max(0, self.max_executions - len(scores[c])) for c in close)
+        return num_rounds + -(-again // num_workers)
+
     def smallest_feasible(self, scores: Scores) -> int | None:
         """The answer once the search has ended; None if nothing is feasible."""
         _, high = self.open_interval(scores)

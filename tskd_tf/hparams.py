@@ -1,0 +1,52 @@
+"""TensorBoard's HParams table of a search: a row a trial."""
+
+import pathlib
+
+import tensorflow as tf
+
+from tskd_tf.report import Trial
+
+_SUFFIX = ".hparams"
+
+
+def write_hparams(
+    run_dir: pathlib.Path, record: Trial, num_epochs: int, most_macs: int
+) -> None:
+    """Writes the row of a trial into the folder of its curves.
+
+    What an earlier call wrote there is replaced, so that no trial has two rows. Every
+    trial says what the table's columns are, because none knows whether it is the first.
+
+    Args:
+        run_dir: Of the trial's curves.
+        record: The trial's.
+        num_epochs: Of a training that is not stopped.
+        most_macs: Of the dearest student, or more.
+    """
+    # Its import takes a while, which only those who write curves should wait for
+    from tensorboard.plugins.hparams import api
+
+    columns = {
+        "rate": api.RealInterval(0.0, 1.0),
+        "num_macs": api.IntInterval(0, max(most_macs, record.num_macs)),
+        "seed": api.IntInterval(0, 2**32 - 1),
+        "epochs": api.IntInterval(1, max(num_epochs, record.epochs)),
+    }
+    metrics = {
+        "validation_accuracy": record.accuracy,
+        "feasible": float(record.feasible),
+    }
+    earlier = list(run_dir.glob(f"events*{_SUFFIX}"))
+    writer = tf.summary.create_file_writer(str(run_dir), filename_suffix=_SUFFIX)
+    with writer.as_default(step=record.epochs):
+        api.hparams_config(
+            hparams=[api.HParam(name, domain) for name, domain in columns.items()],
+            metrics=[api.Metric(name) for name in metrics],
+        )
+        values = {name: getattr(record, name) for name in columns}
+        api.hparams(values, trial_id=run_dir.name)
+        for name, value in metrics.items():
+            tf.summary.scalar(name, value)
+    writer.close()
+    for path in earlier:
+        path.unlink(missing_ok=True)
