@@ -9,6 +9,9 @@ from tuner.oracle import SmallestFeasibleOracle
 SMALLEST = "smallest"
 ORACLES = (SMALLEST, *ENGINES)
 DEFAULT_MAX_EXECUTIONS = 2
+# Of the error by which a verdict must be clear to come early; what is closer to the floor
+# than this share of it is trained again. benchmarks/oracle_simulation.py has its price
+_CLOSE = 0.5
 
 
 class SearchPlan(NamedTuple):
@@ -62,13 +65,19 @@ class SearchPlan(NamedTuple):
         """Whether verdicts, not accuracies, are looked for."""
         return self.oracle == SMALLEST and self.is_a_search
 
-    def build_oracle(self, margin: float, seed: int, max_epochs: int) -> Any:
-        """The oracle, as chief and workers each make their own."""
+    def build_oracle(self, standard_error: float, seed: int, max_epochs: int) -> Any:
+        """The oracle, as chief and workers each make their own.
+
+        Args:
+            standard_error: Of an accuracy at the floor.
+            seed: Of KerasTuner's engines.
+            max_epochs: Of a trial.
+        """
         if not self.is_a_search or self.oracle == SMALLEST:
             return SmallestFeasibleOracle(
                 len(self.rates),
                 self.floor,
-                margin=margin,
+                margin=_CLOSE * standard_error,
                 max_executions=self.max_executions if self.is_a_search else 1,
                 num_workers=self.num_workers,
             )
