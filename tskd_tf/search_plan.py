@@ -9,8 +9,8 @@ from tuner.oracle import SmallestFeasibleOracle
 SMALLEST = "smallest"
 ORACLES = (SMALLEST, *ENGINES)
 DEFAULT_MAX_EXECUTIONS = 2
-# Of the error by which a verdict must be clear to come early; what is closer to the floor
-# than this share of it is trained again. benchmarks/oracle_simulation.py has its price
+# Share of a standard error within which a candidate is trained again; its price is in
+# benchmarks/oracle_simulation.py. A verdict comes early beyond a whole one
 _CLOSE = 0.5
 
 
