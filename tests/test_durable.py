@@ -218,10 +218,8 @@ def test_a_real_search_without_room(find, undisturbed_report, tmp_path):
             find(folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    assert full_disk(caught.value) is not None
-    assert full_disk(caught.value).filename == str(
-        folder / "trial_0001" / "student.keras"
-    )
+    path = folder / "trial_0001" / "student.keras"
+    assert full_disk(caught.value) == f"{path} (File too large)"
     left = contents(folder)
     assert not any(path.name.startswith(".") for path in left)
     for path, content in left.items():
@@ -244,7 +242,9 @@ def test_torn_records_of_trials_are_told_before_training(find, tmp_path, monkeyp
 def test_only_a_full_disk_is_one():
     chained = ValueError("the archive is open")
     chained.__context__ = OSError(errno.ENOSPC, "No space left on device", "here")
-    assert full_disk(chained).filename == "here"
+    assert full_disk(chained) == "here (No space left on device)"
+    tensorflows = RuntimeError("{{node}} /runs/events.v2; No space left on device\n\tx")
+    assert full_disk(tensorflows) == "/runs/events.v2 (No space left on device)"
     assert full_disk(OSError(errno.EACCES, "Permission denied")) is None
     loop = ValueError()
     loop.__cause__ = loop

@@ -1,6 +1,7 @@
 """The one error class of the package, and others' errors in a line."""
 
 import errno
+import os
 import re
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -21,13 +22,21 @@ def in_one_line(error: BaseException | str, max_length: int = 300) -> str:
     return " ".join(text.split())[:max_length]
 
 
-def full_disk(error: BaseException) -> OSError | None:
-    """What said that a file found no room, among an error and those it arose from."""
+def full_disk(error: BaseException) -> str | None:
+    """What found no room on a disk, by an error or those that it arose from.
+
+    Returns:
+        The file, if it is known, and the reason; None if that was not it.
+    """
     seen: list[BaseException] = []
     found: BaseException | None = error
     while found is not None and found not in seen:
         if isinstance(found, OSError) and found.errno in _FULL:
-            return found
+            return f"{found.filename or 'a file'} ({found.strerror})"
+        # TensorFlow has errors of its own
+        told = re.search(rf"(\S+); ({os.strerror(errno.ENOSPC)})", str(found))
+        if told:
+            return f"{told[1]} ({told[2]})"
         seen.append(found)
         found = found.__cause__ or found.__context__
     return None

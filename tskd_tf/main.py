@@ -129,8 +129,8 @@ def main(argv: Sequence[str]) -> int:
         if full is None:
             raise
         _fail(
-            f"no room for {full.filename or 'a file'} ({full.strerror}); what was "
-            "written is whole: with more room, the same command with --resume goes on"
+            f"no room for {full}; what was written is whole: with more room, the same "
+            "command with --resume goes on"
         )
         return 1
     sys.stdout.write(summary)
