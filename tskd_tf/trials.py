@@ -35,10 +35,9 @@ def build_tuner(trainer: Trainer, folder: pathlib.Path) -> StudentTuner:
     Raises:
         InputError: If that is damaged.
     """
+    oracle = trainer.oracle()
     try:
-        return StudentTuner(
-            trainer.oracle(), trainer.trial, str(folder.parent), folder.name
-        )
+        return StudentTuner(oracle, trainer.trial, str(folder.parent), folder.name)
     except _DAMAGE as error:
         raise InputError(
             f"Cannot go on with the search in {folder}: its KerasTuner files are "
