@@ -55,7 +55,7 @@ class Search:
         )
         # 0.58 and 0.62 are close to the floor, and executed again
         trainer = types.SimpleNamespace(
-            oracle=lambda: plan.build_oracle(standard_error=0.03, seed=1, max_epochs=4),
+            oracle=lambda: plan.build_oracle(0.06, seed=1, max_epochs=4),
             trial=self.train,
         )
         return build_tuner(trainer, self.folder)
