@@ -25,6 +25,7 @@ from PIL import Image
 from tskd_tf import budgets
 from tskd_tf import main as main_module
 from tskd_tf import output_folder, pipeline
+from tskd_tf.errors import WorkerError
 
 EVERY_FORMAT = "keras,litert,litert_int8,onnx"
 PRESET_COST = (
@@ -472,6 +473,16 @@ def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
     assert status == 1 and "Traceback" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert re.search(rf"no room for {path} \(No space\).* with --resume goes on", line)
+
+
+def test_a_failed_worker_is_told_in_one_line(run, monkeypatch):
+    def fail(config):
+        raise WorkerError("worker0 failed")
+
+    monkeypatch.setattr(pipeline, "run", fail)
+    status, _, written = run()
+    told = "error: worker0 failed; the same command with --resume goes on\n"
+    assert (status, written) == (1, told)
 
 
 def test_a_run_killed_before_its_first_file_can_be_resumed(run, tmp_path):

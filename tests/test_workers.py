@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 
+import keras
 import pytest
 import worker_students
 from conftest import make_data
 
-from tskd_tf.crew import WorkerError
-from tskd_tf.errors import InputError
+from tskd_tf import search, worker
+from tskd_tf.crew import search_with_workers
+from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.search import find_smallest_student
-from tskd_tf.shared_search import importable_name
+from tskd_tf.shared_search import check_importable, importable_name
 from tskd_tf.training import Recipe
+from tuner import chief
 
 RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)
 RATES = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
@@ -93,6 +96,12 @@ def test_an_error_in_a_worker_ends_the_search_at_once(
             build_student=worker_students.failing,
             num_workers=2,
         )
+
+
+def test_what_a_worker_lacks_is_said(trained_teacher, splits, monkeypatch):
+    monkeypatch.setattr("tskd_tf.shared_search._modules_of_own_layers", lambda: ["nix"])
+    with pytest.raises(WorkerError, match="status 2: error: Expected a module nix"):
+        find(trained_teacher, splits, rates=[0.5, 1.0], num_workers=2)
 
 
 def test_when_all_workers_are_killed_it_is_said(trained_teacher, splits, tmp_path):
@@ -185,6 +194,104 @@ def test_builders_that_no_worker_can_import_are_refused(trained_teacher, splits)
     with pytest.raises(InputError, match="that worker processes can import"):
         find(trained_teacher, splits, build_student=lambda rate: None, num_workers=2)
     assert importable_name(worker_students.thin) == "worker_students:thin"
+
+
+def test_layers_that_no_worker_can_import_are_refused(teacher):
+    check_importable(teacher, None)
+    own = type("Own", (keras.layers.ReLU,), {"__module__": "__main__"})
+    model = keras.Sequential([keras.Input((4,)), own(name="mine")])
+    with pytest.raises(InputError, match="mine, whose class Own is in the script"):
+        check_importable(model, None)
+
+
+def test_a_search_that_was_over_starts_no_worker(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "over").touch()
+    # Without a trainer and a tuner nothing else could be done
+    search_with_workers(None, None, tmp_path, None)
+    assert not (tmp_path / "shared").exists()
+
+
+def test_a_single_student_is_trained_without_workers(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    # As an interrupted search by workers leaves it
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr(search, "search_with_workers", None)
+    settings = {"rates": [0.25], "directory": str(tmp_path), "num_workers": 2}
+    assert find(trained_teacher, splits, **settings).report["student"]["rate"] == 0.25
+    assert not (tmp_path / "shared").exists()
+
+
+@pytest.mark.parametrize(
+    "variables,address",
+    [
+        ({"ORACLE_IP": "10.0.0.1", "ORACLE_PORT": "8000"}, "127.0.0.1:0"),
+        ({"TUNER_ID": "chief", "ORACLE_IP": "::", "ORACLE_PORT": "8000"}, ":::8000"),
+        ({"TUNER_ID": "chief", "ORACLE_IP": "::"}, "no KERASTUNER_ORACLE_PORT"),
+    ],
+)
+def test_only_a_chief_listens_where_kerastuner_says(monkeypatch, variables, address):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    try:
+        assert chief.address() == address
+    except chief.AddressError as error:
+        assert str(error) == address
+
+
+@pytest.mark.parametrize("port", ["none", "70000"])
+def test_a_port_that_there_is_not_is_told_at_once(teacher, monkeypatch, port):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", port)
+    with pytest.raises(InputError, match=f"free address.* 127.0.0.1:{port}"):
+        search.is_by_others("folder", teacher, None, 1)
+
+
+@pytest.fixture
+def as_worker(monkeypatch):
+    """Gives this process the environment of a worker of that name."""
+
+    def set_variables(name):
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", name)
+        monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+        monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
+
+    return set_variables
+
+
+def test_a_worker_that_cannot_write_says_so(tmp_path, as_worker):
+    as_worker("no/such/folder")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "plan.json").touch()
+    with pytest.raises(InputError, match="this worker, too, can write to"):
+        worker.run(tmp_path)
+
+
+def test_a_worker_whose_search_ends_while_it_reads_leaves(
+    tmp_path, as_worker, monkeypatch
+):
+    as_worker("late")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "plan.json").touch()
+
+    def end_the_search(folder):
+        (folder / "over").touch()
+        raise FileNotFoundError(folder / "shared" / "plan.json")
+
+    monkeypatch.setattr("tskd_tf.shared_search.load_shared", end_the_search)
+    assert worker.run(tmp_path) == 0
+    assert list((tmp_path / "workers").iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["folder", "2"]])
+def test_what_is_no_folder_of_a_search_is_answered_by_the_usage(
+    arguments, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["worker", *arguments])
+    assert worker.main() == 2
+    assert capsys.readouterr().err == "usage: python -m tskd_tf.worker FOLDER\n"
 
 
 def test_a_worker_needs_the_environment_of_one(tmp_path, monkeypatch, trained_teacher):

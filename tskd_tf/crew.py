@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from tskd_tf.errors import InputError
-from tskd_tf.shared_search import share, stop_sharing
+from tskd_tf.errors import InputError, WorkerError, in_one_line
+from tskd_tf.shared_search import OVER, share, stop_sharing
 from tskd_tf.trainer import Trainer
 from tskd_tf.width import StudentBuilder
 from tuner import chief
@@ -21,10 +21,6 @@ from tuner.student_tuner import StudentTuner
 
 _GOODBYE_SECONDS = 20.0
 _logger = logging.getLogger(__name__)
-
-
-class WorkerError(RuntimeError):
-    """A worker failed, as every other would, or none is left."""
 
 
 def search_with_workers(
@@ -38,7 +34,8 @@ def search_with_workers(
     With KerasTuner's environment variables of a chief it waits for workers that others
     start, on any machine; else it starts the plan's number of them on this machine,
     on loopback, each with its share of the threads or a GPU of its own. A worker that
-    is killed costs its trial's time only. One that fails ends the search.
+    is killed costs its trial's time only. One that fails ends the search. A search
+    that was over before needs no worker.
 
     Args:
         trainer: Its plan says how many workers there are.
@@ -51,15 +48,19 @@ def search_with_workers(
             listened on.
         WorkerError: If a worker failed, or all were killed.
     """
+    if (folder / OVER).exists():
+        stop_sharing(folder)
+        return
     workers = folder / "workers"
     workers.mkdir(parents=True, exist_ok=True)
-    for path in (*workers.glob("*.failed"), *workers.glob("*.alive"), folder / "over"):
+    for path in (*workers.glob("*.failed"), *workers.glob("*.alive")):
         path.unlink(missing_ok=True)
     share(trainer, build_student, folder)
     tuner.save()
     listener = Listener(workers)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     told = set(tuner.oracle.end_order)
+    killed: set[str] = set()
 
     def start(port: int) -> None:
         if chief.role() == "chief":
@@ -77,13 +78,16 @@ def search_with_workers(
         for name in ended:
             process = processes.pop(name)
             if process.returncode > 0:
+                log = workers / f"{name}.log"
                 raise WorkerError(
-                    f"{name} ended with status {process.returncode}; see "
-                    f"{workers / name}.log"
+                    f"{name} ended with status {process.returncode}: {_last_line(log)}"
                 )
         if ended and not processes:
-            raise WorkerError("all workers were killed; the search can be resumed")
-        return [*ended, *listener.lost_workers()]
+            raise WorkerError("all workers were killed")
+        killed.update(ended)
+        # Those that were killed fall silent, too
+        silent = [name for name in listener.lost_workers() if name not in killed]
+        return [*ended, *silent]
 
     def on_lost(tuner_id: str, trial_id: str | None) -> None:
         given = f"; trial {trial_id} is given out again" if trial_id else ""
@@ -94,12 +98,17 @@ def search_with_workers(
             chief.serve(tuner.oracle, chief.address(), start, lost_workers, on_lost)
             _tell(trainer, tuner, told)
     except chief.AddressError as error:
-        raise InputError(
-            "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT to be a free "
-            f"address of this machine. Received: {error}"
-        ) from None
-    (folder / "over").touch()
+        raise address_refused(error) from None
+    (folder / OVER).touch()
     stop_sharing(folder)
+
+
+def address_refused(error: chief.AddressError) -> InputError:
+    """The user's error behind one of the chief's."""
+    return InputError(
+        "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT to be a free "
+        f"address of this machine. Received: {error}"
+    )
 
 
 def _start(
@@ -130,6 +139,12 @@ def _start(
             stdout=log,
             stderr=log,
         )
+
+
+def _last_line(log: pathlib.Path) -> str:
+    """Of an error or a traceback, it says what was wrong."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((in_one_line(x) for x in reversed(lines) if x.strip()), "no message")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,10 @@ class InputError(ValueError):
     """
 
 
+class WorkerError(RuntimeError):
+    """A worker of a search failed, as every other would, or none is left."""
+
+
 def in_one_line(error: BaseException | str, max_length: int = 300) -> str:
     """Another library's message without line breaks and terminal codes, cut short."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))

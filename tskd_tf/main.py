@@ -22,7 +22,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from tskd_tf.config import RunConfig
-from tskd_tf.errors import InputError, full_disk
+from tskd_tf.errors import InputError, WorkerError, full_disk
 
 
 def _define_flags() -> None:
@@ -124,6 +124,9 @@ def main(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, Exception) as error:
         if _take_interrupt() or isinstance(error, KeyboardInterrupt):
             _fail("interrupted; the same command with --resume goes on")
+            return 1
+        if isinstance(error, WorkerError):
+            _fail(f"{error}; the same command with --resume goes on")
             return 1
         full = full_disk(error)
         if full is None:

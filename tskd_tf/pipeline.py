@@ -49,7 +49,7 @@ from tskd_tf.output_folder import (
 )
 from tskd_tf.rebuild import load_kept_model
 from tskd_tf.report import summary_table
-from tskd_tf.search import check_bargain, find_smallest_student
+from tskd_tf.search import check_bargain, find_smallest_student, is_by_others
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import check_teacher
 from tskd_tf.task import Task
@@ -82,6 +82,11 @@ def run(config: RunConfig) -> tuple[int, str]:
     if config.mode == "report":
         return _outcome(redraw(folder), folder)
     if chief.role() == "worker":
+        if config.mode == "teacher":
+            raise InputError(
+                "Expected a worker of a search. Received: --mode=teacher, which has no "
+                "use for workers"
+            )
         num_trials = run_worker((folder / "search").resolve())
         return MEETS_THRESHOLD, f"{num_trials} students trained for {folder}\n"
     check_output_dir(config)
@@ -338,7 +343,9 @@ def check_everything_fits(
     rates = buildable_rates(teacher, task, rates_of(config), build_student)
     if config.mode == "teacher":
         return {}
-    latencies_us = kept_latencies(pathlib.Path(config.output_dir) / "search")
+    search_dir = pathlib.Path(config.output_dir) / "search"
+    is_by_others(str(search_dir), teacher, build_student, config.workers)
+    latencies_us = kept_latencies(search_dir)
     images = data.train.images
     costs = StudentCosts(teacher, task, images, latencies_us, build_student)
     fitting_rates(rates, budgets_of(config), costs.cost)

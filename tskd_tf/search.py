@@ -25,7 +25,7 @@ from tskd_tf.budgets import (
 )
 from tskd_tf.candidates import buildable_rates
 from tskd_tf.costs import complexity
-from tskd_tf.crew import search_with_workers
+from tskd_tf.crew import address_refused, search_with_workers
 from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
 from tskd_tf.errors import InputError
@@ -37,7 +37,7 @@ from tskd_tf.judge import judge
 from tskd_tf.rebuild import as_functional, as_logits, with_image_shape
 from tskd_tf.report import build_report, summary_table
 from tskd_tf.search_plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
-from tskd_tf.shared_search import importable_name
+from tskd_tf.shared_search import check_importable, stop_sharing
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
@@ -158,7 +158,7 @@ def find_smallest_student(
     check_bargain(max_accuracy_loss, confidence)
     budgets.check()
     SearchPlan([], 0.0, oracle, max_executions, num_workers).check()
-    by_others = _is_by_others(directory, build_student, num_workers)
+    by_others = is_by_others(directory, teacher, build_student, num_workers)
     max_accuracy_loss = allowed_loss(max_accuracy_loss, budgets)
     # NumPy's numbers do not go into the JSON files
     settings = recipe._asdict().items()
@@ -236,9 +236,12 @@ def find_smallest_student(
             build_student or thinner(teacher, transfer, task, recipe),
         )
         run = StudentTuner.search
-        if by_others:
+        # One student is trained soonest with all the cores of this process
+        if by_others and (trainer.plan.is_a_search or chief.role() == "chief"):
             run = functools.partial(search_with_workers, trainer, build_student, folder)
         student, chosen, trials = search_widths(trainer, folder, run)
+        # An interrupted search by workers may have left it
+        stop_sharing(folder)
         if chosen.feasible and chosen.rate == rates[0] and len(candidates) > 1:
             _logger.info(
                 "Rate %g is the smallest candidate: a finer step of rates may find a "
@@ -284,13 +287,16 @@ def check_bargain(max_accuracy_loss: float | None, confidence: float) -> None:
         raise InputError(f"Expected confidence between 0 and 1. Received: {confidence}")
 
 
-def _is_by_others(
-    directory: str | None, build_student: StudentBuilder | None, num_workers: int
+def is_by_others(
+    directory: str | None,
+    teacher: keras.Model,
+    build_student: StudentBuilder | None,
+    num_workers: int,
 ) -> bool:
     """Whether trials are trained by workers, with the checks for them.
 
     Raises:
-        InputError: If workers could not do their part.
+        InputError: If chief or workers could not do their part.
     """
     role = chief.role()
     if role == "worker":
@@ -305,8 +311,13 @@ def _is_by_others(
             "none"
         )
     by_others = role == "chief" or num_workers > 1
-    if by_others and build_student is not None:
-        importable_name(build_student)
+    if by_others:
+        check_importable(teacher, build_student)
+    if role == "chief":
+        try:
+            chief.check_address()
+        except chief.AddressError as error:
+            raise address_refused(error) from None
     return by_others
 
 

@@ -22,6 +22,7 @@ from tskd_tf.trainer import Trainer, thinner
 from tskd_tf.training import Recipe
 from tskd_tf.width import StudentBuilder
 
+OVER = "over"
 _PLAN = "plan.json"
 
 
@@ -128,6 +129,25 @@ def load_shared(folder: pathlib.Path) -> Trainer:
         2,
         builder,
     )
+
+
+def check_importable(
+    teacher: keras.Model, build_student: StudentBuilder | None
+) -> None:
+    """Checks that workers will find the user's own code.
+
+    Raises:
+        InputError: If it is in the script that runs, which they do not import.
+    """
+    if build_student is not None:
+        importable_name(build_student)
+    for layer in teacher._flatten_layers():
+        if type(layer).__module__ == "__main__":
+            raise InputError(
+                "Expected layers that worker processes can import, of a module of "
+                f"their own. Received: {layer.name}, whose class "
+                f"{type(layer).__name__} is in the script that runs"
+            )
 
 
 def importable_name(build_student: StudentBuilder) -> str:

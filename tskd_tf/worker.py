@@ -7,6 +7,8 @@ FOLDER is that of the search, `search` in --output_dir or the `directory` of
 listens is said by KerasTuner's environment variables, see `tuner.chief`.
 """
 
+import contextlib
+import itertools
 import logging
 import os
 import pathlib
@@ -31,7 +33,8 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
         The number of trials trained here.
 
     Raises:
-        InputError: If the environment variables are missing, or files damaged.
+        InputError: If the environment variables are missing, files damaged, or the
+            folder cannot be written to.
     """
     missing = [
         name
@@ -44,28 +47,53 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             + ", ".join(f"KERASTUNER_{name}" for name in missing)
         )
     # TensorFlow takes seconds to load, which an error need not wait for
-    from tskd_tf.shared_search import is_shared, load_shared
+    from tskd_tf.shared_search import OVER, is_shared, load_shared
     from tskd_tf.trials import build_tuner
     from tuner.heartbeat import beating
 
     tuner_id = os.environ["KERASTUNER_TUNER_ID"]
+
+    def is_over() -> bool:
+        return (folder / OVER).exists()
 
     def follow_parent() -> None:
         if parent_id not in (None, os.getppid()):
             # Whoever asked for the trial is gone; nothing half-written is left
             os._exit(1)
 
-    # Nothing is written before: the chief wants a folder of its own
-    if not is_shared(folder):
-        _logger.info("%s waits for the chief of %s", tuner_id, folder)
-    while not is_shared(folder):
+    beats_since_over = itertools.count()
+
+    def follow() -> None:
         follow_parent()
-        if (folder / "over").exists():
-            return 0
+        # Most hear of it from the chief. Who came too late for that would ask for an
+        # hour, and who was taken for lost train what another has trained
+        if is_over() and next(beats_since_over) > 1:
+            os._exit(0)
+
+    # Nothing is written before: the chief wants a folder of its own
+    if not is_shared(folder) and not is_over():
+        _logger.info("%s waits for the chief of %s", tuner_id, folder)
+    while not is_shared(folder) and not is_over():
+        follow_parent()
         time.sleep(_POLL_SECONDS)
+    if is_over():
+        return 0
     workers = folder / "workers"
-    with beating(workers, tuner_id, follow_parent):
-        tuner = build_tuner(load_shared(folder), folder)
+    with contextlib.ExitStack() as life:
+        try:
+            life.enter_context(beating(workers, tuner_id, follow))
+        except OSError as error:
+            raise InputError(
+                "Expected a folder that this worker, too, can write to. Received: "
+                f"{folder} ({error.strerror})"
+            ) from None
+        try:
+            tuner = build_tuner(load_shared(folder), folder)
+        except Exception:
+            if is_over():
+                # What was being read has been removed
+                return 0
+            raise
         try:
             tuner.search()
         except Exception as error:
@@ -81,7 +109,7 @@ def main() -> int:
     logging.getLogger("tskd_tf").setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments = sys.argv[1:]
-    if not 1 <= len(arguments) <= 3:
+    if len(arguments) not in (1, 3) or arguments[0].startswith("-"):
         sys.stderr.write("usage: python -m tskd_tf.worker FOLDER\n")
         return 2
     # Given by a chief to its own workers

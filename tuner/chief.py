@@ -8,6 +8,7 @@ worker that died, and up to 20 seconds for those that did not.
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -32,9 +33,36 @@ def role() -> str | None:
 
 
 def address() -> str:
-    """`host:port` to listen on; without the variables loopback and any free port."""
-    host = os.environ.get("KERASTUNER_ORACLE_IP", LOOPBACK)
-    return f"{host}:{os.environ.get('KERASTUNER_ORACLE_PORT', 0)}"
+    """`host:port` that a chief listens on; of no role, loopback and any free port.
+
+    Raises:
+        AddressError: If a chief's is not set.
+    """
+    if role() is None:
+        return f"{LOOPBACK}:0"
+    names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise AddressError(f"no {' and no '.join(missing)}")
+    return ":".join(os.environ[name] for name in names)
+
+
+def check_address() -> None:
+    """Checks that `address()` can be listened on, without doing so.
+
+    Raises:
+        AddressError: If not, or it is not set.
+    """
+    host, _, port = address().rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, (name, _, *others) = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As gRPC does: a port that was closed a moment ago is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((name, int(port), *others))
+    except (OSError, OverflowError, ValueError) as error:
+        raise AddressError(f"{address()} ({error})") from None
 
 
 @contextlib.contextmanager
@@ -85,9 +113,9 @@ def serve(
     with _server(oracle, listen_to) as (servicer, port):
         on_start(port)
         while not servicer.stop_triggered:
-            time.sleep(_POLL_SECONDS)
             for tuner_id in lost_workers():
                 on_lost(tuner_id, oracle.lose_worker(tuner_id))
+            time.sleep(_POLL_SECONDS)
         # The others hear of it when they ask next
         patience = time.monotonic() + _GOODBYE_SECONDS
         while oracle.tuner_ids and time.monotonic() < patience:
