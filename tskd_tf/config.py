@@ -111,7 +111,8 @@ class RunConfig:
         "Which widths a search tries. smallest: bisection. KerasTuner's own engines, "
         "which do not know that accuracy rises with width, take more trials: grid "
         "tries all, random and bayesian (needs the bayesian extra) up to ten, "
-        "hyperband all with few epochs and the best with more.",
+        "hyperband many with few epochs and the best with more; of a recipe of under "
+        "ten epochs it leaves widths out, of one epoch all but one.",
         ("smallest", "grid", "random", "bayesian", "hyperband"),
     )
     max_executions: int = _field(
