@@ -1,6 +1,8 @@
 """KerasTuner's own engines on made-up accuracy curves, and one real search of each."""
 
 import dataclasses
+import pathlib
+import types
 
 import keras_tuner
 import pytest
@@ -8,9 +10,11 @@ from conftest import make_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tskd_tf import search_plan, trainer
+from tskd_tf import search_plan, trainer, trials
 from tskd_tf.config import RunConfig
 from tskd_tf.errors import InputError
+from tskd_tf.files import write_json
+from tskd_tf.report import Trial
 from tskd_tf.search import find_smallest_student
 from tskd_tf.training import Recipe
 from tuner.engines import BARGAIN, ENGINES, bargain_score, build_engine
@@ -190,6 +194,28 @@ def test_kerastuner_takes_0_for_no_seed():
         for _ in range(5)
     ]
     assert len({oracle.seed for oracle in oracles}) > 1
+
+
+def test_of_equally_good_trials_the_longest_is_chosen(tmp_path, monkeypatch):
+    plan = search_plan.SearchPlan([0.5, 1.0], FLOOR, "hyperband")
+
+    def train(attempt, trial_dir):
+        rate = plan.rates[attempt.candidate]
+        record = Trial(rate, [1], 1, 0.9, True, attempt.epochs, 1.0, 1)
+        write_json(pathlib.Path(trial_dir) / "result.json", record._asdict())
+        score = bargain_score(attempt.candidate, 0.9, FLOOR, 2)
+        return {"val_accuracy": 0.9, BARGAIN: score}
+
+    made_up = types.SimpleNamespace(
+        plan=plan,
+        oracle=lambda: plan.build_oracle(0.0, 1, MAX_EPOCHS),
+        trial=train,
+        finish=lambda record, folder: record,
+    )
+    monkeypatch.setattr(trials, "load_kept_model", lambda path: None)
+    _, chosen, tried = trials.search_widths(made_up, tmp_path)
+    assert {trial.epochs for trial in tried if trial.rate == 0.5} > {MAX_EPOCHS}
+    assert (chosen.rate, chosen.epochs) == (0.5, MAX_EPOCHS)
 
 
 # One real search of each

@@ -85,7 +85,10 @@ def search_widths(
     scores = {rate: one_score(values) for rate, values in accuracies.items()}
     feasible = [rate for rate in scores if scores[rate] >= trainer.plan.floor]
     rate = min(feasible) if feasible else max(scores, key=lambda r: (scores[r], -r))
-    chosen, trial_dir = max(folders[rate], key=lambda kept: kept[0].accuracy)
+    # The longest, where Hyperband's are equally good: it needs no training to the end
+    chosen, trial_dir = max(
+        folders[rate], key=lambda kept: (kept[0].accuracy, kept[0].epochs)
+    )
     if not feasible:
         _logger.warning(
             "No student reaches %.2f %% on the validation images; the best, at rate "
