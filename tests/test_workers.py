@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import pytest
 import worker_students
 from conftest import make_data
 
-from tskd_tf import search, worker
-from tskd_tf.crew import search_with_workers
+from tskd_tf import crew, search, worker
 from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.search import find_smallest_student
 from tskd_tf.shared_search import check_importable, importable_name
@@ -208,8 +208,27 @@ def test_a_search_that_was_over_starts_no_worker(tmp_path):
     (tmp_path / "shared").mkdir()
     (tmp_path / "over").touch()
     # Without a trainer and a tuner nothing else could be done
-    search_with_workers(None, None, tmp_path, None)
+    crew.search_with_workers(None, None, tmp_path, None)
     assert not (tmp_path / "shared").exists()
+
+
+def test_a_record_that_is_seen_late_or_never(tmp_path, monkeypatch):
+    folder, told = tmp_path / "trial_0000", []
+    folder.mkdir()
+    tuner = types.SimpleNamespace(
+        oracle=types.SimpleNamespace(end_order=["0000"]),
+        get_trial_dir=lambda trial_id: str(tmp_path / f"trial_{trial_id}"),
+    )
+    teller = types.SimpleNamespace(tell=told.append)
+    with monkeypatch.context() as patches:
+        patches.setattr(crew, "_RECORD_SECONDS", 0.0)
+        with pytest.raises(WorkerError, match="trained trial_0000, but there is no"):
+            crew._tell(teller, tuner, set())
+    # As if another machine's file came into sight
+    appear = (folder / "result.json").touch
+    monkeypatch.setattr(crew.time, "sleep", lambda seconds: appear())
+    crew._tell(teller, tuner, set())
+    assert told == [folder]
 
 
 def test_a_single_student_is_trained_without_workers(

@@ -14,12 +14,16 @@ import tensorflow as tf
 from tskd_tf.errors import InputError, WorkerError, in_one_line
 from tskd_tf.shared_search import OVER, share, stop_sharing
 from tskd_tf.trainer import Trainer
+from tskd_tf.trial_files import RECORD
 from tskd_tf.width import StudentBuilder
 from tuner import chief
 from tuner.heartbeat import Listener
 from tuner.student_tuner import StudentTuner
 
 _GOODBYE_SECONDS = 20.0
+# What network file systems remember that a file is not there
+_RECORD_SECONDS = 90.0
+_POLL_SECONDS = 0.5
 _logger = logging.getLogger(__name__)
 
 
@@ -166,5 +170,19 @@ def _tell(trainer: Trainer, tuner: StudentTuner, told: set[str]) -> None:
     """A line for each trial that ended since the last call."""
     for trial_id in list(tuner.oracle.end_order):
         if trial_id not in told:
+            folder = pathlib.Path(tuner.get_trial_dir(trial_id))
+            _wait_for_record(folder)
             told.add(trial_id)
-            trainer.tell(pathlib.Path(tuner.get_trial_dir(trial_id)))
+            trainer.tell(folder)
+
+
+def _wait_for_record(folder: pathlib.Path) -> None:
+    """Waits until this machine, too, sees what a worker has written."""
+    patience = time.monotonic() + _RECORD_SECONDS
+    while not (folder / RECORD).exists():
+        if time.monotonic() > patience:
+            raise WorkerError(
+                f"a worker says that it trained {folder.name}, but there is no "
+                f"{folder / RECORD}; it may be one of another folder"
+            )
+        time.sleep(_POLL_SECONDS)
