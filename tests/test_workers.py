@@ -20,6 +20,8 @@ from tskd_tf.search import find_smallest_student
 from tskd_tf.shared_search import check_importable, importable_name
 from tskd_tf.training import Recipe
 from tuner import chief
+from tuner.oracle import SmallestFeasibleOracle
+from tuner.student_tuner import StudentTuner
 
 RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)
 RATES = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
@@ -286,6 +288,13 @@ def test_a_worker_that_cannot_write_says_so(tmp_path, as_worker):
     (tmp_path / "shared" / "plan.json").touch()
     with pytest.raises(InputError, match="this worker, too, can write to"):
         worker.run(tmp_path)
+
+
+def test_the_name_of_a_worker_overwrites_no_file(tmp_path, as_worker):
+    as_worker("settings")
+    (tmp_path / "settings.json").write_text("[1]")
+    StudentTuner(SmallestFeasibleOracle(3, 0.5), None, str(tmp_path), ".").save()
+    assert (tmp_path / "settings.json").read_text() == "[1]"
 
 
 def test_a_worker_whose_search_ends_while_it_reads_leaves(

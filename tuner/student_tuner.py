@@ -123,7 +123,8 @@ class StudentTuner(base_tuner.BaseTuner):
         return metrics
 
     def save(self) -> None:
-        """All or nothing."""
-        if not self._is_worker():
-            self.oracle.save()
+        """All or nothing. A worker has nothing to keep, and a name of any kind."""
+        if self._is_worker():
+            return
+        self.oracle.save()
         write_state(pathlib.Path(self._get_tuner_fname()), self.get_state())
