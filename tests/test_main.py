@@ -1,5 +1,6 @@
 """The command line: real runs on real images, and everything that can be wrong."""
 
+import _thread
 import errno
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import check_report
@@ -580,11 +582,14 @@ def test_the_same_command_as_chief_and_as_worker(run, tmp_path, monkeypatch):
         text=True,
     )
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    # A chief waits for workers as long as it takes, a test does not
+    patience = threading.Timer(240, _thread.interrupt_main)
+    patience.start()
     try:
-        # The worker has left signs of life in the folder already, perhaps
         status, *_ = run(*SMALL, "--classes=0,1")
         told, _ = worker.communicate(timeout=60)
     finally:
+        patience.cancel()
         worker.kill()
     report = check_report.check(folder)
     assert status == (0 if report["meets_threshold"] else 3)

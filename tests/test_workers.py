@@ -17,7 +17,7 @@ from conftest import make_data
 from tskd_tf import crew, search, worker
 from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.search import find_smallest_student
-from tskd_tf.shared_search import check_importable, importable_name
+from tskd_tf.shared_search import check_importable, importable_name, own_modules
 from tskd_tf.training import Recipe
 from tuner import chief
 from tuner.oracle import SmallestFeasibleOracle
@@ -101,7 +101,7 @@ def test_an_error_in_a_worker_ends_the_search_at_once(
 
 
 def test_what_a_worker_lacks_is_said(trained_teacher, splits, monkeypatch):
-    monkeypatch.setattr("tskd_tf.shared_search._modules_of_own_layers", lambda: ["nix"])
+    monkeypatch.setattr("tskd_tf.shared_search.own_modules", lambda teacher: {"nix"})
     with pytest.raises(WorkerError, match="status 2: error: Expected a module nix"):
         find(trained_teacher, splits, rates=[0.5, 1.0], num_workers=2)
 
@@ -192,6 +192,18 @@ def test_an_address_that_is_taken_is_said(
             find(trained_teacher, splits, directory=str(tmp_path / "search"))
 
 
+def test_only_modules_that_the_teacher_is_made_of_are_wanted(trained_teacher):
+    keras.saving.register_keras_serializable("elsewhere")(
+        type("Other", (keras.layers.ReLU,), {"__module__": "nowhere"})
+    )
+    assert own_modules(trained_teacher) == set()
+    own = keras.saving.register_keras_serializable("mine")(
+        type("Own", (keras.layers.ReLU,), {"__module__": "somewhere"})
+    )
+    inner = keras.Sequential([keras.Input((8, 8, 1)), own()])
+    assert own_modules(keras.Sequential([inner])) == {"somewhere"}
+
+
 def test_builders_that_no_worker_can_import_are_refused(trained_teacher, splits):
     with pytest.raises(InputError, match="that worker processes can import"):
         find(trained_teacher, splits, build_student=lambda rate: None, num_workers=2)
@@ -202,7 +214,7 @@ def test_layers_that_no_worker_can_import_are_refused(teacher):
     check_importable(teacher, None)
     own = type("Own", (keras.layers.ReLU,), {"__module__": "__main__"})
     model = keras.Sequential([keras.Input((4,)), own(name="mine")])
-    with pytest.raises(InputError, match="mine, whose class Own is in the script"):
+    with pytest.raises(InputError, match="one of the script that runs"):
         check_importable(model, None)
 
 

@@ -24,6 +24,7 @@ _GOODBYE_SECONDS = 20.0
 # What network file systems remember that a file is not there
 _RECORD_SECONDS = 90.0
 _POLL_SECONDS = 0.5
+_NOTES = ("failed", "refused", "alive")
 _logger = logging.getLogger(__name__)
 
 
@@ -57,7 +58,7 @@ def search_with_workers(
         return
     workers = folder / "workers"
     workers.mkdir(parents=True, exist_ok=True)
-    for path in (*workers.glob("*.failed"), *workers.glob("*.alive")):
+    for path in (p for kind in _NOTES for p in workers.glob(f"*.{kind}")):
         path.unlink(missing_ok=True)
     share(trainer, build_student, folder)
     tuner.save()
@@ -76,6 +77,11 @@ def search_with_workers(
 
     def lost_workers() -> list[str]:
         _tell(trainer, tuner, told)
+        for path in workers.glob("*.refused"):
+            _logger.warning(
+                "%s could not begin: %s", path.stem, path.read_text("utf-8")
+            )
+            path.unlink()
         for path in workers.glob("*.failed"):
             raise WorkerError(f"{path.stem} failed: {path.read_text('utf-8')}")
         ended = [name for name, p in processes.items() if p.poll() not in (None, 0)]

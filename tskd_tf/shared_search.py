@@ -63,7 +63,7 @@ def share(
         "plan": trainer.plan._asdict(),
         "log_dir": trainer.log_dir and str(pathlib.Path(trainer.log_dir).resolve()),
         "build_student": builder,
-        "modules": _modules_of_own_layers(),
+        "modules": sorted(own_modules(trainer.teacher)),
     }
     write_json(shared / _PLAN, plan)
 
@@ -141,13 +141,33 @@ def check_importable(
     """
     if build_student is not None:
         importable_name(build_student)
-    for layer in teacher._flatten_layers():
-        if type(layer).__module__ == "__main__":
-            raise InputError(
-                "Expected layers that worker processes can import, of a module of "
-                f"their own. Received: {layer.name}, whose class "
-                f"{type(layer).__name__} is in the script that runs"
-            )
+    if "__main__" in own_modules(teacher):
+        raise InputError(
+            "Expected layers that worker processes can import, of a module of their "
+            f"own. Received: {teacher.name}, with one of the script that runs"
+        )
+
+
+def own_modules(teacher: keras.Model) -> set[str]:
+    """Modules of the user's own layers and functions that a model is made of."""
+    registered = keras.saving.get_custom_objects()
+    found: set[str] = set()
+
+    def visit(value: Any) -> None:
+        if isinstance(value, dict):
+            name = value.get("registered_name")
+            if name in registered:
+                found.add(registered[name].__module__)
+            elif name is not None and value["module"] is None:
+                # So Keras writes a class of the script that is not registered
+                found.add("__main__")
+            visit(list(value.values()))
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                visit(part)
+
+    visit(keras.saving.serialize_keras_object(teacher))
+    return found
 
 
 def importable_name(build_student: StudentBuilder) -> str:
@@ -165,12 +185,6 @@ def importable_name(build_student: StudentBuilder) -> str:
             f"the top of a module of its own. Received: {build_student!r}"
         )
     return f"{module}:{name}"
-
-
-def _modules_of_own_layers() -> list[str]:
-    registered = keras.saving.get_custom_objects().values()
-    modules = {getattr(value, "__module__", "__main__") for value in registered}
-    return sorted(modules - {"__main__"})
 
 
 def _import(module: str) -> Any:

@@ -17,6 +17,7 @@ import time
 import traceback
 
 from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.files import write_text
 
 _POLL_SECONDS = 0.5
 _logger = logging.getLogger(__name__)
@@ -89,18 +90,24 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             ) from None
         try:
             tuner = build_tuner(load_shared(folder), folder)
-        except Exception:
+        except Exception as error:
             if is_over():
                 # What was being read has been removed
                 return 0
+            # Perhaps of this machine only, so that the search need not end
+            _leave_note(workers / f"{tuner_id}.refused", error)
             raise
         try:
             tuner.search()
         except Exception as error:
-            note = f"{type(error).__name__}: {in_one_line(error)}"
-            (workers / f"{tuner_id}.failed").write_text(note, encoding="utf-8")
+            _leave_note(workers / f"{tuner_id}.failed", error)
             raise
     return tuner.num_trials
+
+
+def _leave_note(path: pathlib.Path, error: Exception) -> None:
+    """Tells the chief, all at once."""
+    write_text(path, f"{type(error).__name__}: {in_one_line(error)}")
 
 
 def main() -> int:
