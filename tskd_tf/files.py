@@ -32,8 +32,10 @@ def atomic_path(path: PathLike) -> Iterator[str]:
         yield str(temporary)
         os.replace(temporary, target)
     except OSError as error:
-        # A write that fails does not say of which file
-        error.filename = error.filename or str(target)
+        # A write that fails does not say of which file. Without a number, an error with
+        # a file's name loses its message
+        if error.errno is not None:
+            error.filename = error.filename or str(target)
         raise
     finally:
         temporary.unlink(missing_ok=True)
