@@ -22,7 +22,7 @@ from tskd_tf.graph import check_logits, check_model
 from tskd_tf.images import Images
 from tskd_tf.losses import hard_loss
 from tskd_tf.rebuild import unfreeze, with_policy
-from tskd_tf.task import Task, check_class_ids, check_task
+from tskd_tf.task import Task, check_class_ids, check_num_outputs, check_task
 
 MEASURES = ("magnitude", "taylor")
 _BATCH_SIZE = 32
@@ -59,13 +59,7 @@ def channel_importance(
         )
     check_task(task)
     check_model(teacher, "the teacher")
-    num_outputs = teacher.outputs[0].shape[-1]
-    if num_outputs != task.num_classes:
-        raise InputError(
-            f"Expected a teacher with an output for each of the {task.num_classes} "
-            f"classes of the data. Received: {teacher.name!r} with {num_outputs} "
-            "outputs"
-        )
+    check_num_outputs(teacher.name, teacher.outputs[0].shape[-1], task)
     if measure == "magnitude":
         return magnitude(Channels(teacher))
     check_logits(teacher, "the teacher")

@@ -21,6 +21,7 @@ from tskd_tf.images import MEMORY_LIMIT_MB, Images, chunks
 from tskd_tf.task import (
     Task,
     check_class_ids,
+    check_num_outputs,
     check_pairs,
     check_task,
     first_batch_size,
@@ -134,13 +135,7 @@ def check_teacher(teacher: keras.Model, task: Task) -> None:
     check_task(task)
     check_model(teacher, "the teacher")
     check_logits(teacher, "the teacher")
-    num_outputs = teacher.outputs[0].shape[-1]
-    if num_outputs != task.num_classes:
-        raise InputError(
-            f"Expected a teacher with an output for each of the {task.num_classes} "
-            f"classes of the data. Received: {teacher.name!r} with {num_outputs} "
-            "outputs"
-        )
+    check_num_outputs(teacher.name, teacher.outputs[0].shape[-1], task)
 
 
 def transfer_set(

@@ -334,6 +334,19 @@ def check_task(task: Any) -> None:
         )
 
 
+def check_num_outputs(name: str, num_outputs: int, task: Task) -> None:
+    """Checks that a teacher has an output for each class of the data.
+
+    Raises:
+        InputError: If it has not.
+    """
+    if num_outputs != task.num_classes:
+        raise InputError(
+            f"Expected a teacher with an output for each of the {task.num_classes} "
+            f"classes of the data. Received: {name!r} with {num_outputs} outputs"
+        )
+
+
 def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) -> None:
     """Checks labels at the door.
 

@@ -22,7 +22,7 @@ from tskd_tf.graph import (
 )
 from tskd_tf.importance import magnitude
 from tskd_tf.rebuild import rebuild, unfreeze
-from tskd_tf.task import Task, check_task
+from tskd_tf.task import Task, check_num_outputs, check_task
 
 _logger = logging.getLogger(__name__)
 
@@ -104,14 +104,10 @@ def scale_width(
     if round_to < 1:
         raise InputError(f"Expected round_to of at least 1. Received: {round_to}")
     check_model(model, "the teacher")
+    num_outputs = model.outputs[0].shape[-1]
     if task is not None:
         check_task(task)
-    num_outputs = model.outputs[0].shape[-1]
-    if task is not None and task.num_classes != num_outputs:
-        raise InputError(
-            f"Expected a teacher with an output for each of the {task.num_classes} "
-            f"classes of the data. Received: {model.name!r} with {num_outputs} outputs"
-        )
+        check_num_outputs(model.name, num_outputs, task)
     outputs = range(num_outputs) if task is None else task.output_class_ids
     channels = Channels(model)
     if initialize == "teacher" and importance is None:
