@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tskd_tf import search_plan, trainer, trials
 from tskd_tf.config import RunConfig
 from tskd_tf.errors import InputError
+from tskd_tf.evidence import Trial
 from tskd_tf.files import write_json
-from tskd_tf.report import Trial
 from tskd_tf.search import find_smallest_student
 from tskd_tf.training import Recipe
 from tuner.engines import BARGAIN, ENGINES, bargain_score, build_engine

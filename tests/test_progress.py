@@ -10,6 +10,7 @@ import tensorflow as tf
 from conftest import make_data
 from tensorboard.plugins.hparams import metadata
 
+from tskd_tf.evidence import Trial
 from tskd_tf.hparams import write_hparams
 from tskd_tf.progress import (
     LiveLine,
@@ -19,7 +20,6 @@ from tskd_tf.progress import (
     verdict_told,
     workload,
 )
-from tskd_tf.report import Trial
 from tskd_tf.search import find_smallest_student
 from tskd_tf.training import Recipe
 from tuner.bisection import Bisection

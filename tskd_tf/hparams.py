@@ -4,7 +4,7 @@ import pathlib
 
 import tensorflow as tf
 
-from tskd_tf.report import Trial
+from tskd_tf.evidence import Trial
 
 _SUFFIX = ".hparams"
 

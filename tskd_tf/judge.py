@@ -6,7 +6,7 @@ import numpy as np
 from tskd_tf.acceptance import paired_loss
 from tskd_tf.data import Split
 from tskd_tf.evaluate import accuracy, class_accuracies, is_correct, predict_logits
-from tskd_tf.report import ClassResult, Verdict
+from tskd_tf.evidence import ClassResult, Verdict
 from tskd_tf.task import Task
 
 

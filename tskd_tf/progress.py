@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TextIO
 
 import keras
 
-from tskd_tf.report import Trial
+from tskd_tf.evidence import Trial
 
 _DEFAULT_COLUMNS = 80
 

@@ -30,12 +30,13 @@ from tskd_tf.data import Split, as_arrays, check_images
 from tskd_tf.device import choose_precision
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.evidence import build_report
 from tskd_tf.files import fingerprint, read_json, write_json
 from tskd_tf.graph import check_model
 from tskd_tf.images import MEMORY_LIMIT_MB
 from tskd_tf.judge import judge
 from tskd_tf.rebuild import as_functional, as_logits, with_image_shape
-from tskd_tf.report import build_report, summary_table
+from tskd_tf.report import summary_table
 from tskd_tf.search_plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
 from tskd_tf.shared_search import check_importable, stop_sharing
 from tskd_tf.soft_targets import (

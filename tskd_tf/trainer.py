@@ -12,6 +12,7 @@ import keras
 
 from tskd_tf.costs import complexity
 from tskd_tf.data import Split
+from tskd_tf.evidence import Trial
 from tskd_tf.files import write_json
 from tskd_tf.hparams import write_hparams
 from tskd_tf.importance import channel_importance
@@ -25,7 +26,6 @@ from tskd_tf.progress import (
     workload,
 )
 from tskd_tf.rebuild import load_kept_model
-from tskd_tf.report import Trial
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task

@@ -5,8 +5,8 @@ import pathlib
 import keras
 
 from tskd_tf.errors import InputError
+from tskd_tf.evidence import Trial
 from tskd_tf.files import atomic_path, read_json, write_json
-from tskd_tf.report import Trial
 
 STUDENT = "student.keras"
 RECORD = "result.json"

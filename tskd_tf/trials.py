@@ -10,8 +10,8 @@ import keras_tuner
 import tensorflow as tf
 
 from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.evidence import Trial
 from tskd_tf.rebuild import load_kept_model
-from tskd_tf.report import Trial
 from tskd_tf.search_plan import SMALLEST
 from tskd_tf.trainer import ACCURACY, Trainer
 from tskd_tf.trial_files import RECORD, STUDENT, read_record
