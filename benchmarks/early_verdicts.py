@@ -103,7 +103,7 @@ def train_curves(options, wanted):
             "rate": rate,
             "seconds": trained.seconds,
             "accuracy": trained.accuracy,
-            "accuracies": trained.accuracies,
+            "accuracies": trained.curve["validation_accuracy"],
         }
         with options.curves.open("a") as file:
             file.write(json.dumps(row) + "\n")

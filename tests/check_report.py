@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from onnxruntime import InferenceSession
+from schemas import check_schema
 
 from tskd_tf.acceptance import paired_interval
 from tskd_tf.config import RunConfig
@@ -94,11 +95,90 @@ def check_budgets(report, config, folder, student):
         expect_equal("trials of a pre-set cost", len(report["search"]["trials"]), 1)
 
 
+def check_confusion(report, class_ids, truth, answers):
+    """What each true class is taken for; `answers` by class id."""
+    has_others = report["task"]["head"] == "full" and len(class_ids) < len(
+        report["task"]["output_names"]
+    )
+    names = report["task"]["class_names"]
+    confusion = report["confusion"]
+    expect_equal("confusion.row_names", confusion["row_names"], names)
+    columns = names + ["another class"] * has_others
+    expect_equal("confusion.column_names", confusion["column_names"], columns)
+    for name, answer in answers.items():
+        counts = [
+            [int(((truth == a) & (answer == b)).sum()) for b in class_ids]
+            for a in class_ids
+        ]
+        if has_others:
+            others = ~np.isin(answer, class_ids)
+            for row, a in zip(counts, class_ids):
+                row.append(int(((truth == a) & others).sum()))
+        expect_equal(f"confusion.{name}", confusion[name], counts)
+
+
+def check_wrong_images(report, folder, images, wrong, true_names, told_names, surest):
+    """`wrong`: only the student errs; `surest`: its largest probability, by image."""
+    reported = report["wrong_images"]
+    indices = [image["index"] for image in reported]
+    num_wrong = int(wrong.sum())
+    expect_equal(
+        "num_only_teacher_correct", report["num_only_teacher_correct"], num_wrong
+    )
+    expect_equal("number of wrong_images", len(set(indices)), min(24, num_wrong))
+    for image in reported:
+        i = image["index"]
+        assert wrong[
+            i
+        ], f"wrong_images: {i} is not one that only the student gets wrong"
+        found = true_names[i], told_names[i]
+        told = image["class_name"], image["student_prediction"]
+        expect_equal(f"names of wrong image {i}", told, found)
+        expect_close(
+            f"probability of wrong image {i}",
+            image["student_probability"],
+            surest[i],
+            1e-4,
+        )
+    # Of all of them the surest, in this order
+    told = [image["student_probability"] for image in reported]
+    expect_equal("order of wrong_images", told, sorted(told, reverse=True))
+    largest = sorted(surest[wrong], reverse=True)[: len(told)]
+    expect_close("probabilities of wrong_images", told, largest, 1e-4)
+    with np.load(folder / "search" / "wrong_images.npz") as kept:
+        pictures = kept["images"]
+    expect_equal("type of wrong_images.npz", str(pictures.dtype), "uint8")
+    same = np.array_equal(pictures, np.asarray(images[np.array(indices, int)]))
+    assert same, "wrong_images.npz: other pictures than those of the report"
+
+
+def check_curves(report, folder, config):
+    def expect_curve(name, curve, epochs):
+        lengths = {key: len(values) for key, values in curve.items()}
+        expect_equal(f"epochs of the curve of {name}", set(lengths.values()), {epochs})
+
+    trials = report["search"]["trials"]
+    for trial in trials:
+        expect_curve(f"rate {trial['rate']}", trial["curve"], trial["epochs"])
+    curves = [trial["curve"] for trial in trials]
+    assert report["student"]["curve"] in curves, "student.curve is that of no trial"
+    rate = report["student"]["rate"]
+    path = folder / "search" / f"control_rate_{rate:g}.json"
+    kept = json.loads(path.read_text())
+    expect_equal("control.curve", report["control"]["curve"], kept)
+    kept = json.loads((folder / "search" / "teacher.json").read_text())["curve"]
+    expect_equal("teacher.curve", report["teacher"]["curve"], kept)
+    is_trained = not config["teacher"].endswith(".keras")
+    expect_equal("whether the teacher has a curve", kept is not None, is_trained)
+
+
 def check(output_dir):
     """Raises AssertionError, which says what, where report and files disagree."""
     folder = pathlib.Path(output_dir)
     report = json.loads((folder / "report.json").read_text())
     config = json.loads((folder / "config.json").read_text())
+    check_schema(report)
+    check_curves(report, folder, config)
     class_ids = np.array(report["task"]["class_ids"])
     lists = {name: tuple(v) for name, v in config.items() if isinstance(v, list)}
     settings = RunConfig(**{**config, **lists})
@@ -163,6 +243,24 @@ def check(output_dir):
     met = bool(loss <= allowed + 1e-9)
     expect_equal("meets_threshold", report["meets_threshold"], met)
     expect_equal("certified", report["certified"], bool(high <= allowed + 1e-9))
+
+    answers = outputs[student_logits.argmax(-1)]
+    of_teacher = teacher_logits if is_full else teacher_logits[:, class_ids]
+    check_confusion(
+        report,
+        class_ids,
+        truth,
+        {"teacher": outputs[of_teacher.argmax(-1)], "student": answers},
+    )
+    check_wrong_images(
+        report,
+        folder,
+        images,
+        teacher_right & ~student_right,
+        [data.class_names[i] for i in truth],
+        [data.class_names[i] for i in answers],
+        keras.ops.softmax(student_logits.astype("float64")).numpy().max(-1),
+    )
 
     rate = report["student"]["rate"]
     control = keras.saving.load_model(

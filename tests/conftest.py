@@ -1,5 +1,6 @@
 """Shared fixtures: small models and data, seeded; no network."""
 
+import json
 import os
 
 # Set before TensorFlow is imported: its start-up notes are not the tests' business
@@ -9,6 +10,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import requests  # noqa: E402
+from schemas import check_schema  # noqa: E402
 
 from tskd_tf.task import Task  # noqa: E402
 
@@ -19,6 +21,15 @@ IMAGE_SHAPE = (8, 8, 1)
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(1)
+
+
+@pytest.fixture(autouse=True)
+def _every_report_is_as_its_schema_says(request):
+    has_folder = "tmp_path" in request.fixturenames
+    folder = request.getfixturevalue("tmp_path") if has_folder else None
+    yield
+    for path in folder.rglob("report.json") if folder else ():
+        check_schema(json.loads(path.read_text()))
 
 
 def make_data(num_examples=64, seed=0):

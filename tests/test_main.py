@@ -338,6 +338,23 @@ def test_teacher_mode_then_a_search_with_that_teacher(run, tmp_path):
     status, *_ = run(*SMALL, "--mode=distill", "--rate=0.3", "--resume")
     assert status in (0, 3)
     assert (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns == stamp
+    # Its curve was kept beside it
+    report = check_report.check(tmp_path / "run")
+    assert len(report["teacher"]["curve"]["loss"]) == 2
+
+
+def test_a_teacher_of_an_earlier_version_is_one_without_a_curve(run, tmp_path):
+    run(*SMALL, "--mode=teacher")
+    path = tmp_path / "run" / "search" / "teacher.json"
+    note = json.loads(path.read_text())
+    assert len(note.pop("curve")["validation_accuracy"]) == 2
+    path.write_text(json.dumps(note))
+    status, *_ = run(*SMALL, "--mode=teacher", "--resume")
+    assert status == 0
+    for damage in ({}, [], {**note, "data": "other"}):
+        path.write_text(json.dumps(damage))
+        status, _, err = run(*SMALL, "--mode=teacher", "--resume")
+        assert status == 2 and "one of others" in err
 
 
 def test_report_mode_draws_a_run_anew(run, tmp_path):
@@ -345,15 +362,13 @@ def test_report_mode_draws_a_run_anew(run, tmp_path):
     page = tmp_path / "run" / "report.html"
     before = page.read_text()
     page.unlink()
+    evidence = (tmp_path / "run" / "report.json").read_bytes()
     status, out, _ = run("--mode=report")
     assert status in (0, 3) and "Student: rate 0.3" in out
     assert len(page.read_text()) == len(before)
+    assert (tmp_path / "run" / "report.json").read_bytes() == evidence
     status, _, err = run("--mode=report", output="nowhere")
     assert status == 2 and "report.json" in err
-    for damage in ("", "[]", "{}"):
-        (tmp_path / "run" / "report.json").write_text(damage)
-        status, _, err = run("--mode=report")
-        assert status == 2 and "report.json" in err
 
 
 NOT_A_MODEL = "not_a_model.keras"

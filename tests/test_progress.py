@@ -24,7 +24,8 @@ from tskd_tf.search import find_smallest_student
 from tskd_tf.training import Recipe
 from tuner.bisection import Bisection
 
-TRIAL = Trial(0.25, [5, 10], 203_250, 0.9872, False, 4, 12.0, 1)
+CURVE = {"validation_accuracy": [0.5, 0.9872], "loss": [0.7, 0.1]}
+TRIAL = Trial(0.25, [5, 10], 203_250, 0.9872, False, 4, 12.0, 1, CURVE)
 
 
 def rounds_needed(bisection, smallest, num_workers):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import make_data, make_network
+from schemas import check_schema
 
 from tskd_tf import budgets as budgets_module
 from tskd_tf import trainer
@@ -60,6 +61,26 @@ def test_the_report_is_what_the_student_does(trained_teacher, splits, head):
     assert feasible and report["student"]["rate"] == min(feasible)
     assert found.student.output_shape[-1] == task.num_outputs
     json.dumps(report, allow_nan=False)
+    check_schema(report)
+
+
+@pytest.mark.parametrize("head", ["full", "task"])
+def test_what_only_the_student_gets_wrong(trained_teacher, splits, head):
+    task = Task([3, 1], 4, head=head)
+    recipe = RECIPE._replace(epochs=1)
+    found = find(trained_teacher, splits, task=task, rates=[0.1], recipe=recipe)
+    report, (images, labels) = found.report, task.filter(splits[2])
+    got = found.student(images).numpy().argmax(-1)
+    told = task.select_logits(trained_teacher(images).numpy()).argmax(-1)
+    wrong = [image["index"] for image in report["wrong_images"]]
+    assert wrong and len(wrong) == min(24, report["num_only_teacher_correct"])
+    assert (told == labels)[wrong].all() and (got != labels)[wrong].all()
+    np.testing.assert_array_equal(found.wrong_images, images[wrong])
+    names = [task.output_names[output] for output in got[wrong]]
+    assert names == [image["student_prediction"] for image in report["wrong_images"]]
+    counts = np.array(report["confusion"]["student"])
+    assert counts.shape == (2, 3 if head == "full" else 2) and counts.sum() == 60
+    assert counts[:, :2].trace() == (got == labels).sum()
 
 
 def test_datasets_and_arrays_give_the_same_search(trained_teacher, splits):
@@ -211,6 +232,7 @@ def test_latencies_are_measured_before_training_and_once(
         "trial_0000/result.json",
         "trial_0000/student.keras",
         "control_rate_0.5.keras",
+        "control_rate_0.5.json",
     ],
 )
 def test_damaged_files_of_a_search_are_one_clear_line(
@@ -224,6 +246,20 @@ def test_damaged_files_of_a_search_are_one_clear_line(
     with pytest.raises(InputError) as caught:
         find(trained_teacher, splits, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_trials_of_an_earlier_version_are_refused(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    settings = {"rates": [0.5], "directory": str(tmp_path)}
+    find(trained_teacher, splits, **settings)
+    monkeypatch.setattr(trainer, "train_student", None)
+    path = tmp_path / "trial_0000" / "result.json"
+    record = json.loads(path.read_text())
+    del record["curve"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=f"{path}.*an earlier version.*another folder"):
+        find(trained_teacher, splits, **settings)
 
 
 def test_numbers_of_numpy_will_do(trained_teacher, splits, tmp_path, monkeypatch):

@@ -204,12 +204,13 @@ def test_training_ends_at_its_verdict(train_to_verdict, verdict):
     stopped, full = run(after_two), run()
     assert (stopped.epochs, full.epochs) == (2, 4)
     # The first epochs are those of the full training, told one by one
-    assert seen == [full.accuracies[:1], full.accuracies[:2]]
-    assert stopped.accuracies == full.accuracies[:2]
+    accuracies = full.curve["validation_accuracy"]
+    assert seen == [accuracies[:1], accuracies[:2]]
+    assert stopped.curve == {name: full.curve[name][:2] for name in full.curve}
     # What is measured is what is kept
     logits = predict_logits(stopped.student, validation.images)
     assert stopped.accuracy == accuracy(logits, validation.class_ids)
-    assert stopped.accuracy == pytest.approx(stopped.accuracies[-1])
+    assert stopped.accuracy == pytest.approx(accuracies[1])
     pairs = zip(stopped.student.get_weights(), full.student.get_weights(), strict=True)
     assert any((a != b).any() for a, b in pairs)
 
@@ -217,7 +218,7 @@ def test_training_ends_at_its_verdict(train_to_verdict, verdict):
 def test_without_a_verdict_training_is_untouched(train_to_verdict):
     run, _ = train_to_verdict
     plain, watched = run(), run(lambda accuracies: None)
-    assert (plain.accuracies, plain.epochs) == (watched.accuracies, 4)
+    assert (plain.curve, plain.epochs) == (watched.curve, 4)
     pairs = zip(plain.student.get_weights(), watched.student.get_weights(), strict=True)
     for a, b in pairs:
         np.testing.assert_array_equal(a, b)

@@ -42,7 +42,10 @@ def find(teacher, splits, **settings):
 def answer(report):
     """What must not depend on who trained it."""
     names = ("teacher", "student", "control", "accuracy_loss", "meets_threshold")
-    return {name: report[name] for name in names}
+    told = {name: report[name] for name in names}
+    # Whose losses differ in the last digit by the number of threads
+    curves = {name: {**told[name], "curve": None} for name in names[:3]}
+    return {**told, **curves}
 
 
 def test_three_workers_give_the_answer_of_one_process(

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from tskd_tf.acceptance import (
     PairedLoss,
@@ -10,9 +10,10 @@ from tskd_tf.acceptance import (
     smallest_certifiable_loss,
 )
 from tskd_tf.costs import Complexity
+from tskd_tf.curves import Curve
 from tskd_tf.task import Task
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Trial(NamedTuple):
@@ -27,6 +28,7 @@ class Trial(NamedTuple):
         epochs: Trained.
         seconds: Wall clock.
         seed: Of weights and order.
+        curve: Of the training whose student is kept.
     """
 
     rate: float
@@ -37,6 +39,7 @@ class Trial(NamedTuple):
     epochs: int
     seconds: float
     seed: int
+    curve: Curve
 
 
 class ClassResult(NamedTuple):
@@ -61,6 +64,38 @@ class ClassResult(NamedTuple):
     control_accuracy: float
 
 
+class Confusion(NamedTuple):
+    """What the task's test images are taken for, as counts.
+
+    Attributes:
+        row_names: The task's classes, in its order.
+        column_names: The same and, where there are further outputs, `"another class"`.
+        teacher: A row a class, a column an answer.
+        student: The same of the chosen student.
+    """
+
+    row_names: list[str]
+    column_names: list[str]
+    teacher: list[list[int]]
+    student: list[list[int]]
+
+
+class WrongImage(TypedDict):
+    """A test image that the student gets wrong and the teacher right.
+
+    Keys:
+        index: Position among the task's test images.
+        class_name: What it is.
+        student_prediction: Name of the class that the student takes it for.
+        student_probability: The student's softmax of that class, in [0, 1].
+    """
+
+    index: int
+    class_name: str
+    student_prediction: str
+    student_probability: float
+
+
 class Verdict(NamedTuple):
     """Accuracies on the task's test images, in [0, 1].
 
@@ -72,6 +107,8 @@ class Verdict(NamedTuple):
         control_accuracy: Of the same network trained on hard labels only.
         paired: Teacher against student, image by image.
         classes: Class by class, in the task's order.
+        confusion: What teacher and student take the images for.
+        wrong_images: Some that only the student gets wrong, the surest first.
     """
 
     teacher_accuracy: float
@@ -81,6 +118,8 @@ class Verdict(NamedTuple):
     control_accuracy: float
     paired: PairedLoss
     classes: list[ClassResult]
+    confusion: Confusion
+    wrong_images: list[WrongImage]
 
 
 def build_report(
@@ -91,6 +130,7 @@ def build_report(
     chosen: Trial,
     trials: Sequence[Trial],
     results: Verdict,
+    control_curve: Curve,
     validation: dict[str, float],
     budgets: dict[str, dict[str, float]],
     num_over_budget: int,
@@ -105,6 +145,7 @@ def build_report(
         chosen: The trial whose student is handed over.
         trials: All of them, as they ran.
         results: On the test images.
+        control_curve: Of the control's training.
         validation: `teacher_accuracy` and `floor` on the validation images.
         budgets: By name the `limit`, and what the `student` costs of it.
         num_over_budget: Candidates that were not tried as they do not fit these.
@@ -131,6 +172,8 @@ def build_report(
             "accuracy_task_outputs": results.teacher_accuracy_task_outputs,
             "balanced_accuracy": _balanced(c.teacher_accuracy for c in results.classes),
             **_costs(teacher_cost),
+            # Trained elsewhere
+            "curve": None,
         },
         "student": {
             "rate": chosen.rate,
@@ -138,6 +181,7 @@ def build_report(
             "accuracy": results.student_accuracy,
             "balanced_accuracy": _balanced(c.student_accuracy for c in results.classes),
             **_costs(student_cost),
+            "curve": chosen.curve,
         },
         "accuracy_loss": paired.accuracy_loss,
         "accuracy_loss_interval": [paired.low, paired.high],
@@ -153,8 +197,11 @@ def build_report(
         "control": {
             "accuracy": results.control_accuracy,
             "balanced_accuracy": _balanced(c.control_accuracy for c in results.classes),
+            "curve": control_curve,
         },
         "classes": [result._asdict() for result in results.classes],
+        "confusion": results.confusion._asdict(),
+        "wrong_images": results.wrong_images,
         "search": {
             "seconds": sum(trial.seconds for trial in trials),
             "validation_teacher_accuracy": validation["teacher_accuracy"],

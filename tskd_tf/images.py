@@ -172,6 +172,11 @@ class ImageStore:
         return images
 
 
+def as_uint8(images: Images) -> np.ndarray:
+    """Images, 0 to 255 in any type, to be looked at: uint8, in memory."""
+    return np.clip(np.rint(np.asarray(images)), 0, 255).astype(np.uint8)
+
+
 def mean_of_images(images: Images) -> np.ndarray:
     """Mean over the images, float64 of shape `(height, width, channels)`."""
     total = np.zeros(images.shape[1:])

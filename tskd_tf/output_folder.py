@@ -2,10 +2,15 @@
 
 import io
 import pathlib
+import zipfile
+import zlib
 from typing import Any
 
+import numpy as np
+
 from tskd_tf.config import RunConfig
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.evidence import SCHEMA_VERSION
 from tskd_tf.figures import accuracy_against_macs, search_by_trial
 from tskd_tf.files import (
     atomic_path,
@@ -36,6 +41,18 @@ TEACHER_SETTINGS = (
     "augmentation_pixels",
     "validation_fraction",
     "seed",
+)
+
+_WRONG_IMAGES = pathlib.PurePath("search", "wrong_images.npz")
+# Whatever reading them may raise
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -98,8 +115,66 @@ def claim_output_dir(config: RunConfig) -> None:
         ) from None
 
 
-def write_report(report: dict[str, Any], folder: pathlib.Path) -> None:
-    """Writes `report.json`, `report.html` and the figures."""
+def save_wrong_images(images: np.ndarray, folder: pathlib.Path) -> None:
+    """Keeps the pictures of a report's `wrong_images`, all or nothing.
+
+    Args:
+        images: uint8, shape `(n, height, width, channels)`, in the report's order.
+        folder: The output folder.
+    """
+    with atomic_path(folder / _WRONG_IMAGES) as temporary:
+        np.savez_compressed(temporary, images=images)
+
+
+def load_wrong_images(report: dict[str, Any], folder: pathlib.Path) -> Any:
+    """What `save_wrong_images` kept; None for a report without `wrong_images`.
+
+    Raises:
+        InputError: If the file is missing, damaged, or of another report.
+    """
+    if "wrong_images" not in report:
+        return None
+    path, num_images = folder / _WRONG_IMAGES, len(report["wrong_images"])
+    try:
+        # Opened here: NumPy leaves a damaged file open
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            images = stored["images"]
+    except (*_DAMAGE, OSError) as error:
+        raise InputError(
+            f"Expected {path} to hold the pictures of the report beside it. Received: "
+            f"none that can be read ({type(error).__name__})"
+        ) from None
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != num_images:
+        raise InputError(
+            f"Expected {path} to hold {num_images} pictures, as the report says. "
+            f"Received: {images.dtype} of shape {images.shape}"
+        )
+    return images
+
+
+def write_report(
+    report: dict[str, Any],
+    folder: pathlib.Path,
+    wrong_images: np.ndarray | None = None,
+) -> None:
+    """Writes the figures, `report.html` and, last, `report.json`.
+
+    Args:
+        report: Of a finished run.
+        folder: The output folder.
+        wrong_images: The pictures of its `wrong_images`, uint8 of shape
+            `(n, height, width, channels)`.
+    """
+    draw(report, folder, wrong_images)
+    write_json(folder / "report.json", report)
+
+
+def draw(
+    report: dict[str, Any],
+    folder: pathlib.Path,
+    wrong_images: np.ndarray | None = None,
+) -> None:
+    """Writes the figures and `report.html`; nothing if one of them cannot be drawn."""
     pngs = {}
     for name, figure in (
         ("accuracy_against_macs", accuracy_against_macs(report)),
@@ -108,8 +183,6 @@ def write_report(report: dict[str, Any], folder: pathlib.Path) -> None:
         stream = io.BytesIO()
         figure.savefig(stream, format="png")
         pngs[name] = stream.getvalue()
-        with atomic_path(folder / "figures" / f"{name}.png") as temporary:
-            pathlib.Path(temporary).write_bytes(pngs[name])
     was_searched = len(report["search"]["trials"]) > 1
     page = render(
         report,
@@ -117,22 +190,47 @@ def write_report(report: dict[str, Any], folder: pathlib.Path) -> None:
         report["command"],
         pngs["search"] if was_searched else None,
     )
+    for name, png in pngs.items():
+        with atomic_path(folder / "figures" / f"{name}.png") as temporary:
+            pathlib.Path(temporary).write_bytes(png)
     write_text(folder / "report.html", page)
-    write_json(folder / "report.json", report)
 
 
 def redraw(folder: pathlib.Path) -> dict[str, Any]:
     """Draws the page and figures of a finished run anew; returns its report.
 
+    `report.json` stays as it is, of whatever version.
+
     Raises:
-        InputError: If the folder holds no readable `report.json`.
+        InputError: If the folder holds no readable `report.json`, one of a later
+            version, or damaged pictures; nothing is drawn then.
     """
+    report = _read_report(folder)
     try:
-        report: dict[str, Any] = read_json(folder / "report.json")
-        write_report(report, folder)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"Expected --output_dir to hold the report.json of a finished run. "
-            f"Received: {folder} ({type(error).__name__}: {error})"
-        ) from None
+        draw(report, folder, load_wrong_images(report, folder))
+    except InputError:
+        raise
+    except (*_DAMAGE, OSError) as error:
+        raise _no_report(folder, f"{type(error).__name__}: {error}") from None
     return report
+
+
+def _read_report(folder: pathlib.Path) -> dict[str, Any]:
+    report = read_json(folder / "report.json")
+    version = report.get("schema_version") if isinstance(report, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise _no_report(folder, "another file of that name")
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"Expected a report of schema_version {SCHEMA_VERSION} or before. "
+            f"Received: {folder / 'report.json'} of version {version}; draw it with "
+            "the version of tskd_tf that wrote it, or a later one"
+        )
+    return report
+
+
+def _no_report(folder: pathlib.Path, reason: str) -> InputError:
+    return InputError(
+        "Expected --output_dir to hold the report.json of a finished run. Received: "
+        f"{folder} ({in_one_line(reason)})"
+    )

@@ -25,6 +25,7 @@ from tskd_tf.budgets import (
 from tskd_tf.candidates import buildable_rates
 from tskd_tf.config import RunConfig, parse_image_size
 from tskd_tf.costs import complexity
+from tskd_tf.curves import Curve, curve_of
 from tskd_tf.data import ImageData, Split, load
 from tskd_tf.device import (
     choose_jit_compile,
@@ -45,6 +46,7 @@ from tskd_tf.output_folder import (
     check_output_dir,
     claim_output_dir,
     redraw,
+    save_wrong_images,
     write_report,
 )
 from tskd_tf.rebuild import load_kept_model
@@ -109,7 +111,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     )
     claim_output_dir(config)
     keep_latencies(folder / "search", latencies_us)
-    teacher = finished_teacher(config, data, teacher)
+    teacher, teacher_curve = finished_teacher(config, data, teacher)
     clock.lap("teacher")
     if config.mode == "teacher":
         return MEETS_THRESHOLD, _teacher_summary(teacher, data, folder)
@@ -144,6 +146,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     clock.lap("exports")
     report = {
         **found.report,
+        "teacher": {**found.report["teacher"], "curve": teacher_curve},
         "data": {"source": data.source, **found.report["data"]},
         "exports": exports,
         "labels": write_labels(task.output_names, str(folder)),
@@ -151,7 +154,8 @@ def run(config: RunConfig) -> tuple[int, str]:
         "command": command_of(config),
         "seconds": clock.laps,
     }
-    write_report(report, folder)
+    save_wrong_images(found.wrong_images, folder)
+    write_report(report, folder, found.wrong_images)
     return _outcome(report, folder)
 
 
@@ -354,8 +358,12 @@ def check_everything_fits(
 
 def finished_teacher(
     config: RunConfig, data: ImageData, teacher: keras.Model
-) -> keras.Model:
+) -> tuple[keras.Model, Curve | None]:
     """The trained teacher, from `teacher.keras` when it is there already.
+
+    Returns:
+        The teacher, and its curve if it was trained here; runs of earlier versions
+        kept none.
 
     Raises:
         InputError: If the teacher kept there is of other settings or data.
@@ -372,15 +380,19 @@ def finished_teacher(
     if _is_file(config.teacher):
         note["data"], note["file"] = None, fingerprint(*teacher.get_weights())
     if path.exists() and note_path.exists():
-        if read_json(note_path) != note:
+        found = read_json(note_path)
+        curve = found.pop("curve", None) if isinstance(found, dict) else None
+        if found != note:
             raise InputError(
                 f"Expected {path} to be the teacher of these settings and data. "
                 "Received: one of others; choose another --output_dir"
             )
         _logger.info("Teacher of an earlier run kept: %s", path)
-        return load_kept_model(path)
+        return load_kept_model(path), curve
+    curve = None
     if not _is_file(config.teacher):
         recipe = recipe_of(config)._replace(epochs=config.teacher_epochs)
+        history = keras.callbacks.History()
         teacher = train_teacher(
             teacher,
             data.train,
@@ -388,11 +400,13 @@ def finished_teacher(
             recipe,
             str(folder / "tensorboard" / "teacher"),
             _verbosity(),
+            [history],
         )
+        curve = curve_of(history.history)
     with atomic_path(path) as temporary:
         teacher.save(temporary)
-    write_json(note_path, note)
-    return load_kept_model(path)
+    write_json(note_path, {**note, "curve": curve})
+    return load_kept_model(path), curve
 
 
 def command_of(config: RunConfig) -> str:

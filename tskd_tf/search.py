@@ -33,7 +33,7 @@ from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.evidence import build_report
 from tskd_tf.files import fingerprint, read_json, write_json
 from tskd_tf.graph import check_model
-from tskd_tf.images import MEMORY_LIMIT_MB
+from tskd_tf.images import MEMORY_LIMIT_MB, as_uint8
 from tskd_tf.judge import judge
 from tskd_tf.rebuild import as_functional, as_logits, with_image_shape
 from tskd_tf.report import summary_table
@@ -66,10 +66,13 @@ class FoundStudent(NamedTuple):
             did, the one that came closest. It gives logits.
         report: The evidence, as in `report.json`; `report["meets_threshold"]` is the
             verdict on the test data.
+        wrong_images: The pictures of `report["wrong_images"]`, in its order: uint8,
+            shape `(n, height, width, channels)`.
     """
 
     student: keras.Model
     report: dict[str, Any]
+    wrong_images: np.ndarray
 
     def __str__(self) -> str:
         return summary_table(self.report).rstrip("\n")
@@ -249,7 +252,7 @@ def find_smallest_student(
                 "smaller student yet",
                 chosen.rate,
             )
-        control = trainer.control(chosen, folder)
+        control, control_curve = trainer.control(chosen, folder)
         results = judge(
             teacher, student, control, task_test, transfer.labels, task, confidence
         )
@@ -265,12 +268,14 @@ def find_smallest_student(
             chosen=chosen,
             trials=trials,
             results=results,
+            control_curve=control_curve,
             validation={"teacher_accuracy": teacher_accuracy, "floor": floor},
             budgets=spending(budgets, chosen.rate, costs.cost),
             num_over_budget=len(rates) - len(fitting),
         )
         keep_latencies(folder, costs.latencies_us)
-    return FoundStudent(student, report)
+    wrong = np.array([image["index"] for image in results.wrong_images], dtype=int)
+    return FoundStudent(student, report, as_uint8(task_test.images[wrong]))
 
 
 def check_bargain(max_accuracy_loss: float | None, confidence: float) -> None:

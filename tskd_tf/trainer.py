@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import keras
 
 from tskd_tf.costs import complexity
+from tskd_tf.curves import Curve, read_curve
 from tskd_tf.data import Split
 from tskd_tf.evidence import Trial
 from tskd_tf.files import write_json
@@ -137,13 +138,14 @@ class Trainer(NamedTuple):
                     feasible=trained.accuracy >= self.plan.floor,
                     epochs=trained.epochs,
                     seconds=record.seconds + trained.seconds,
+                    curve=trained.curve,
                 )
                 keep(trained.student, record, folder)
             write_json(marker, record._asdict())
         self._write_hparams(record, folder)
         return record
 
-    def control(self, record: Trial, folder: pathlib.Path) -> keras.Model:
+    def control(self, record: Trial, folder: pathlib.Path) -> tuple[keras.Model, Curve]:
         """The same student, trained on the hard labels only; trained once a folder."""
         path = folder / f"control_rate_{record.rate:g}.keras"
         if not path.exists():
@@ -157,8 +159,10 @@ class Trainer(NamedTuple):
                 None,
                 workload(kept_records(folder), 0, self.num_epochs, 0),
             )
+            # First, so that where there is a control there is its curve
+            write_json(path.with_suffix(".json"), trained.curve)
             save_model(trained.student, path)
-        return load_kept_model(path)
+        return load_kept_model(path), read_curve(path.with_suffix(".json"))
 
     @property
     def shows_lines(self) -> bool:
@@ -213,6 +217,7 @@ class Trainer(NamedTuple):
             epochs=trained.epochs,
             seconds=trained.seconds,
             seed=recipe.seed,
+            curve=trained.curve,
         )
         keep(trained.student, record, folder)
         self.tell(folder)

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tskd_tf.augmentation import Augmentation
+from tskd_tf.curves import Curve, curve_of
 from tskd_tf.data import Split, balanced_weights, batches
 from tskd_tf.device import (
     DISTRIBUTIONS,
@@ -158,15 +159,15 @@ class TrainedStudent(NamedTuple):
         accuracy: On the validation data, of these very weights, in [0, 1].
         epochs: Trained; fewer than the recipe's if training was stopped.
         seconds: Wall-clock time of building, training and measuring it.
-        accuracies: On the validation data after each epoch, in the precision of
-            training, so that the last may differ from `accuracy` by rounding.
+        curve: Its last validation accuracy is in the precision of training, so that
+            it may differ from `accuracy` by rounding.
     """
 
     student: keras.Model
     accuracy: float
     epochs: int
     seconds: float
-    accuracies: list[float]
+    curve: Curve
 
 
 class DivergedError(RuntimeError):
@@ -255,14 +256,14 @@ def train_student(
     )
     student = with_policy(student, "float32")
     logits = predict_logits(student, validation.images)
-    _check_finite(logits, f"the student at rate {rate:g}")
-    accuracies = [float(value) for value in history.history["val_accuracy"]]
+    curve = curve_of(history.history)
+    _check_finite(np.append(logits, curve["loss"]), f"the student at rate {rate:g}")
     return TrainedStudent(
         student,
         accuracy(logits, validation.class_ids),
-        len(accuracies),
+        len(curve["loss"]),
         time.monotonic() - start,
-        accuracies,
+        curve,
     )
 
 
@@ -273,6 +274,7 @@ def train_teacher(
     recipe: Recipe,
     log_dir: str | None = None,
     verbose: Any = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> keras.Model:
     """Trains a teacher on all classes with hard labels (Algorithm 1, step 2).
 
@@ -283,6 +285,7 @@ def train_teacher(
         recipe: Its temperature and weight do not matter here.
         log_dir: For TensorBoard.
         verbose: As in `keras.Model.fit`.
+        callbacks: As in `keras.Model.fit`.
 
     Returns:
         The teacher in float32.
@@ -308,16 +311,17 @@ def train_teacher(
             ),
             jit_compile=choose_jit_compile(recipe.jit_compile),
         )
-    model.fit(
+    history = model.fit(
         examples,
         validation_data=_validation_batches(validation, strategy),
         epochs=num_epochs,
-        callbacks=_callbacks(log_dir),
+        callbacks=[*_callbacks(log_dir), *callbacks],
         shuffle=False,
         verbose=verbose,
     )
     trained = with_policy(model, "float32")
-    _check_finite(predict_logits(trained, validation.images[:1]), "the teacher")
+    logits = predict_logits(trained, validation.images[:1])
+    _check_finite(np.append(logits, history.history["loss"]), "the teacher")
     logging.getLogger(__name__).info("Teacher trained for %d epochs", num_epochs)
     return trained
 
@@ -406,9 +410,9 @@ class _StopAtVerdict(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _check_finite(logits: np.ndarray, name: str) -> None:
-    if not np.isfinite(logits).all():
+def _check_finite(logits_and_losses: np.ndarray, name: str) -> None:
+    if not np.isfinite(logits_and_losses).all():
         raise DivergedError(
-            f"Training {name} diverged: its logits are not finite. Try a smaller "
-            "learning rate, or --precision=float32"
+            f"Training {name} diverged: its loss or logits are not finite. Try a "
+            "smaller learning rate, or --precision=float32"
         )

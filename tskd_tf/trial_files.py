@@ -36,8 +36,8 @@ def read_record(path: pathlib.Path) -> Trial:
     found = read_json(path)
     if not isinstance(found, dict) or set(found) != set(Trial._fields):
         raise InputError(
-            f"Expected {path} to be the record of a trial. Received: another file, so "
-            "its run cannot go on; use another folder"
+            f"Expected {path} to be the record of a trial. Received: another file, or "
+            "one of an earlier version, so its run cannot go on; use another folder"
         )
     return Trial(**found)
 

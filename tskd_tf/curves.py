@@ -1,0 +1,44 @@
+"""The curve of a training: what each of its epochs gave."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from tskd_tf.errors import InputError
+from tskd_tf.files import read_json
+
+
+class Curve(TypedDict):
+    """A training, a number an epoch.
+
+    Keys:
+        validation_accuracy: After the epoch, in [0, 1], in the precision of training.
+        loss: On the training data, the mean over the epoch's examples, ≥ 0.
+    """
+
+    validation_accuracy: list[float]
+    loss: list[float]
+
+
+def curve_of(history: Mapping[str, Sequence[float]]) -> Curve:
+    """The curve in what `keras.callbacks.History` has noted, with validation data."""
+    return Curve(
+        validation_accuracy=[float(value) for value in history["val_accuracy"]],
+        loss=[float(value) for value in history["loss"]],
+    )
+
+
+def read_curve(path: pathlib.Path) -> Curve:
+    """A curve that was kept as JSON.
+
+    Raises:
+        InputError: If it is missing or damaged.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or set(found) != set(Curve.__annotations__):
+        raise InputError(
+            f"Expected {path} to be the curve of a training. Received: another file, "
+            "so its run cannot go on; use another folder"
+        )
+    curve: Curve = found  # type: ignore[assignment]
+    return curve
