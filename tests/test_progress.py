@@ -140,9 +140,13 @@ def table(log_dir):
                 content = value.metadata.plugin_data.content
                 if value.tag == metadata.SESSION_START_INFO_TAG:
                     info = metadata.parse_session_start_info_plugin_data(content)
-                    values = {k: v.number_value for k, v in info.hparams.items()}
+                    values = {
+                        k: v.bool_value if k == "feasible" else v.number_value
+                        for k, v in info.hparams.items()
+                    }
                 elif value.metadata.plugin_data.plugin_name == "scalars":
                     numbers[value.tag] = tf.make_ndarray(value.tensor).item()
+        # Beside it lies the curve
         if values is not None:
             run = path.parent.relative_to(log_dir).as_posix()
             assert run not in rows
@@ -155,7 +159,8 @@ def test_a_trial_written_again_has_one_row(tmp_path):
     finished = TRIAL._replace(epochs=10, accuracy=0.99, feasible=True)
     write_hparams(tmp_path / "trial", finished, 10, 2_293_000)
     expected = {"rate": 0.25, "num_macs": 203_250, "seed": 1, "epochs": 10}
-    metrics = {"validation_accuracy": np.float32(0.99), "feasible": 1.0}
+    expected["feasible"] = True
+    metrics = {"accuracy/kept": np.float32(0.99)}
     assert table(tmp_path) == {"trial": (expected, metrics)}
 
 
@@ -186,13 +191,11 @@ def test_a_search_tells_each_training_once(trained_teacher, tmp_path, capsys):
     assert [line[:7] for line in others][-1] == "control" and len(others) <= 2
     assert "left" in lines[0] and "left" not in lines[-1]
 
+    columns = ("rate", "num_macs", "seed", "epochs", "feasible")
     rows = {
-        f"trial_{number:04d}_rate_{trial['rate']:g}": (
-            {name: trial[name] for name in ("rate", "num_macs", "seed", "epochs")},
-            {
-                "validation_accuracy": np.float32(trial["accuracy"]),
-                "feasible": float(trial["feasible"]),
-            },
+        f"2_trial_{number:04d}_rate_{trial['rate']:g}": (
+            {name: trial[name] for name in columns},
+            {"accuracy/kept": np.float32(trial["accuracy"])},
         )
         for number, trial in enumerate(search["trials"])
     }

@@ -14,6 +14,7 @@ from tskd_tf import trainer
 from tskd_tf.budgets import Budgets
 from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
+from tskd_tf.event_files import CurveWriter
 from tskd_tf.search import find_smallest_student
 from tskd_tf.task import Task
 from tskd_tf.training import DivergedError, Recipe, train_student
@@ -301,17 +302,52 @@ def test_the_same_seed_gives_the_same_student(trained_teacher, splits):
 
 
 def test_tensorboard_has_each_trials_curves(trained_teacher, splits, tmp_path):
-    find(trained_teacher, splits, rates=[0.5], log_dir=str(tmp_path))
+    found = find(trained_teacher, splits, rates=[0.5], log_dir=str(tmp_path))
     runs = sorted(path.name for path in tmp_path.iterdir())
-    assert runs == ["control_rate_0.5", "trial_0000_rate_0.5"]
-    (events,) = (tmp_path / runs[1] / "train").glob("events*")
-    tags = {
-        value.tag
-        for event in tf.compat.v1.train.summary_iterator(str(events))
-        for value in event.summary.value
+    assert runs == ["2_trial_0000_rate_0.5", "4_control_rate_0.5"]
+    for run, curve in zip(runs, (found.report["student"], found.report["control"])):
+        scalars = scalars_of(tmp_path / run)
+        for tag, name in (
+            ("accuracy/validation", "validation_accuracy"),
+            ("loss/training", "loss"),
+        ):
+            steps, values = zip(*scalars[tag])
+            assert steps == (1, 2, 3, 4)
+            np.testing.assert_allclose(values, curve["curve"][name], rtol=1e-6)
+        parts = [
+            np.array(scalars[f"loss/training_{part}"]) for part in ("hard", "soft")
+        ]
+        share = RECIPE.soft_loss_weight if run == runs[0] else 0.0
+        whole = (1 - share) * parts[0] + share * parts[1]
+        np.testing.assert_allclose(whole, scalars["loss/training"], rtol=1e-3)
+
+
+def scalars_of(run_dir):
+    """Tag → (step, value) of all files of a TensorBoard run."""
+    found = {}
+    for path in run_dir.iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    number = tf.make_ndarray(value.tensor).item()
+                    found.setdefault(value.tag, []).append((event.step, number))
+    return found
+
+
+def test_a_training_begun_again_has_one_curve(tmp_path):
+    for accuracies in ([0.1, 0.2, 0.3], [0.6, 0.7]):
+        writer = CurveWriter(tmp_path / "run")
+        writer.on_train_begin()
+        for epoch, accuracy in enumerate(accuracies):
+            writer.on_epoch_end(epoch, {"val_accuracy": accuracy})
+        # The first is killed
+    writer.on_train_end()
+    scalars = scalars_of(tmp_path / "run")
+    assert scalars == {
+        "accuracy/validation": [
+            (step, pytest.approx(value)) for step, value in ((1, 0.6), (2, 0.7))
+        ]
     }
-    wanted = {"epoch_hard_loss", "epoch_soft_loss", "epoch_accuracy", "epoch_loss"}
-    assert wanted <= tags
 
 
 def test_everything_is_checked_before_training(trained_teacher, splits, monkeypatch):

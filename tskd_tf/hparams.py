@@ -4,9 +4,11 @@ import pathlib
 
 import tensorflow as tf
 
+from tskd_tf.event_files import fresh_events
 from tskd_tf.evidence import Trial
 
-_SUFFIX = ".hparams"
+# Of the weights that are kept, which the last epoch's may differ from by rounding
+KEPT_TAG = "accuracy/kept"
 
 
 def write_hparams(
@@ -31,22 +33,17 @@ def write_hparams(
         "num_macs": api.IntInterval(0, max(most_macs, record.num_macs)),
         "seed": api.IntInterval(0, 2**32 - 1),
         "epochs": api.IntInterval(1, max(num_epochs, record.epochs)),
+        "feasible": api.Discrete([False, True]),
     }
-    metrics = {
-        "validation_accuracy": record.accuracy,
-        "feasible": float(record.feasible),
-    }
-    earlier = list(run_dir.glob(f"events*{_SUFFIX}"))
-    writer = tf.summary.create_file_writer(str(run_dir), filename_suffix=_SUFFIX)
-    with writer.as_default(step=record.epochs):
+    accuracy = api.Metric(KEPT_TAG, display_name="validation accuracy")
+    with (
+        fresh_events(run_dir, ".hparams") as writer,
+        writer.as_default(step=record.epochs),
+    ):
         api.hparams_config(
             hparams=[api.HParam(name, domain) for name, domain in columns.items()],
-            metrics=[api.Metric(name) for name in metrics],
+            metrics=[accuracy],
         )
         values = {name: getattr(record, name) for name in columns}
         api.hparams(values, trial_id=run_dir.name)
-        for name, value in metrics.items():
-            tf.summary.scalar(name, value)
-    writer.close()
-    for path in earlier:
-        path.unlink(missing_ok=True)
+        tf.summary.scalar(KEPT_TAG, record.accuracy)

@@ -36,6 +36,7 @@ from tskd_tf.device import (
 )
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.event_files import TEACHER_RUN
 from tskd_tf.export import check_formats, export_student, write_labels
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
 from tskd_tf.image_folder import load_image_folder
@@ -398,7 +399,7 @@ def finished_teacher(
             data.train,
             data.validation,
             recipe,
-            str(folder / "tensorboard" / "teacher"),
+            str(folder / "tensorboard" / TEACHER_RUN),
             _verbosity(),
             [history],
         )

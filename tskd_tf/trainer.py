@@ -13,6 +13,7 @@ import keras
 from tskd_tf.costs import complexity
 from tskd_tf.curves import Curve, read_curve
 from tskd_tf.data import Split
+from tskd_tf.event_files import control_run, finishing_run, trial_run
 from tskd_tf.evidence import Trial
 from tskd_tf.files import write_json
 from tskd_tf.hparams import write_hparams
@@ -128,7 +129,7 @@ class Trainer(NamedTuple):
                 "to the end",
                 record,
                 recipe,
-                f"{folder.name}_to_the_end",
+                finishing_run(record.rate),
                 self.plan.floor,
                 workload(kept_records(folder.parent), 0, self.num_epochs, 1),
             )
@@ -155,7 +156,7 @@ class Trainer(NamedTuple):
                 "control",
                 record,
                 recipe,
-                path.stem,
+                control_run(record.rate),
                 None,
                 workload(kept_records(folder), 0, self.num_epochs, 0),
             )
@@ -206,7 +207,7 @@ class Trainer(NamedTuple):
             self._workload(folder.parent, num_running=1),
             sys.stderr,
         )
-        run_name = _run_name(folder, rate)
+        run_name = trial_run(folder.name, rate)
         trained = self._train(rate, recipe, run_name, live_line, verdict)
         record = Trial(
             rate=rate,
@@ -270,7 +271,7 @@ class Trainer(NamedTuple):
 
     def _write_hparams(self, record: Trial, folder: pathlib.Path) -> None:
         if self.log_dir is not None:
-            run_dir = pathlib.Path(self.log_dir) / _run_name(folder, record.rate)
+            run_dir = pathlib.Path(self.log_dir) / trial_run(folder.name, record.rate)
             most_macs = complexity(self.teacher).num_macs
             write_hparams(run_dir, record, self.num_epochs, most_macs)
 
@@ -359,7 +360,3 @@ def _trial_head(
     """KerasTuner counts from 0: `trial_0002` is trial 3."""
     number = int(folder.name.removeprefix("trial_")) + 1
     return _head(f"trial {number}" + " (again)" * again, rate, num_macs)
-
-
-def _run_name(folder: pathlib.Path, rate: float) -> str:
-    return f"{folder.name}_rate_{rate:g}"

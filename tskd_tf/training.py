@@ -6,6 +6,7 @@ last epoch: what is measured is what is kept.
 
 import functools
 import logging
+import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from tskd_tf.device import (
 from tskd_tf.distiller import Distiller
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.event_files import CurveWriter
 from tskd_tf.rebuild import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.task import Task
@@ -392,7 +394,7 @@ def _check_shares(
 def _callbacks(log_dir: str | None) -> list[keras.callbacks.Callback]:
     callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
     if log_dir is not None:
-        callbacks.append(keras.callbacks.TensorBoard(log_dir, write_graph=False))
+        callbacks.append(CurveWriter(pathlib.Path(log_dir)))
     return callbacks
 
 

@@ -1,0 +1,90 @@
+"""TensorBoard's files of a run, written anew each time, so that nothing is there twice.
+
+Names of runs sort in the order of the work: teacher, trials, the training to the end,
+control, report.
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+TEACHER_RUN = "1_teacher"
+REPORT_RUN = "5_report"
+# The validation loss is left out: it is of the hard labels alone, unlike a student's in
+# training, and says nothing that the accuracy does not
+_TAGS = {
+    "val_accuracy": "accuracy/validation",
+    "accuracy": "accuracy/training",
+    "loss": "loss/training",
+    "hard_loss": "loss/training_hard",
+    "soft_loss": "loss/training_soft",
+}
+
+
+def trial_run(trial: str, rate: float) -> str:
+    """Of a trial of the search, by the name of its folder."""
+    return f"2_{trial}_rate_{rate:g}"
+
+
+def finishing_run(rate: float) -> str:
+    """Of the chosen student's training to the end."""
+    return f"3_to_the_end_rate_{rate:g}"
+
+
+def control_run(rate: float) -> str:
+    """Of the training on hard labels only."""
+    return f"4_control_rate_{rate:g}"
+
+
+@contextlib.contextmanager
+def fresh_events(run_dir: pathlib.Path, suffix: str) -> Iterator[Any]:
+    """A writer of `tf.summary` in place of what one of this suffix wrote before.
+
+    Args:
+        run_dir: The run's folder.
+        suffix: Ends the file's name, and tells the writers of one run apart.
+    """
+    earlier = list(run_dir.glob(f"*tfevents*{suffix}"))
+    writer = tf.summary.create_file_writer(str(run_dir), filename_suffix=suffix)
+    yield writer
+    writer.close()
+    for path in earlier:
+        path.unlink(missing_ok=True)
+
+
+class CurveWriter(keras.callbacks.Callback):
+    """Writes the curve of a training, from epoch 1 on, as it goes.
+
+    Keras's own callback has two runs a training, says some numbers twice, and adds to
+    what a training that was cut off has left.
+
+    Args:
+        run_dir: The run's folder; curves of an earlier training in it are removed.
+    """
+
+    def __init__(self, run_dir: pathlib.Path) -> None:
+        super().__init__()
+        self._run_dir = run_dir
+        self._writer: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        for path in self._run_dir.glob("*tfevents*"):
+            path.unlink()
+        self._writer = tf.summary.create_file_writer(
+            str(self._run_dir), filename_suffix=".curve"
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        with self._writer.as_default(step=epoch + 1):
+            for name, tag in _TAGS.items():
+                # A teacher's loss has no parts
+                if name in logs:
+                    tf.summary.scalar(tag, logs[name])
+        self._writer.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._writer.close()
