@@ -1,12 +1,13 @@
 """The output folder: whose it is, and the report in it."""
 
-import io
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from tskd_tf.config import RunConfig
+from tskd_tf.drawings import draw_figures
 from tskd_tf.errors import InputError
-from tskd_tf.figures import accuracy_against_macs, search_by_trial
 from tskd_tf.files import (
     atomic_path,
     read_json,
@@ -98,27 +99,35 @@ def claim_output_dir(config: RunConfig) -> None:
         ) from None
 
 
-def write_report(report: dict[str, Any], folder: pathlib.Path) -> None:
-    """Writes `report.json`, `report.html` and the figures."""
-    pngs = {}
-    for name, figure in (
-        ("accuracy_against_macs", accuracy_against_macs(report)),
-        ("search", search_by_trial(report)),
-    ):
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png")
-        pngs[name] = stream.getvalue()
-        with atomic_path(folder / "figures" / f"{name}.png") as temporary:
-            pathlib.Path(temporary).write_bytes(pngs[name])
-    was_searched = len(report["search"]["trials"]) > 1
-    page = render(
-        report,
-        pngs["accuracy_against_macs"],
-        report["command"],
-        pngs["search"] if was_searched else None,
-    )
-    write_text(folder / "report.html", page)
+def write_report(
+    report: dict[str, Any],
+    folder: pathlib.Path,
+    wrong_images: np.ndarray | None = None,
+) -> None:
+    """Writes the figures, `report.html` and, last, `report.json`.
+
+    Args:
+        report: Of a finished run.
+        folder: The output folder.
+        wrong_images: The pictures of its `wrong_images`, uint8 of shape
+            `(n, height, width, channels)`.
+    """
+    draw(report, folder, wrong_images)
     write_json(folder / "report.json", report)
+
+
+def draw(
+    report: dict[str, Any],
+    folder: pathlib.Path,
+    wrong_images: np.ndarray | None = None,
+) -> None:
+    """Writes the figures and `report.html`; nothing if one of them cannot be drawn."""
+    pngs = draw_figures(report, wrong_images)
+    page = render(report, pngs, wrong_images)
+    for name, (light, _) in pngs.items():
+        with atomic_path(folder / "figures" / f"{name}.png") as temporary:
+            pathlib.Path(temporary).write_bytes(light)
+    write_text(folder / "report.html", page)
 
 
 def redraw(folder: pathlib.Path) -> dict[str, Any]:
