@@ -14,6 +14,7 @@ from tskd_tf.acceptance import (
     paired_interval,
     paired_loss,
     smallest_certifiable_loss,
+    wilson_interval,
 )
 
 
@@ -131,3 +132,36 @@ def test_the_threshold_itself_is_met():
     assert not meets_threshold(0.0021, 0.002)
     assert 0.988 >= accuracy_floor(0.99, 0.002)
     assert meets_threshold(-0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "published"),
+    [
+        # Newcombe, Statistics in Medicine 17, 1998, table I, method 3
+        ((81, 263), (0.2553, 0.3662)),
+        ((15, 148), (0.0624, 0.1605)),
+        ((0, 20), (0.0, 0.1611)),
+        ((1, 29), (0.0061, 0.1718)),
+    ],
+)
+def test_published_intervals_of_one_accuracy(counts, published):
+    assert wilson_interval(*counts) == pytest.approx(published, abs=5e-5)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_of_an_accuracy_ends_where_the_score_test_rejects(counts):
+    num_correct, num_examples = counts
+    low, high = wilson_interval(num_correct, num_examples, 0.9)
+    accuracy = num_correct / num_examples
+    assert 0.0 <= low <= accuracy <= high <= 1.0
+    z = statistics.NormalDist().inv_cdf(0.95)
+    for end in (low, high):
+        if 0.0 < end < 1.0:
+            deviation = math.sqrt(end * (1 - end) / num_examples)
+            assert abs(accuracy - end) / deviation == pytest.approx(z)
+
+
+@pytest.mark.parametrize("counts", [(-1, 3), (4, 3), (0, 0)])
+def test_counts_of_an_accuracy_that_do_not_fit_are_refused(counts):
+    with pytest.raises(ValueError, match="num_correct from 0 to num_examples"):
+        wilson_interval(*counts)

@@ -109,6 +109,39 @@ def paired_interval(
     return low, high
 
 
+def wilson_interval(
+    num_correct: int, num_examples: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Wilson's score interval for one accuracy (E. B. Wilson, JASA 22, 1927).
+
+    Args:
+        num_correct: 0 to `num_examples`.
+        num_examples: n ≥ 1.
+        confidence: Two-sided, in (0, 1).
+
+    Returns:
+        `(low, high)` in [0, 1], with the accuracy between them.
+
+    Raises:
+        ValueError: If the counts do not fit each other.
+    """
+    if not 0 <= num_correct <= num_examples or num_examples < 1:
+        raise ValueError(
+            "Expected num_correct from 0 to num_examples, of at least one example. "
+            f"Received: {num_correct} of {num_examples}"
+        )
+    accuracy = num_correct / num_examples
+    # z² examples, half of them right, on top of those there are
+    added = _normal_quantile(confidence) ** 2
+    total = num_examples + added
+    middle = (num_correct + added / 2) / total
+    spread = num_examples * accuracy * (1 - accuracy) + added / 4
+    reach = math.sqrt(added * spread) / total
+    # Rounding must not part the accuracy from its interval, nor that from [0, 1]
+    low, high = min(accuracy, middle - reach), max(accuracy, middle + reach)
+    return max(0.0, low), min(1.0, high)
+
+
 def _bisect_score(
     num_examples: int,
     num_lost: int,

@@ -1,200 +1,160 @@
-"""Figures of a run, drawn from its report."""
+"""Figures of what was trained and what it gets wrong, drawn from a run's report."""
 
-from statistics import fmean
 from typing import Any
 
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_INK = "#1b1f24"
-_FEASIBLE = "#0a6b50"
-_INFEASIBLE = "#a8410f"
-_TEACHER = "#2b4ea0"
-_OPEN = "#dfe6f3"
-_VERDICTS = (
-    (True, "o", _FEASIBLE, "keeps the bargain"),
-    (False, "X", _INFEASIBLE, "loses too much"),
+from tskd_tf.pictures import as_picture
+from tskd_tf.plotting import (
+    add_grid,
+    add_legend,
+    blank_figure,
+    empty_figure,
+    short_name,
 )
-# Of more trials, the accuracies would run into each other
-_MOST_ACCURACIES = 14
+
+# Of more classes, neither names nor counts can be read in a figure
+_MOST_COUNTS = 12
+_MOST_NAMES = 40
+_PICTURES_A_ROW = 6
 
 
-def accuracy_against_macs(report: dict[str, Any]) -> Figure:
-    """The search: validation accuracy of every trial over its multiply-adds.
+def has_curves(report: dict[str, Any]) -> bool:
+    """Whether the report says how anything was trained: earlier versions do not."""
+    return any(curve is not None for _, curve in _curves(report))
 
-    Feasible students are filled circles, infeasible ones crosses, the chosen one is
-    ringed, and the dashed line is the smallest accuracy that Eq. 4 allows, if it asks
-    for any.
+
+def _curves(report: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
+    """Who was trained, and how it went; None where that is not known."""
+    trials = [("trials", t.get("curve")) for t in report["search"]["trials"]]
+    names = ("teacher", "student", "control")
+    return [*((name, report[name].get("curve")) for name in names), *trials]
+
+
+def training_curves(report: dict[str, Any], dark: bool = False) -> Figure:
+    """Validation accuracy and training loss by epoch of all that was trained.
+
+    Args:
+        report: As in `report.json`, with at least one curve.
+        dark: For a dark page.
     """
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained", dpi=160)
-    axes = figure.subplots()
-    search = report["search"]
-    for feasible, marker, colour, name in _VERDICTS:
-        trials = [t for t in search["trials"] if t["feasible"] == feasible]
-        if not trials:
+    canvas = empty_figure(dark, height=5.6, num_panels=2)
+    accuracy_axes, loss_axes = canvas.axes
+    palette = canvas.palette
+    styles: dict[str, dict[str, Any]] = {
+        "trials": {"color": palette.soft, "linewidth": 0.8, "zorder": 1},
+        "teacher": {"color": palette.teacher, "linestyle": "--", "marker": "D"},
+        "control": {"color": palette.ink, "linestyle": ":", "marker": "s"},
+        "student": {"color": palette.student, "linestyle": "-", "marker": "o"},
+    }
+    named = set()
+    for who, curve in _curves(report):
+        if curve is None:
             continue
-        axes.scatter(
-            [t["num_macs"] for t in trials],
-            [100 * t["accuracy"] for t in trials],
-            marker=marker,
-            s=60,
-            color=colour,
-            label=name,
-            zorder=3,
-        )
-    chosen = search["trials"][chosen_index(report)]
-    _ring(axes, (chosen["num_macs"], 100 * chosen["accuracy"]))
-    for trial in search["trials"]:
-        point = (trial["num_macs"], 100 * trial["accuracy"])
-        axes.annotate(
-            f"{trial['rate']:g}",
-            point,
-            xytext=(0, -17),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=_INK,
-        )
-    axes.scatter(
-        [report["teacher"]["num_macs"]],
-        [100 * search["validation_teacher_accuracy"]],
-        marker="D",
-        s=60,
-        color=_TEACHER,
-        label="teacher",
-        zorder=3,
-    )
-    floor = 100 * search["validation_floor"]
-    # Where any loss is allowed, no accuracy is needed
-    if floor > 0:
-        axes.axhline(floor, color=_INK, linestyle="--", linewidth=1)
-        axes.text(
-            0.995,
-            floor,
-            f"needed: {floor:.2f} %",
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="bottom",
-            fontsize=8,
-            color=_INK,
-        )
-    axes.set_xscale("log")
-    axes.margins(x=0.08, y=0.15)
-    axes.set_xlabel("multiply-adds of one inference (numbers at the marks: rate)")
-    axes.set_ylabel("accuracy on the task's validation images (%)")
-    _finish(figure, axes)
-    return figure
+        accuracies = [100 * accuracy for accuracy in curve["validation_accuracy"]]
+        epochs = range(1, len(accuracies) + 1)
+        label = None if who in named else who
+        named.add(who)
+        style = {"markersize": 4, **styles[who]}
+        accuracy_axes.plot(epochs, accuracies, label=label, **style)
+        loss_axes.plot(range(1, len(curve["loss"]) + 1), curve["loss"], **style)
+    accuracy_axes.set_ylabel("validation accuracy (%)")
+    loss_axes.set_ylabel("training loss")
+    loss_axes.set_xlabel("epoch")
+    loss_axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    add_grid(canvas)
+    add_legend(canvas)
+    return canvas.figure
 
 
-def search_by_trial(report: dict[str, Any]) -> Figure:
-    """The search as it closed in: the rate of every trial, as they ended.
+def confusion(report: dict[str, Any], dark: bool = False) -> Figure:
+    """What the student takes the test images of each class for.
 
-    Marks are those of `accuracy_against_macs`; hollow ones trained a rate once more,
-    with another seed. The band is where the smallest feasible rate could still lie,
-    see `open_intervals`.
+    A row a class, shaded by its share of the row; right and wrong answers have shades
+    of their own. Up to twelve classes have their counts written in.
+
+    Args:
+        report: As in `report.json`, with `confusion`.
+        dark: For a dark page.
     """
-    figure = Figure(figsize=(7.5, 4.0), layout="constrained", dpi=160)
-    axes = figure.subplots()
-    trials = report["search"]["trials"]
-    if len(trials) > 1:
-        low, high = zip(*open_intervals(report), strict=True)
-        axes.fill_between(
-            [0.5, *range(1, len(trials) + 1), len(trials) + 0.5],
-            [*low, low[-1]],
-            [*high, high[-1]],
-            step="post",
-            color=_OPEN,
-            linewidth=0,
-            label="where the smallest may lie",
-            zorder=1,
+    matrix = report["confusion"]
+    counts = np.array(matrix["student"])
+    num_rows = len(counts)
+    canvas = empty_figure(dark, height=6.0)
+    (axes,), palette = canvas.axes, canvas.palette
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    is_hit = np.eye(*counts.shape) > 0
+    for is_shown, colour, strongest in (
+        (is_hit, palette.hit, 1.0),
+        (~is_hit, palette.miss, max(0.01, float(shares[~is_hit].max(initial=0.0)))),
+    ):
+        axes.imshow(
+            np.ma.masked_where(~is_shown, shares),
+            cmap=LinearSegmentedColormap.from_list("", [palette.paper, colour]),
+            vmin=0.0,
+            vmax=strongest,
+            interpolation="nearest",
         )
-    rates = [trial["rate"] for trial in trials]
-    for feasible, marker, colour, name in _VERDICTS:
-        for again in (False, True):
-            marked = [
-                i
-                for i, trial in enumerate(trials)
-                if trial["feasible"] == feasible and (rates[i] in rates[:i]) == again
-            ]
-            if marked:
-                axes.scatter(
-                    [i + 1 for i in marked],
-                    [rates[i] for i in marked],
-                    marker=marker,
-                    s=60,
-                    facecolors="white" if again else colour,
-                    edgecolors=colour,
-                    label=f"{name}, trained again" if again else name,
-                    zorder=3,
-                )
-    chosen = chosen_index(report)
-    _ring(axes, (chosen + 1, trials[chosen]["rate"]))
-    has_room = len(trials) <= _MOST_ACCURACIES
-    if has_room:
-        for number, trial in enumerate(trials, start=1):
-            axes.annotate(
-                f"{100 * trial['accuracy']:.2f}",
-                (number, trial["rate"]),
-                xytext=(0, -17),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=_INK,
+    if num_rows <= _MOST_COUNTS:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = palette.ink if count else palette.soft
+            axes.text(
+                column, row, f"{count}", ha="center", va="center", color=colour, size=8
             )
-    axes.set_xlim(0.5, len(trials) + 0.5)
-    # Room for the number below a mark
-    axes.set_ylim(-0.07, 1.06)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    note = " (numbers at the marks: validation accuracy in %)" * has_room
-    axes.set_xlabel(f"trial{note}")
-    axes.set_ylabel("rate")
-    _finish(figure, axes)
-    return figure
+    _name_classes(axes, matrix)
+    axes.set_xlabel("the student says")
+    axes.set_ylabel("it is")
+    return canvas.figure
 
 
-def open_intervals(report: dict[str, Any]) -> list[tuple[float, float]]:
-    """Where the smallest feasible rate could lie before the first trial and after each.
+def _name_classes(axes: Any, matrix: dict[str, Any]) -> None:
+    """Names at both axes; of very many classes, their place in the task instead."""
+    for axis, names, degrees in (
+        (axes.xaxis, matrix["column_names"], 90),
+        (axes.yaxis, matrix["row_names"], 0),
+    ):
+        if len(names) > _MOST_NAMES + 1:
+            axis.set_major_locator(MaxNLocator(integer=True))
+            continue
+        shown = [short_name(name) for name in names]
+        is_long = max(map(len, shown)) > 2
+        axis.set_ticks(
+            range(len(names)),
+            shown,
+            rotation=degrees if is_long else 0,
+            fontsize=9 if len(names) <= _MOST_COUNTS + 1 else 6,
+            # A class name may have dollar signs
+            parse_math=False,
+        )
 
-    From the largest rate found infeasible below any feasible one (0 if none) to the
-    smallest found feasible (1 if none), by the mean accuracy over the seeds of a rate.
+
+def wrong_images(
+    report: dict[str, Any], images: np.ndarray, dark: bool = False
+) -> Figure:
+    """Test images that the student gets wrong and the teacher right, the surest first.
+
+    Args:
+        report: As in `report.json`, with `wrong_images`.
+        images: uint8, shape `(n, height, width, channels)`, in that order; n ≥ 1.
+        dark: For a dark page.
     """
-    search = report["search"]
-    scores: dict[float, dict[int, float]] = {}
-    intervals = [(0.0, 1.0)]
-    for trial in search["trials"]:
-        of_rate = scores.setdefault(trial["rate"], {})
-        # Hyperband trains a seed again, for more epochs
-        best = max(trial["accuracy"], of_rate.get(trial["seed"], 0.0))
-        of_rate[trial["seed"]] = best
-        floor = search["validation_floor"]
-        means = {rate: fmean(seeds.values()) for rate, seeds in scores.items()}
-        high = min((rate for rate in means if means[rate] >= floor), default=None)
-        below = [rate for rate in means if high is None or rate < high]
-        intervals.append((max(below, default=0.0), 1.0 if high is None else high))
-    return intervals
-
-
-def chosen_index(report: dict[str, Any]) -> int:
-    """Which trial is handed over: of the chosen rate, the most accurate."""
-    trials, rate = report["search"]["trials"], report["student"]["rate"]
-    return max(
-        (i for i, trial in enumerate(trials) if trial["rate"] == rate),
-        key=lambda i: trials[i]["accuracy"],
-    )
-
-
-def _ring(axes: Any, point: tuple[float, float]) -> None:
-    axes.scatter(*point, s=170, facecolors="none", edgecolors=_INK, label="chosen")
-
-
-def _finish(figure: Figure, axes: Any) -> None:
-    axes.grid(True, which="major", color="#d8dce0", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    num_names = len(axes.get_legend_handles_labels()[1])
-    figure.legend(
-        frameon=False,
-        fontsize=8,
-        loc="outside upper right",
-        ncols=num_names if num_names < 5 else 3,
-    )
+    num_rows = -(-len(images) // _PICTURES_A_ROW)
+    figure, palette = blank_figure(dark, 1.5 * num_rows)
+    panels = figure.subplots(num_rows, _PICTURES_A_ROW, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, image, wrong in zip(panels, images, report["wrong_images"]):
+        picture = as_picture(image)
+        pixels = picture[..., 0] if picture.shape[2] == 1 else picture
+        panel.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+        taken_for = short_name(wrong["student_prediction"])
+        panel.set_title(
+            f"{short_name(wrong['class_name'])}\nfor {taken_for}",
+            color=palette.ink,
+            fontsize=9,
+            parse_math=False,
+        )
+    return figure

@@ -1,6 +1,5 @@
 """The output folder: whose it is, and the report in it."""
 
-import io
 import pathlib
 import zipfile
 import zlib
@@ -9,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tskd_tf.config import RunConfig
+from tskd_tf.drawings import draw_figures
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.evidence import SCHEMA_VERSION
-from tskd_tf.figures import accuracy_against_macs, search_by_trial
 from tskd_tf.files import (
     atomic_path,
     read_json,
@@ -175,24 +174,11 @@ def draw(
     wrong_images: np.ndarray | None = None,
 ) -> None:
     """Writes the figures and `report.html`; nothing if one of them cannot be drawn."""
-    pngs = {}
-    for name, figure in (
-        ("accuracy_against_macs", accuracy_against_macs(report)),
-        ("search", search_by_trial(report)),
-    ):
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png")
-        pngs[name] = stream.getvalue()
-    was_searched = len(report["search"]["trials"]) > 1
-    page = render(
-        report,
-        pngs["accuracy_against_macs"],
-        report["command"],
-        pngs["search"] if was_searched else None,
-    )
-    for name, png in pngs.items():
+    pngs = draw_figures(report, wrong_images)
+    page = render(report, pngs, wrong_images)
+    for name, (light, _) in pngs.items():
         with atomic_path(folder / "figures" / f"{name}.png") as temporary:
-            pathlib.Path(temporary).write_bytes(png)
+            pathlib.Path(temporary).write_bytes(light)
     write_text(folder / "report.html", page)
 
 

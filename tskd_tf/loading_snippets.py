@@ -1,0 +1,70 @@
+"""How a program loads and runs each exported file, without this package."""
+
+NAMES = {
+    "keras": "Keras",
+    "litert": "LiteRT float32",
+    "litert_float16": "LiteRT float16",
+    "litert_int8": "LiteRT int8",
+    "onnx": "ONNX",
+    "saved_model": "SavedModel",
+}
+_LITERT = """\
+from ai_edge_litert.interpreter import Interpreter
+run = Interpreter(model_path="{path}").get_signature_runner()
+[name] = run.get_input_details()
+[outputs] = run(**{{name: {images}}}).values()
+"""
+_SNIPPETS = {
+    "keras": """\
+import keras
+model = keras.saving.load_model("{path}")
+outputs = model.predict(image[None])
+""",
+    "litert": _LITERT,
+    "litert_float16": _LITERT,
+    "litert_int8": _LITERT,
+    "onnx": """\
+import onnxruntime
+session = onnxruntime.InferenceSession("{path}")
+[source] = session.get_inputs()
+[outputs] = session.run(None, {{source.name: {images}}})
+""",
+    "saved_model": """\
+import tensorflow as tf
+model = tf.saved_model.load("{path}")
+outputs = model.serve(tf.constant(image[None])).numpy()
+""",
+}
+# Those of files that runs of version 1 wrote
+_TAKE_FLOATS = ("litert", "onnx")
+
+
+def snippet(format_name: str, path: str, schema_version: int) -> str:
+    """Python that turns `image` into `outputs`.
+
+    Args:
+        format_name: As in the report's `exports`.
+        path: Of the file.
+        schema_version: Of the report.
+
+    Returns:
+        Lines that need the format's own runtime only. `image` is a uint8 array of shape
+        `(height, width, channels)`, `outputs` an array of shape `(1, num_outputs)`.
+        Empty for a format that is not known here.
+    """
+    takes_floats = schema_version == 1 and format_name in _TAKE_FLOATS
+    images = 'image[None].astype("float32")' if takes_floats else "image[None]"
+    return _SNIPPETS.get(format_name, "").format(path=path, images=images)
+
+
+def class_of_outputs(labels_path: str) -> str:
+    """Python that names the class of an image, once `outputs` are there.
+
+    Args:
+        labels_path: As in the report.
+    """
+    return f"""\
+import pathlib
+labels = pathlib.Path("{labels_path}").read_text("utf-8").splitlines()
+print(labels[outputs[0].argmax()])
+"""

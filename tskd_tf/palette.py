@@ -1,0 +1,65 @@
+"""The colours of the page and its figures, by light and by dark."""
+
+from typing import NamedTuple
+
+
+class Palette(NamedTuple):
+    """Colours as `#rrggbb`; what is written with is readable on `paper` and `card`.
+
+    Attributes:
+        ink: Text, and the marks of what is chosen.
+        soft: Text of less weight, and the control.
+        line: Rules and grids; nothing is written in it.
+        paper: What all is drawn on.
+        card: What numbers and code stand on.
+        good: What keeps the bargain.
+        bad: What does not.
+        teacher: The teacher.
+        student: The student.
+        band: Where an answer may lie; `ink` is readable on it.
+        hit: The darkest shade of right answers in a matrix; `ink` is readable on it.
+        miss: The same of wrong ones.
+    """
+
+    ink: str
+    soft: str
+    line: str
+    paper: str
+    card: str
+    good: str
+    bad: str
+    teacher: str
+    student: str
+    band: str
+    hit: str
+    miss: str
+
+
+LIGHT = Palette(
+    ink="#1b1f24",
+    soft="#57606a",
+    line="#d0d7de",
+    paper="#ffffff",
+    card="#f6f8fa",
+    good="#0a6b50",
+    bad="#a8410f",
+    teacher="#2b4ea0",
+    student="#7b2d8e",
+    band="#dfe6f3",
+    hit="#a9d8c8",
+    miss="#f2b48c",
+)
+DARK = Palette(
+    ink="#e6edf3",
+    soft="#9da7b1",
+    line="#3d444d",
+    paper="#0d1117",
+    card="#161b22",
+    good="#4cc9a0",
+    bad="#ff9d66",
+    teacher="#8fb2ff",
+    student="#dd9cf0",
+    band="#1d2a44",
+    hit="#14553f",
+    miss="#7c3a12",
+)
