@@ -101,6 +101,8 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
     labels = (tmp_path / "run" / "labels.txt").read_text()
     is_task_head = "--head=task" in arguments
     assert labels == ("8\n3\n5\n" if is_task_head else "\n".join("0123456789") + "\n")
+    runs = sorted(path.name for path in (tmp_path / "run" / "tensorboard").iterdir())
+    assert (runs[0], runs[-1]) == ("1_teacher", "5_report")
     left = {path.name for path in (tmp_path / "run").iterdir()}
     left -= {"student.onnx"} if "onnx" in "".join(arguments) else set()
     assert left == {

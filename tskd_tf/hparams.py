@@ -2,13 +2,10 @@
 
 import pathlib
 
-import tensorflow as tf
-
 from tskd_tf.event_files import fresh_events
 from tskd_tf.evidence import Trial
 
-# Of the weights that are kept, which the last epoch's may differ from by rounding
-KEPT_TAG = "accuracy/kept"
+_TITLES = {"num_macs": "multiply-adds", "accuracy": "validation accuracy"}
 
 
 def write_hparams(
@@ -28,22 +25,23 @@ def write_hparams(
     # Its import takes a while, which only those who write curves should wait for
     from tensorboard.plugins.hparams import api
 
+    # The accuracy, too, because a metric would have to be a curve: the trial's own ends
+    # elsewhere if its student was trained to the end, one of its own would be a point
     columns = {
         "rate": api.RealInterval(0.0, 1.0),
         "num_macs": api.IntInterval(0, max(most_macs, record.num_macs)),
         "seed": api.IntInterval(0, 2**32 - 1),
         "epochs": api.IntInterval(1, max(num_epochs, record.epochs)),
         "feasible": api.Discrete([False, True]),
+        "accuracy": api.RealInterval(0.0, 1.0),
     }
-    accuracy = api.Metric(KEPT_TAG, display_name="validation accuracy")
-    with (
-        fresh_events(run_dir, ".hparams") as writer,
-        writer.as_default(step=record.epochs),
-    ):
+    with fresh_events(run_dir, ".hparams") as writer, writer.as_default():
         api.hparams_config(
-            hparams=[api.HParam(name, domain) for name, domain in columns.items()],
-            metrics=[accuracy],
+            hparams=[
+                api.HParam(name, domain, _TITLES.get(name))
+                for name, domain in columns.items()
+            ],
+            metrics=[],
         )
         values = {name: getattr(record, name) for name in columns}
-        api.hparams(values, trial_id=run_dir.name)
-        tf.summary.scalar(KEPT_TAG, record.accuracy)
+        api.hparams(values, trial_id=run_dir.name.partition("_rate")[0])

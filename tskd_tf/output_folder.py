@@ -155,7 +155,7 @@ def write_report(
     report: dict[str, Any],
     folder: pathlib.Path,
     wrong_images: np.ndarray | None = None,
-) -> None:
+) -> dict[str, bytes]:
     """Writes the figures, `report.html` and, last, `report.json`.
 
     Args:
@@ -163,23 +163,33 @@ def write_report(
         folder: The output folder.
         wrong_images: The pictures of its `wrong_images`, uint8 of shape
             `(n, height, width, channels)`.
+
+    Returns:
+        The figures that were written, PNG files by name.
     """
-    draw(report, folder, wrong_images)
+    figures = draw(report, folder, wrong_images)
     write_json(folder / "report.json", report)
+    return figures
 
 
 def draw(
     report: dict[str, Any],
     folder: pathlib.Path,
     wrong_images: np.ndarray | None = None,
-) -> None:
-    """Writes the figures and `report.html`; nothing if one of them cannot be drawn."""
+) -> dict[str, bytes]:
+    """Writes the figures and `report.html`; nothing if one of them cannot be drawn.
+
+    Returns:
+        The figures, PNG files by name.
+    """
     pngs = draw_figures(report, wrong_images)
     page = render(report, pngs, wrong_images)
-    for name, (light, _) in pngs.items():
+    figures = {name: light for name, (light, _) in pngs.items()}
+    for name, png in figures.items():
         with atomic_path(folder / "figures" / f"{name}.png") as temporary:
-            pathlib.Path(temporary).write_bytes(light)
+            pathlib.Path(temporary).write_bytes(png)
     write_text(folder / "report.html", page)
+    return figures
 
 
 def redraw(folder: pathlib.Path) -> dict[str, Any]:

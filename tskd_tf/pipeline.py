@@ -36,7 +36,7 @@ from tskd_tf.device import (
 )
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.event_files import TEACHER_RUN
+from tskd_tf.event_files import REPORT_RUN, TEACHER_RUN
 from tskd_tf.export import check_formats, export_student, write_labels
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
 from tskd_tf.image_folder import load_image_folder
@@ -55,6 +55,7 @@ from tskd_tf.report import summary_table
 from tskd_tf.search import check_bargain, find_smallest_student, is_by_others
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import check_teacher
+from tskd_tf.summaries import write_summaries
 from tskd_tf.task import Task
 from tskd_tf.teacher import load_teacher, teacher_shapes
 from tskd_tf.training import Recipe, train_teacher
@@ -156,7 +157,8 @@ def run(config: RunConfig) -> tuple[int, str]:
         "seconds": clock.laps,
     }
     save_wrong_images(found.wrong_images, folder)
-    write_report(report, folder, found.wrong_images)
+    figures = write_report(report, folder, found.wrong_images)
+    write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
     return _outcome(report, folder)
 
 
