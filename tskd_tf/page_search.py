@@ -6,6 +6,8 @@ from tskd_tf.figures import has_curves
 from tskd_tf.html_parts import Pngs, figure, note, percent, table
 from tskd_tf.search_figures import chosen_index
 
+_MOST_WIDTHS = 8
+
 
 def search_section(report: dict[str, Any], figures: Pngs) -> str:
     """Its figures and all of its trials."""
@@ -44,7 +46,7 @@ def _trials(report: dict[str, Any]) -> str:
         [
             f"{i + 1}, chosen" if i == chosen else f"{i + 1}",
             f"{trial['rate']:g}",
-            "-".join(map(str, trial["widths"])),
+            _widths(trial["widths"]),
             f"{trial['num_macs']:,}",
             percent(trial["accuracy"]),
             "✓ yes" if trial["feasible"] else "✗ no",
@@ -60,6 +62,14 @@ def _trials(report: dict[str, Any]) -> str:
         rows,
         "trials",
     )
+
+
+def _widths(widths: list[int]) -> str:
+    """`10-25-250-10`; of very many only those at both ends."""
+    shown = [str(width) for width in widths]
+    if len(shown) > _MOST_WIDTHS:
+        shown[3:-2] = ["…"]
+    return "-".join(shown)
 
 
 def _accuracy_text(report: dict[str, Any]) -> str:
