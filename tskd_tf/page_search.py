@@ -4,6 +4,7 @@ from typing import Any
 
 from tskd_tf.figures import has_curves
 from tskd_tf.html_parts import Pngs, figure, note, percent, table
+from tskd_tf.plotting import MOST_NUMBERS
 from tskd_tf.search_figures import chosen_index
 
 _MOST_WIDTHS = 8
@@ -12,13 +13,14 @@ _MOST_WIDTHS = 8
 def search_section(report: dict[str, Any], figures: Pngs) -> str:
     """Its figures and all of its trials."""
     trials = report["search"]["trials"]
+    has_path = 1 < len(trials) <= MOST_NUMBERS
     shown = ""
     if "accuracy_against_macs" in figures:
         shown += figure(
             figures["accuracy_against_macs"],
             _accuracy_text(report),
-            "What each student costs and gets right on validation images. Numbers and "
-            "arrows: the trials in their order.",
+            "What each student costs and gets right on validation images, with the "
+            "number of its trial." + " The arrows follow their order." * has_path,
         )
     # Of one trial there is no search to see
     if "search" in figures and len(trials) > 1:
