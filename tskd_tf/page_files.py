@@ -128,8 +128,8 @@ def _loading(report: dict[str, Any]) -> str:
         note(
             "From the run's folder, without this package. image is a uint8 array of "
             "height × width × channels, 0 to 255; its preparation is inside the file. "
-            "Integers that a file gives rank as what they stand for; their scale and zero "
-            "point are in run.get_output_details()."
+            "Integers that a file gives rank as what they stand for; "
+            "run.get_output_details() has their scale and zero point."
         )
     )
     for export in report["exports"]:
