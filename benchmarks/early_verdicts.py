@@ -22,13 +22,14 @@ import statistics
 
 import keras
 import tensorflow as tf
+from keras import layers
 from timing import emit
 
 from tskd_tf.acceptance import accuracy_floor
 from tskd_tf.data import Split, load
 from tskd_tf.device import choose_precision
 from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.models import build_teacher
+from tskd_tf.models import IMAGE_SHAPES, build_teacher
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe, train_student, train_teacher
@@ -38,6 +39,7 @@ from tskd_tf.width import spaced_rates
 # What a file of curves is of; seeds and rates may be added to it
 SETTINGS = (
     "dataset",
+    "teacher",
     "classes",
     "epochs",
     "learning_rate",
@@ -116,11 +118,25 @@ def teacher_of(options, data, recipe):
     kept = options.curves.with_suffix(".keras")
     if not kept.exists():
         keras.utils.set_random_seed(1)
-        name = TEACHERS[options.dataset]
-        teacher = build_teacher(name, data.train.images, len(data.class_names))
+        images, num_classes = data.train.images, len(data.class_names)
+        if options.teacher == "batch_norm":
+            teacher = batch_norm_network(images.shape[1:], num_classes)
+        else:
+            teacher = build_teacher(options.teacher, images, num_classes)
         longer = recipe._replace(epochs=options.teacher_epochs, learning_rate=2e-3)
         train_teacher(teacher, *data[2:4], longer, verbose=0).save(kept)
     return keras.saving.load_model(kept, compile=False)
+
+
+def batch_norm_network(image_shape, num_classes):
+    """Three strided convolutions, each with a BatchNormalization as Keras has it."""
+    image = x = keras.Input(image_shape)
+    x = layers.Rescaling(1 / 255)(x)
+    for width in (32, 64, 64):
+        x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+    logits = layers.Dense(num_classes)(layers.Flatten()(x))
+    return keras.Model(image, logits, name="batch_norm")
 
 
 def replay(row, floor, margin):
@@ -165,6 +181,8 @@ def judge(rows, floor, margin):
             name = "feasible" if verdict else "out_of_reach"
             found["early_" + name] += is_early
             found["wrong_" + name] += verdict != truth
+            if verdict != truth:
+                found[f"wrong_{name}_at_epoch_{num_done}"] += 1
             if is_early and verdict:
                 gain = row["accuracies"][-1] - row["accuracies"][num_done - 1]
                 found["accuracy_given_up"] += gain
@@ -227,6 +245,11 @@ def share_saved(num_trained, num_epochs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="mnist", choices=sorted(TEACHERS))
+    parser.add_argument(
+        "--teacher",
+        choices=[*IMAGE_SHAPES, "batch_norm"],
+        help="the data set's if none",
+    )
     parser.add_argument("--classes", default="0,1,2,3,4,5,6,7,8,9")
     parser.add_argument("--rates", default=ALL_RATES)
     parser.add_argument("--epochs", type=int, default=10)
@@ -238,6 +261,7 @@ def main():
     parser.add_argument("--losses", default="0.002,0.005,0.01,0.02")
     parser.add_argument("--times_margin", type=float, default=1.0)
     options = parser.parse_args()
+    options.teacher = options.teacher or TEACHERS[options.dataset]
     tf.get_logger().setLevel("ERROR")
     logging.getLogger().setLevel("ERROR")
 

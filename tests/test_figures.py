@@ -114,8 +114,8 @@ def test_the_wrong_images_have_their_names():
     report, images = make_report_2(num_wrong=8)
     figure = wrong_images(report, images)
     shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == 8 and len(figure.axes) == 12
-    assert shown[0].get_title() == 'class 0\nfor x<script>"&$1$'
+    assert len(shown) == 8 and len(figure.axes) == 10
+    assert shown[0].get_title() == 'class 0\nfor x<script>"&…'
     np.testing.assert_array_equal(shown[7].images[0].get_array(), images[7, ..., 0])
 
 
@@ -152,3 +152,24 @@ def test_a_name_that_no_font_has_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         draw_figures(report, images)
+
+
+@pytest.mark.parametrize("num_classes", [2, 12, 40])
+def test_nothing_is_cut_off(num_classes):
+    report, images = make_report_2(num_classes, num_wrong=5)
+    report["confusion"]["row_names"][0] = "a very long name of a class"
+    report["wrong_images"][0]["student_prediction"] = "a very long name of a class"
+    again = with_trials(make_report(), *AGAIN)
+    for figure in (
+        search_by_trial(again),
+        search_by_trial(report),
+        accuracy_against_macs(report),
+        training_curves(report),
+        confusion(report),
+        wrong_images(report, images),
+    ):
+        figure.draw_without_rendering()
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        # In inches
+        assert -0.01 <= drawn.x0 and drawn.x1 <= width + 0.01
+        assert -0.01 <= drawn.y0 and drawn.y1 <= height + 0.01

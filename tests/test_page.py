@@ -103,7 +103,7 @@ def test_it_can_be_read_by_everybody():
     assert page.of("html") == [{"lang": "en"}]
     images = page.of("img")
     assert len(images) == 3 + 3 and all(image["alt"] for image in images)
-    sure = 'class 0 taken for x<script>"&$1$, over 99 % sure'
+    sure = 'class 0 taken for x<script>"&$1$, over 99\N{NO-BREAK SPACE}% sure'
     assert sure in [image["alt"] for image in images]
     assert all(svg.get("aria-label") for svg in page.of("svg") if "role" in svg)
     tables = len(page.of("table"))
@@ -286,3 +286,10 @@ def test_numbers_are_written_in_one_piece():
         f"1.72{space}MB",
         f"4{space}GB",
     ]
+
+
+def test_of_very_many_widths_both_ends_are_shown():
+    report = make_report()
+    report["search"]["trials"][1]["widths"] = list(range(1, 21))
+    text = Page(render(report, {})).text()
+    assert "1-2-3-…-19-20" in text and " 2-3 " in text

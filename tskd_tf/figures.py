@@ -19,7 +19,7 @@ from tskd_tf.plotting import (
 # Of more classes, neither names nor counts can be read in a figure
 _MOST_COUNTS = 12
 _MOST_NAMES = 40
-_PICTURES_A_ROW = 6
+_PICTURES_A_ROW = 5
 
 
 def has_curves(report: dict[str, Any]) -> bool:
@@ -83,7 +83,7 @@ def confusion(report: dict[str, Any], dark: bool = False) -> Figure:
     matrix = report["confusion"]
     counts = np.array(matrix["student"])
     num_rows = len(counts)
-    canvas = empty_figure(dark, height=6.0)
+    canvas = empty_figure(dark, height=5.2)
     (axes,), palette = canvas.axes, canvas.palette
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     is_hit = np.eye(*counts.shape) > 0
@@ -119,7 +119,7 @@ def _name_classes(axes: Any, matrix: dict[str, Any]) -> None:
         if len(names) > _MOST_NAMES + 1:
             axis.set_major_locator(MaxNLocator(integer=True))
             continue
-        shown = [short_name(name) for name in names]
+        shown = [short_name(name, 18) for name in names]
         is_long = max(map(len, shown)) > 2
         axis.set_ticks(
             range(len(names)),
@@ -142,7 +142,7 @@ def wrong_images(
         dark: For a dark page.
     """
     num_rows = -(-len(images) // _PICTURES_A_ROW)
-    figure, palette = blank_figure(dark, 1.5 * num_rows)
+    figure, palette = blank_figure(dark, 1.6 * num_rows)
     panels = figure.subplots(num_rows, _PICTURES_A_ROW, squeeze=False).ravel()
     for panel in panels:
         panel.set_axis_off()
@@ -150,11 +150,11 @@ def wrong_images(
         picture = as_picture(image)
         pixels = picture[..., 0] if picture.shape[2] == 1 else picture
         panel.imshow(pixels, cmap="gray", vmin=0, vmax=255)
-        taken_for = short_name(wrong["student_prediction"])
+        taken_for = short_name(wrong["student_prediction"], 12)
         panel.set_title(
-            f"{short_name(wrong['class_name'])}\nfor {taken_for}",
+            f"{short_name(wrong['class_name'], 12)}\nfor {taken_for}",
             color=palette.ink,
-            fontsize=9,
+            fontsize=8,
             parse_math=False,
         )
     return figure

@@ -18,7 +18,7 @@ _SNIPPETS = {
     "keras": """\
 import keras
 model = keras.saving.load_model("{path}")
-outputs = model.predict(image[None])
+outputs = model.predict(image[None], verbose=0)
 """,
     "litert": _LITERT,
     "litert_float16": _LITERT,

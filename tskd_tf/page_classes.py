@@ -18,6 +18,7 @@ from tskd_tf.report import classes_to_show
 
 _MOST_CELLS = 12
 _MOST_MISTAKES = 10
+_SHORT_NAME = 3
 
 
 def classes_section(
@@ -55,11 +56,11 @@ def _by_class(report: dict[str, Any]) -> str:
     header += ["training images", "test images"]
     caption = "Accuracy on the test images of each class, and their mean"
     if len(shown) == len(classes):
-        return table(caption, header, rows)
+        return table(caption, header, rows, "named")
     part = f"{caption}: the {len(shown)} of {len(classes)} classes that lose most"
-    everything = table(f"{caption}: all classes", header, _class_rows(classes))
+    everything = table(f"{caption}: all classes", header, _class_rows(classes), "named")
     return (
-        f"{table(part, header, rows)}"
+        f"{table(part, header, rows, 'named')}"
         f"<details><summary>All classes</summary>{everything}</details>\n"
     )
 
@@ -92,8 +93,8 @@ def _confusion(report: dict[str, Any], pngs: tuple[bytes, bytes] | None) -> str:
             pngs,
             f"Confusion matrix of the student, {len(matrix['row_names'])} classes. The "
             "table below has its largest numbers outside of the diagonal.",
-            "A row a class, shaded by the share of its test images; the diagonal are "
-            "right answers.",
+            "A row a class, shaded by the share of its test images; right answers are "
+            "on the diagonal.",
         )
     return body + _mistakes(matrix)
 
@@ -121,7 +122,7 @@ def _matrix(matrix: dict[str, Any], who: str) -> str:
         "(columns); right answers are framed",
         f'<thead><tr><th scope="col">class</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody>",
-        "matrix",
+        "matrix spelled" if max(map(len, names)) > _SHORT_NAME else "matrix",
     )
 
 
@@ -141,7 +142,7 @@ def _mistakes(matrix: dict[str, Any]) -> str:
     if not rows:
         return note("The student gets every test image right.")
     caption = "The student's commonest mistakes, in test images"
-    return table(caption, ["mistake", "student", "teacher"], rows)
+    return table(caption, ["mistake", "student", "teacher"], rows, "named")
 
 
 def _wrong_images(report: dict[str, Any], images: np.ndarray) -> str:
@@ -166,4 +167,5 @@ def _wrong_images(report: dict[str, Any], images: np.ndarray) -> str:
 
 
 def _sure(probability: float) -> str:
-    return "over 99 %" if probability > 0.995 else f"{100 * probability:.0f} %"
+    whole = percent(probability, 0)
+    return f"over {percent(0.99, 0)}" if probability > 0.995 else whole

@@ -128,7 +128,7 @@ def _loading(report: dict[str, Any]) -> str:
         note(
             "From the run's folder, without this package. image is a uint8 array of "
             "height × width × channels, 0 to 255; its preparation is inside the file. "
-            "Integers that a LiteRT file gives are in the order of its logits; "
+            "Integers that a file gives rank as what they stand for; "
             "run.get_output_details() has their scale and zero point."
         )
     )

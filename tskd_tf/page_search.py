@@ -4,19 +4,23 @@ from typing import Any
 
 from tskd_tf.figures import has_curves
 from tskd_tf.html_parts import Pngs, figure, note, percent, table
+from tskd_tf.plotting import MOST_NUMBERS
 from tskd_tf.search_figures import chosen_index
+
+_MOST_WIDTHS = 8
 
 
 def search_section(report: dict[str, Any], figures: Pngs) -> str:
     """Its figures and all of its trials."""
     trials = report["search"]["trials"]
+    has_path = 1 < len(trials) <= MOST_NUMBERS
     shown = ""
     if "accuracy_against_macs" in figures:
         shown += figure(
             figures["accuracy_against_macs"],
             _accuracy_text(report),
-            "What each student costs and gets right on validation images. Numbers and "
-            "arrows: the trials in their order.",
+            "What each student costs and gets right on validation images, with the "
+            "number of its trial." + " The arrows follow their order." * has_path,
         )
     # Of one trial there is no search to see
     if "search" in figures and len(trials) > 1:
@@ -44,7 +48,7 @@ def _trials(report: dict[str, Any]) -> str:
         [
             f"{i + 1}, chosen" if i == chosen else f"{i + 1}",
             f"{trial['rate']:g}",
-            "-".join(map(str, trial["widths"])),
+            _widths(trial["widths"]),
             f"{trial['num_macs']:,}",
             percent(trial["accuracy"]),
             "✓ yes" if trial["feasible"] else "✗ no",
@@ -60,6 +64,14 @@ def _trials(report: dict[str, Any]) -> str:
         rows,
         "trials",
     )
+
+
+def _widths(widths: list[int]) -> str:
+    """`10-25-250-10`; of very many only those at both ends."""
+    shown = [str(width) for width in widths]
+    if len(shown) > _MOST_WIDTHS:
+        shown[3:-2] = ["…"]
+    return "-".join(shown)
 
 
 def _accuracy_text(report: dict[str, Any]) -> str:

@@ -53,11 +53,13 @@ th { font-weight: 600; }
 thead th { font-size: .8125rem; color: var(--soft); vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 table.words td, table.words th { text-align: left; white-space: normal; }
-table.trials td:nth-child(3) { white-space: normal; min-width: 8rem; }
+table.words td { overflow-wrap: anywhere; }
 table.files tbody th { min-width: 9rem; }
 table.matrix th, table.matrix td { text-align: right; padding: .3rem .5rem;
   border: 1px solid var(--line); vertical-align: middle; }
 table.matrix thead th { text-align: center; }
+table.spelled th { min-width: 5.5rem; overflow-wrap: anywhere; }
+table.named tbody th { min-width: 5.5rem; overflow-wrap: anywhere; }
 table.matrix .zero { color: var(--soft); }
 table.matrix .hit { font-weight: 700; border: 2px solid var(--soft);
   background: color-mix(in srgb, var(--hit) var(--shade), var(--paper)); }

@@ -8,7 +8,8 @@ from tskd_tf.palette import DARK, LIGHT, Palette
 
 # Of more, the numbers at the marks would run into each other
 MOST_NUMBERS = 14
-_LONGEST_NAME = 18
+# Of the names in one row of a legend
+_MOST_LETTERS = 45
 
 
 class Canvas(NamedTuple):
@@ -73,6 +74,7 @@ def add_grid(canvas: Canvas) -> None:
 def add_legend(canvas: Canvas) -> None:
     """The names of what the first panel shows, above it."""
     handles, names = canvas.axes[0].get_legend_handles_labels()
+    in_one_row = sum(map(len, names)) <= _MOST_LETTERS
     canvas.figure.legend(
         handles,
         names,
@@ -82,12 +84,10 @@ def add_legend(canvas: Canvas) -> None:
         loc="outside upper left",
         columnspacing=1.0,
         handletextpad=0.5,
-        ncols=len(names) if len(names) < 5 else 3,
+        ncols=len(names) if in_one_row else 3,
     )
 
 
-def short_name(name: str) -> str:
-    """A class name that leaves room for a figure."""
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return name[: _LONGEST_NAME - 1] + "…"
+def short_name(name: str, longest: int) -> str:
+    """A class name in at most so many letters."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"

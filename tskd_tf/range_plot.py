@@ -57,12 +57,12 @@ def range_plot(
 
     ticks = [t for t in MaxNLocator(4).tick_values(low, high) if low <= t <= high]
     names = _told_apart(ticks)
-    drawn = [
+    drawn = [_line("limit", place(limit[0]), bottom + 22)] if limit else []
+    drawn += [
         _line("tick", place(tick), bottom) + _name(place(tick), bottom + 16, name, 5)
         for tick, name in zip(ticks, names, strict=True)
     ]
     if limit:
-        drawn.append(_line("limit", place(limit[0]), bottom + 22))
         drawn.append(_name(place(limit[0]), bottom + 36, limit[1], 25))
     drawn += [_range(r, _ROW_HEIGHT * i, place) for i, r in enumerate(ranges)]
     return (

@@ -103,6 +103,7 @@ def _number(
     of_rate: dict[float, list[int]] = {}
     for i, trial in enumerate(report["search"]["trials"]):
         of_rate.setdefault(trial["rate"], []).append(i)
+    has_room = len(of_rate) <= MOST_NUMBERS
     for indices in of_rate.values():
         axes.annotate(
             ", ".join(str(i + 1) for i in indices),
@@ -110,7 +111,7 @@ def _number(
             xytext=(0, -18),
             textcoords="offset points",
             ha="center",
-            fontsize=9,
+            fontsize=9 if has_room else 7,
             color=palette.ink,
             # Readable on the path
             bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 0.5},
