@@ -16,6 +16,7 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from onnxruntime import InferenceSession
 from schemas import check_schema
@@ -44,15 +45,82 @@ def expect_close(name, reported, recomputed, tolerance=1e-12):
 def predict_litert(path, images):
     interpreter = Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
-    details = interpreter.get_input_details()[0]
-    source, dtype = details["index"], details["dtype"]
-    target = interpreter.get_output_details()[0]["index"]
-    logits = []
+    source = interpreter.get_input_details()[0]["index"]
+    details = interpreter.get_output_details()[0]
+    scale, zero_point = details["quantization"]
+    outputs = []
     for image in images:
-        interpreter.set_tensor(source, image[None].astype(dtype))
+        interpreter.set_tensor(source, image[None])
         interpreter.invoke()
-        logits.append(interpreter.get_tensor(target)[0])
-    return np.stack(logits)
+        outputs.append(interpreter.get_tensor(details["index"])[0].astype(np.float32))
+    return np.float32(scale or 1) * (np.stack(outputs) - zero_point)
+
+
+def predict_file(path, images):
+    """What a file gives for bytes, by its own runtime."""
+    if path.suffix == ".keras":
+        return predict(keras.saving.load_model(path), images)
+    if path.suffix == ".tflite":
+        return predict_litert(path, images)
+    if path.suffix == ".onnx":
+        session = InferenceSession(path)
+        return session.run(None, {session.get_inputs()[0].name: images})[0]
+    loaded = tf.saved_model.load(path)
+    starts = range(0, len(images), 500)
+    return np.concatenate([loaded.serve(images[i : i + 500]) for i in starts])
+
+
+def size_bytes(path):
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def check_export(export, folder, images, student_logits, teacher_right, right, report):
+    """One file: its size, what it gives, and what follows from that."""
+    path = folder / export["path"]
+    outputs = predict_file(path, images)
+    expected = student_logits
+    if export["outputs"] == "probabilities":
+        expected = softmax(student_logits)
+        np.testing.assert_allclose(outputs.sum(-1), 1, atol=0.05)
+    if export["format"] in ("keras", "litert", "onnx", "saved_model"):
+        np.testing.assert_allclose(outputs, expected, atol=1e-3, rtol=1e-3)
+    equal = (outputs.argmax(-1) == student_logits.argmax(-1)).mean()
+    correct, allowed = right(outputs), report["max_accuracy_loss"]
+    lost = int((teacher_right & ~correct).sum())
+    gained = int((correct & ~teacher_right).sum())
+    loss = (lost - gained) / len(images)
+    low, high = paired_interval(len(images), lost, gained, report["confidence"])
+    for name, recomputed in (
+        ("size_bytes", size_bytes(path)),
+        ("accuracy", correct.mean()),
+        ("accuracy_loss", loss),
+        ("accuracy_loss_interval", [low, high]),
+        ("meets_threshold", bool(loss <= allowed + 1e-9)),
+        ("certified", bool(high <= allowed + 1e-9)),
+        ("equal_predictions", equal),
+    ):
+        expect_equal(f"{name} of {path.name}", export[name], recomputed)
+    apart = float(np.abs(outputs - expected).max())
+    expect_close(
+        f"max_logit_difference of {path.name}",
+        export["max_logit_difference"],
+        apart,
+        1e-4,
+    )
+    if export["latency_us"] is not None:
+        ratio = export["teacher_latency_us"]["p50"] / export["latency_us"]["p50"]
+        expect_close(f"speedup of {path.name}", export["speedup"], ratio)
+    for attempt in export["attempts"]:
+        assert attempt["is_shipped"] == (
+            attempt["accuracy"] == export["accuracy"]
+            and attempt["size_bytes"] == export["size_bytes"]
+        ), f"{attempt['method']} of {path.name}"
 
 
 def count_macs(model):
@@ -295,24 +363,9 @@ def check(output_dir):
         expect_close(f"{name}.balanced_accuracy", balanced, np.mean(recalls))
 
     for export in report["exports"]:
-        path = folder / export["path"]
-        expect_equal(f"bytes of {path.name}", export["size_bytes"], path.stat().st_size)
-        if export["format"] == "litert_int8":
-            logits = predict_litert(path, images)
-        elif export["format"] == "onnx":
-            session = InferenceSession(path)
-            name = session.get_inputs()[0].name
-            (logits,) = session.run(None, {name: images.astype("float32")})
-            np.testing.assert_allclose(logits, student_logits, atol=1e-3, rtol=1e-3)
-        elif export["format"] == "litert":
-            logits = predict_litert(path, images)
-            np.testing.assert_allclose(logits, student_logits, atol=1e-3, rtol=1e-3)
-        else:
-            logits = student_logits
-        accuracy = right(logits).mean()
-        expect_equal(f"accuracy of {path.name}", export["accuracy"], accuracy)
-        met = bool(teacher_right.mean() - accuracy <= allowed + 1e-9)
-        expect_equal(f"meets_threshold of {path.name}", export["meets_threshold"], met)
+        check_export(
+            export, folder, images, student_logits, teacher_right, right, report
+        )
 
     trials = report["search"]["trials"]
     kept = [

@@ -7,7 +7,7 @@ from networks import randomize
 
 from tskd_tf.costs import complexity
 from tskd_tf.distiller import Distiller
-from tskd_tf.export import litert_logits
+from tskd_tf.litert import open_litert
 from tskd_tf.task import Task
 from tskd_tf.width import scale_width
 
@@ -59,7 +59,7 @@ def run_student(teacher, rate, folder):
         np.abs(got - expected).max() / scale
         for got in (
             loaded.predict(images, verbose=0),
-            litert_logits(str(folder / "student.tflite"), images),
+            open_litert(str(folder / "student.tflite")).outputs(images),
         )
     ]
     return student, losses

@@ -1,50 +1,234 @@
 """Files to deploy, opened afresh in their own runtimes."""
 
 import importlib.util
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
 
 import keras
 import numpy as np
 import onnxruntime
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from conftest import make_network
+from conftest import make_data, make_network
 
+from tskd_tf import latency
+from tskd_tf.acceptance import paired_interval
 from tskd_tf.data import Split
+from tskd_tf.deployment import Deployment, as_outputs
 from tskd_tf.errors import InputError
-from tskd_tf.export import (
-    check_formats,
-    export_student,
-    litert_latency_us,
-    litert_logits,
-)
+from tskd_tf.export import FORMATS, Bargain, check_formats, export_student
+from tskd_tf.litert import litert_latency_us, open_litert, write_litert
 from tskd_tf.models import build_teacher
+from tskd_tf.onnx_file import write_onnx
+from tskd_tf.saved_model import one_thread_latencies_us, write_saved_model
 from tskd_tf.width import scale_width
 
+LABELS = ["north-west", "Ünder", "south west", "3"]
+FILES = {
+    "keras": "student.keras",
+    "litert": "student.tflite",
+    "litert_float16": "student_float16.tflite",
+    "litert_int8": "student_int8.tflite",
+    "onnx": "student.onnx",
+    "saved_model": "student_saved_model",
+}
 
-def test_each_file_is_measured_by_itself(trained_teacher, arrays, tmp_path):
-    records = export_student(
-        trained_teacher,
-        ("keras", "litert"),
-        str(tmp_path),
-        arrays[0],
-        Split(*arrays),
-        1.0,
-        0.5,
+
+@pytest.fixture(autouse=True)
+def _few_runs(monkeypatch):
+    monkeypatch.setattr(latency, "_TIMED_RUNS", 20)
+
+
+def run_export(
+    student, formats, folder, images, labels, allowed=0.5, teacher=None, **deployed
+):
+    """Exports against a teacher that gets everything right."""
+    deployment = Deployment("logits", LABELS, images)._replace(**deployed)
+    is_right = np.ones(len(labels), bool)
+    bargain = Bargain(Split(images, labels), is_right, allowed, 0.95)
+    given = (student, teacher or student, formats, str(folder), deployment, bargain)
+    return export_student(*given)
+
+
+@pytest.fixture(scope="module", params=["logits", "probabilities"])
+def exported(request, trained_teacher, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "_TIMED_RUNS", 20)
+        if request.param == "probabilities":
+            # A process of its own is worth its seconds once
+            patch.setattr(sys, "executable", shutil.which("false"))
+        records = run_export(
+            trained_teacher, FORMATS, folder, *make_data(256), outputs=request.param
+        )
+    return folder, records, request.param
+
+
+def read(path, image):
+    """Outputs for an image by the runtime alone, scaled where they are integers."""
+    if path.suffix == ".keras":
+        return keras.saving.load_model(path)(image[None]).numpy()[0]
+    if path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(path)
+        (source,) = session.get_inputs()
+        assert source.type == "tensor(uint8)"
+        return session.run(None, {source.name: image[None]})[0][0]
+    if path.is_dir():
+        signature = tf.saved_model.load(path).signatures["serving_default"]
+        (output,) = signature(images=tf.constant(image[None])).values()
+        return output.numpy()[0]
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (source,), (target,) = (
+        interpreter.get_input_details(),
+        interpreter.get_output_details(),
     )
-    logits = trained_teacher(arrays[0]).numpy()
-    accuracy = (logits.argmax(-1) == arrays[1]).mean()
-    assert [record["path"] for record in records] == ["student.keras", "student.tflite"]
+    assert source["dtype"] == np.uint8
+    interpreter.set_tensor(source["index"], image[None])
+    interpreter.invoke()
+    values, (scale, zero) = (
+        interpreter.get_tensor(target["index"])[0],
+        target["quantization"],
+    )
+    return scale * (values.astype(np.float32) - zero) if scale else values
+
+
+def test_every_file_takes_bytes_and_gives_what_it_says(exported, trained_teacher):
+    folder, records, outputs = exported
+    images, _ = make_data(256)
+    logits = trained_teacher(images).numpy()
+    assert [record["format"] for record in records] == list(FORMATS)
+    assert {path.name for path in folder.iterdir()} == set(FILES.values())
     for record in records:
-        assert record["accuracy"] == accuracy
-        assert record["size_bytes"] == (tmp_path / record["path"]).stat().st_size
-        assert record["meets_threshold"] == (1.0 - accuracy <= 0.5)
-    assert records[0]["latency_us"] is None
-    latency = records[1]["latency_us"]
-    assert 0 < latency["p50"] <= latency["p90"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "student.keras",
-        "student.tflite",
-    ]
+        assert record["path"] == FILES[record["format"]]
+        gives = "logits" if record["format"] == "keras" else outputs
+        assert record["outputs"] == gives
+        expected = as_outputs(logits, gives)
+        got = read(folder / record["path"], images[3])
+        # As far as the record says they are apart, on any image
+        assert np.abs(got - expected[3]).max() <= record["max_logit_difference"] + 1e-6
+        # The README's bounds
+        largest = np.abs(expected).max()
+        bound = {
+            "keras": 0.0,
+            "saved_model": 0.0,
+            "litert_float16": 1e-2 * largest,
+            "litert_int8": 5e-2 * largest,
+        }.get(record["format"], 1e-4 * largest)
+        if outputs == "probabilities" and record["format"] == "saved_model":
+            bound = 1e-6
+        assert record["max_logit_difference"] <= bound, record["format"]
+        if record["format"] != "litert_int8":
+            assert record["equal_predictions"] == 1.0
+
+
+def test_every_file_is_judged_by_itself(exported):
+    folder, records, outputs = exported
+    images, labels = make_data(256)
+    for record in records:
+        path = folder / record["path"]
+        files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+        assert record["size_bytes"] == sum(p.stat().st_size for p in files)
+        num_lost = round((1 - record["accuracy"]) * 256)
+        assert record["accuracy_loss"] == num_lost / 256
+        interval = list(paired_interval(256, num_lost, 0))
+        assert record["accuracy_loss_interval"] == interval
+        assert record["certified"] == (interval[1] <= 0.5)
+        assert record["meets_threshold"] and record["attempts"] == []
+        is_timed = record["format"] != "saved_model" or outputs == "logits"
+        if record["format"] == "keras" or not is_timed:
+            assert record["latency_us"] is None and record["speedup"] is None
+            continue
+        own, teachers = record["latency_us"], record["teacher_latency_us"]
+        assert 0 < own["p50"] <= own["p90"]
+        assert record["speedup"] == teachers["p50"] / own["p50"]
+    sizes = {record["format"]: record["size_bytes"] for record in records}
+    assert sizes["litert_int8"] < sizes["litert_float16"] < sizes["litert"]
+
+
+def test_labels_are_found_without_the_package(exported):
+    folder, *_ = exported
+    text = "".join(f"{label}\n" for label in LABELS)
+    for name in ("student.tflite", "student_float16.tflite", "student_int8.tflite"):
+        assert zipfile.ZipFile(folder / name).read("labels.txt").decode() == text
+    session = onnxruntime.InferenceSession(folder / "student.onnx")
+    assert session.get_modelmeta().custom_metadata_map["labels"] == text
+    extra = folder / "student_saved_model" / "assets.extra" / "labels.txt"
+    assert extra.read_text(encoding="utf-8") == text
+    # By a process that has nothing but Python
+    code = "import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).namelist())"
+    command = [sys.executable, "-I", "-S", "-c", code, folder / "student.tflite"]
+    assert "labels.txt" in subprocess.check_output(command, text=True)
+
+
+def test_integer_files_have_integers_only(exported):
+    folder, _, outputs = exported
+    interpreter = Interpreter(str(folder / "student_int8.tflite"))
+    (source,), (target,) = (
+        interpreter.get_input_details(),
+        interpreter.get_output_details(),
+    )
+    assert source["dtype"] == np.uint8 and source["quantization"] == (1.0, 0)
+    assert target["dtype"] == np.uint8
+    if outputs == "probabilities":
+        assert target["quantization"] == (1 / 256, 0)
+    details = interpreter.get_tensor_details()
+    assert all(tensor["dtype"] != np.float32 for tensor in details)
+    # A scale for each of the convolution's and of the dense layers' channels
+    scales = [len(t["quantization_parameters"]["scales"]) for t in details]
+    assert {8, 16, 4} <= set(scales)
+    # Shapes are known, so that a microcontroller needs no operation for them
+    operations = {op["op_name"] for op in interpreter._get_ops_details()}
+    assert "SHAPE" not in operations and -1 not in source["shape_signature"]
+
+
+def test_a_teacher_that_is_slower_makes_a_speedup(arrays, tmp_path):
+    teacher = keras.Sequential(
+        [
+            keras.Input(arrays[0].shape[1:]),
+            keras.layers.Conv2D(256, 5, padding="same"),
+            keras.layers.Conv2D(64, 5, padding="same"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+        ]
+    )
+    (record,) = run_export(
+        make_network(), ("litert",), tmp_path, *arrays, teacher=teacher
+    )
+    assert record["speedup"] > 3
+    assert [path.name for path in tmp_path.iterdir()] == ["student.tflite"]
+
+
+def test_runs_alternate():
+    order = []
+    runs = [lambda image: order.append("a"), lambda image: order.append("b")]
+    found = latency.latencies_us(runs, np.zeros((3, 2, 2, 1), np.uint8))
+    assert order == ["a", "b"] * (latency._WARM_UP_RUNS + latency._TIMED_RUNS)
+    assert len(found) == 2 and all(0 <= time["p50"] <= time["p90"] for time in found)
+
+
+def test_saved_models_that_cannot_be_timed_are_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    images = np.zeros((1, 8, 8, 1), np.uint8)
+    assert one_thread_latencies_us([str(tmp_path / "none")], images) is None
+    assert "could not be timed" in caplog.text
+
+
+def test_the_arena_is_one_block_of_what_one_inference_needs(exported):
+    _, records, _ = exported
+    found = {record["format"]: record["arena_bytes"] for record in records}
+    # The convolution's input and output live at the same time
+    assert found["litert"] >= 4 * (8 * 8 + 6 * 6 * 8)
+    assert 8 * 8 + 6 * 6 * 8 <= found["litert_int8"] < found["litert"] < 40_000
+    # Its weights are made float32 once, and kept in a block of their own
+    assert found["litert_float16"] is None
+    assert found["keras"] is found["onnx"] is found["saved_model"] is None
 
 
 def test_latency_of_a_student_that_is_in_no_file(teacher, arrays):
@@ -53,10 +237,8 @@ def test_latency_of_a_student_that_is_in_no_file(teacher, arrays):
 
 
 def test_a_file_that_breaks_the_bargain_says_so(arrays, tmp_path):
-    (record,) = export_student(
-        make_network(), ("keras",), str(tmp_path), arrays[0], Split(*arrays), 1.0, 0.01
-    )
-    assert record["meets_threshold"] is False
+    (record,) = run_export(make_network(), ("keras",), tmp_path, *arrays, allowed=0.01)
+    assert record["meets_threshold"] is False and record["certified"] is False
 
 
 @pytest.fixture(params=["lenet", "cifar10_full", "cifar10_quick", "normalised"])
@@ -73,87 +255,91 @@ def student_and_images(request):
     return scale_width(teacher, 1.0), images
 
 
-def onnx_logits(path, images):
-    session = onnxruntime.InferenceSession(path)
-    (name,) = (source.name for source in session.get_inputs())
-    return session.run(None, {name: images.astype("float32")})[0]
-
-
 @pytest.mark.parametrize(
-    ("format_name", "file_name", "predict"),
+    ("write", "file_name"),
     [
-        ("litert", "student.tflite", litert_logits),
-        ("onnx", "student.onnx", onnx_logits),
+        (write_litert, "student.tflite"),
+        (write_onnx, "student.onnx"),
+        (write_saved_model, "student_saved_model"),
     ],
+    ids=["litert", "onnx", "saved_model"],
 )
 def test_float_files_compute_what_keras_computes(
-    student_and_images, tmp_path, format_name, file_name, predict
+    student_and_images, tmp_path, write, file_name
 ):
     student, images = student_and_images
-    test = Split(images, np.zeros(64, np.int32))
-    export_student(student, (format_name,), str(tmp_path), images, test, 1.0, 0.5)
-    got = predict(str(tmp_path / file_name), images)
+    path = tmp_path / file_name
+    write(student, str(path), Deployment("logits", LABELS, images))
     expected = student(images).numpy()
-    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max() + 1e-6)
+    bound = 1e-4 * np.abs(expected).max() + 1e-6
+    np.testing.assert_allclose(read(path, images[5]), expected[5], atol=bound)
 
 
-def test_integer_file_takes_raw_images_and_is_near(trained_teacher, arrays, tmp_path):
-    images, class_ids = arrays
-    export_student(
-        trained_teacher,
-        ("litert_int8",),
-        str(tmp_path),
-        images,
-        Split(images, class_ids),
-        1.0,
-        0.5,
-    )
-    path = str(tmp_path / "student_int8.tflite")
-    interpreter = Interpreter(path)
-    (source,) = interpreter.get_input_details()
-    assert source["dtype"] == np.uint8 and source["quantization"] == (1.0, 0)
-    expected = trained_teacher(images).numpy()
-    got = litert_logits(path, images)
-    assert np.abs(got - expected).max() < 0.1 * np.abs(expected).max()
-    assert (got.argmax(-1) == expected.argmax(-1)).mean() > 0.95
+def test_the_same_student_makes_the_same_file(exported, trained_teacher, tmp_path):
+    folder, _, outputs = exported
+    images, _ = make_data(256)
+    again = tmp_path / "student.tflite"
+    write_litert(trained_teacher, str(again), Deployment(outputs, LABELS, images))
+    assert again.read_bytes() == (folder / "student.tflite").read_bytes()
+
+
+def test_a_c_array_of_the_integer_file(exported, arrays, tmp_path):
+    """As xxd -i writes it, and as a C compiler reads it."""
+    folder, *_ = exported
+    content = (folder / "student_int8.tflite").read_bytes()
+    if shutil.which("xxd"):
+        command = ["xxd", "-i", "student_int8.tflite"]
+        source = subprocess.check_output(command, cwd=folder, text=True)
+    else:
+        rows = ",\n  ".join(f"0x{byte:02x}" for byte in content)
+        source = (
+            f"unsigned char student_int8_tflite[] = {{\n  {rows}\n}};\n"
+            f"unsigned int student_int8_tflite_len = {len(content)};\n"
+        )
+    body = re.search(r"unsigned char student_int8_tflite\[\] = {(.*?)}", source, re.S)
+    array = bytes(int(byte, 16) for byte in body[1].replace(",", " ").split())
+    length = re.search(r"unsigned int student_int8_tflite_len = (\d+);", source)
+    assert array == content and int(length[1]) == len(content)
+    from_array = tmp_path / "from_array.tflite"
+    from_array.write_bytes(array)
+    expected = open_litert(str(folder / "student_int8.tflite")).outputs(arrays[0])
+    got = open_litert(str(from_array)).outputs(arrays[0])
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    check_formats(("keras", "litert_int8"))
-    with pytest.raises(InputError, match=r"tf2onnx and onnxruntime.*tskd_tf\[onnx\]"):
+    check_formats(("keras", "litert_int8", "saved_model"))
+    needs = r"onnx, onnxruntime, tf2onnx.*tskd_tf\[onnx\]"
+    with pytest.raises(InputError, match=needs):
         check_formats(("onnx",))
 
 
-def test_unknown_formats_are_refused_before_anything_is_written(arrays, tmp_path):
+def test_unknown_formats_and_outputs_are_refused_first(arrays, tmp_path):
     with pytest.raises(InputError, match="keras, litert.*coreml"):
-        export_student(
-            make_network(),
-            ("coreml",),
-            str(tmp_path),
-            arrays[0],
-            Split(*arrays),
-            1.0,
-            0.5,
-        )
+        run_export(make_network(), ("coreml",), tmp_path, *arrays)
+    with pytest.raises(InputError, match="logits, probabilities.*odds"):
+        run_export(make_network(), ("keras",), tmp_path, *arrays, outputs="odds")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_leaves_nothing(arrays, tmp_path, monkeypatch):
     def fail(model, path, *args, **kwargs):
-        with open(path, "wb") as file:
-            file.write(b"half")
+        folder = pathlib.Path(path)
+        if not folder.suffix == ".keras":
+            folder.mkdir()
+            folder = folder / "saved_model.pb"
+        folder.write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(keras.Sequential, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        export_student(
-            make_network(),
-            ("keras",),
-            str(tmp_path),
-            arrays[0],
-            Split(*arrays),
-            1.0,
-            0.5,
-        )
+    monkeypatch.setattr(keras.Model, "export", fail)
+    for name in ("keras", "saved_model"):
+        with pytest.raises(OSError, match="disk full"):
+            run_export(make_network(), (name,), tmp_path, *arrays)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_records_are_plain_data(exported):
+    _, records, _ = exported
+    assert json.loads(json.dumps(records)) == records

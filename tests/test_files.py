@@ -1,5 +1,6 @@
 import errno
 import json
+import pathlib
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from tskd_tf.files import (
     fingerprint,
     read_json,
     remove_leftovers,
+    size_bytes,
     write_json,
     write_text,
 )
@@ -34,6 +36,31 @@ def test_folders_are_made_and_suffixes_kept(tmp_path):
         assert temporary.endswith(".keras")
         write_text(temporary, "model")
     assert path.read_text() == "model"
+
+
+def test_a_folder_is_written_all_or_nothing(tmp_path):
+    path = tmp_path / "saved_model"
+    for text in ("old", "new"):
+        with atomic_path(path) as temporary:
+            write_text(pathlib.Path(temporary) / "variables" / "data", text)
+    with pytest.raises(OSError, match="full"), atomic_path(path) as temporary:
+        write_text(pathlib.Path(temporary) / "half", "half")
+        raise OSError("full")
+    assert [found.name for found in tmp_path.rglob("*")] == [
+        "saved_model",
+        "variables",
+        "data",
+    ]
+    assert (path / "variables" / "data").read_text() == "new"
+    write_text(path / "b", "12")
+    assert size_bytes(path) == 5 and size_bytes(path / "b") == 2
+
+
+def test_a_folder_that_a_killed_process_left_is_removed(tmp_path):
+    temporary = atomic_path(tmp_path / "saved_model").__enter__()
+    write_text(pathlib.Path(temporary) / "variables" / "data", "half")
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_round_trip(tmp_path):

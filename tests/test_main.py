@@ -29,7 +29,7 @@ from tskd_tf import main as main_module
 from tskd_tf import output_folder, pipeline
 from tskd_tf.errors import WorkerError
 
-EVERY_FORMAT = "keras,litert,litert_int8,onnx"
+EVERY_FORMAT = "keras,litert,litert_float16,litert_int8,onnx,saved_model"
 PRESET_COST = (
     "--offline_sample",
     "--teacher_epochs=2",
@@ -68,7 +68,10 @@ def run(no_network, capfd, tmp_path):
             *("--classes=8,3,5", "--head=task"),
             *("--initialize=teacher", "--class_weights=balanced", "--workers=2"),
         ),
-        ("--mode=distill", "--rate=0.5", "--classes=4,9", f"--exports={EVERY_FORMAT}"),
+        (
+            *("--mode=distill", "--rate=0.5", "--classes=4,9"),
+            *(f"--exports={EVERY_FORMAT}", "--export_outputs=probabilities"),
+        ),
         (
             *(
                 "--mode=distill",
@@ -104,7 +107,8 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
     runs = sorted(path.name for path in (tmp_path / "run" / "tensorboard").iterdir())
     assert (runs[0], runs[-1]) == ("1_teacher", "5_report")
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    left -= {"student.onnx"} if "onnx" in "".join(arguments) else set()
+    if any("onnx" in argument for argument in arguments):
+        left -= {"student.onnx", "student_float16.tflite", "student_saved_model"}
     assert left == {
         "config.json",
         "figures",
@@ -422,6 +426,7 @@ NOT_A_MODEL = "not_a_model.keras"
         (("--exports=keras,coreml",), "coreml"),
         (("--exports=",), "exports"),
         (("--exports=keras,keras",), "each once"),
+        (("--export_outputs=odds",), "odds"),
         (("--dataset=mnist:9.9.9",), "9.9.9"),
         (("--classes=0,1,",), r"Received: \[''\]"),
         (("--precision=float8",), "float8"),

@@ -16,9 +16,9 @@ import numpy as np
 
 from tskd_tf.costs import Complexity, complexity
 from tskd_tf.errors import InputError
-from tskd_tf.export import litert_latency_us
 from tskd_tf.files import read_json, write_json
 from tskd_tf.images import Images
+from tskd_tf.litert import litert_latency_us
 from tskd_tf.rebuild import with_policy
 from tskd_tf.task import Task
 from tskd_tf.width import StudentBuilder, scale_width

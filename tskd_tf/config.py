@@ -220,8 +220,15 @@ class RunConfig:
     )
     exports: tuple[str, ...] = _field(
         ("keras", "litert", "litert_int8"),
-        "Comma-separated formats of the student: keras, litert (float32), litert_int8 "
-        "(integers, uint8 images in), onnx (needs the onnx extra).",
+        "Comma-separated formats of the student: keras; litert (float32), "
+        "litert_float16 (half the bytes), litert_int8 (integers throughout); onnx "
+        "(needs the onnx extra); saved_model. All but keras take uint8 images.",
+    )
+    export_outputs: str = _field(
+        "logits",
+        "What the files give for each class: logits, or probabilities by a softmax. "
+        "student.keras, which can be trained on, gives logits always.",
+        ("logits", "probabilities"),
     )
     seed: int = _field(
         1, "Of initial weights, order of examples and validation split, from 0 on."

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,13 +24,17 @@ def atomic_path(path: PathLike) -> Iterator[str]:
 
     The temporary name keeps the suffix, because Keras chooses the file format by
     it. When the block raises, the temporary file is removed and `path` stays as
-    it was.
+    it was. What the block makes may be a folder, too.
     """
     target = pathlib.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    suffix = target.suffix or ".folder"
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{suffix}")
     try:
         yield str(temporary)
+        if temporary.is_dir():
+            # A folder that is not empty cannot be replaced
+            _remove(target)
         os.replace(temporary, target)
     except OSError as error:
         # A write that fails does not say of which file. Without a number, an error with
@@ -38,14 +43,28 @@ def atomic_path(path: PathLike) -> Iterator[str]:
             error.filename = error.filename or str(target)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: PathLike) -> None:
     """Removes the temporary files of processes that were killed, at any depth."""
-    for path in pathlib.Path(folder).rglob(".*"):
+    for path in list(pathlib.Path(folder).rglob(".*")):
         if re.fullmatch(r"\..+\.\d+\.\w+", path.name):
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def size_bytes(path: PathLike) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    path = pathlib.Path(path)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -1,6 +1,7 @@
 """The whole job, one stage after the other."""
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import logging
@@ -27,6 +28,7 @@ from tskd_tf.config import RunConfig, parse_image_size
 from tskd_tf.costs import complexity
 from tskd_tf.curves import Curve, curve_of
 from tskd_tf.data import ImageData, Split, load
+from tskd_tf.deployment import Deployment, write_labels
 from tskd_tf.device import (
     choose_jit_compile,
     choose_precision,
@@ -35,11 +37,12 @@ from tskd_tf.device import (
     explain_precision,
 )
 from tskd_tf.errors import InputError, in_one_line
-from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.evaluate import accuracy, is_correct, predict_logits
 from tskd_tf.event_files import REPORT_RUN, TEACHER_RUN
-from tskd_tf.export import check_formats, export_student, write_labels
+from tskd_tf.export import Bargain, check_formats, export_student
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
 from tskd_tf.image_folder import load_image_folder
+from tskd_tf.int8_rescue import Retraining
 from tskd_tf.models import IMAGE_SHAPES, build_teacher, check_name
 from tskd_tf.output_folder import (
     FREE_SETTINGS,
@@ -52,7 +55,13 @@ from tskd_tf.output_folder import (
 )
 from tskd_tf.rebuild import load_kept_model
 from tskd_tf.report import summary_table
-from tskd_tf.search import check_bargain, find_smallest_student, is_by_others
+from tskd_tf.search import (
+    FoundStudent,
+    check_bargain,
+    find_smallest_student,
+    is_by_others,
+    soft_targets_of,
+)
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import check_teacher
 from tskd_tf.summaries import write_summaries
@@ -136,15 +145,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         num_workers=config.workers,
     )
     clock.lap("search")
-    exports = export_student(
-        found.student,
-        config.exports,
-        str(folder),
-        task.filter(tuple(data.train))[0],
-        Split(*task.filter(tuple(data.test))),
-        found.report["teacher"]["accuracy"],
-        found.report["max_accuracy_loss"],
-    )
+    exports = _exports(config, found, teacher, data, task)
     clock.lap("exports")
     report = {
         **found.report,
@@ -160,6 +161,43 @@ def run(config: RunConfig) -> tuple[int, str]:
     figures = write_report(report, folder, found.wrong_images)
     write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
     return _outcome(report, folder)
+
+
+def _exports(
+    config: RunConfig,
+    found: FoundStudent,
+    teacher: keras.Model,
+    data: ImageData,
+    task: Task,
+) -> list[dict[str, Any]]:
+    """The student's files and what is measured of each."""
+    folder, recipe = pathlib.Path(config.output_dir), recipe_of(config)
+    test = Split(*task.filter(tuple(data.test)))
+    teacher_logits = task.select_logits(predict_logits(teacher, test.images))
+    transfer = functools.partial(
+        soft_targets_of, teacher, data.train, task, recipe, str(folder / "search")
+    )
+    train_images, _ = task.filter(tuple(data.train))
+    return export_student(
+        found.student,
+        teacher,
+        config.exports,
+        str(folder),
+        Deployment(config.export_outputs, task.output_names, train_images),
+        Bargain(
+            test,
+            is_correct(teacher_logits, test.class_ids),
+            found.report["max_accuracy_loss"],
+            config.confidence,
+        ),
+        Retraining(
+            teacher,
+            transfer,
+            Split(*task.filter(tuple(data.validation))),
+            task,
+            recipe,
+        ),
+    )
 
 
 def load_data(config: RunConfig) -> ImageData:

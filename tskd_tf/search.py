@@ -278,6 +278,25 @@ def find_smallest_student(
     return FoundStudent(student, report, as_uint8(task_test.images[wrong]))
 
 
+def soft_targets_of(
+    teacher: keras.Model, train: Split, task: Task, recipe: Recipe, directory: str
+) -> TransferSet:
+    """The soft targets that a search left in its directory.
+
+    Args:
+        teacher: That of the search; gives logits.
+        train: All training images, with the data set's class ids.
+        task: θ.
+        recipe: That of the search.
+        directory: Of the search.
+
+    Raises:
+        InputError: If they are of another search, or damaged.
+    """
+    mark = transfer_fingerprint(teacher, *train, task, *_views_config(recipe))
+    return _soft_targets(teacher, train, task, recipe, pathlib.Path(directory), mark)
+
+
 def check_bargain(max_accuracy_loss: float | None, confidence: float) -> None:
     """Checks the two numbers of the bargain, the first if it is given.
 
