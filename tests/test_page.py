@@ -224,7 +224,8 @@ def test_what_repeats_it():
     text = full_page().text()
     for part in (
         "python -m tskd_tf.main --classes='<b>'",
-        "seed 1 data a & b precision float32 device CPU keras 3 seconds: data 1",
+        "seed 1 data a & b precision float32 (the CPU has no bfloat16 instructions) "
+        "device CPU python 3.11 tskd_tf 0.1 tensorflow 2.21 keras 3 seconds: data 1",
     ):
         assert part in text
 
