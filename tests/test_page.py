@@ -98,6 +98,12 @@ def test_the_speed_is_that_of_int8_without_a_float_file_or_said_to_be_unknown():
     assert "– speed not measured" in Page(render(make_report(), {})).text()
 
 
+def test_of_a_teacher_that_gets_nothing_right_no_share_is_kept():
+    report = make_report()
+    report["teacher"]["accuracy"] = 0.0
+    assert "– of the teacher's accuracy kept" in Page(render(report, {})).text()
+
+
 def test_it_can_be_read_by_everybody():
     page = full_page()
     assert page.of("html") == [{"lang": "en"}]
