@@ -88,9 +88,15 @@ def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
             "precision": "float32",
             "device": "CPU",
             "seed": 1,
-            "versions": {"keras": "3"},
+            "versions": {
+                "python": "3.11",
+                "tskd_tf": "0.1",
+                "tensorflow": "2.21",
+                "keras": "3",
+            },
         },
         "command": "python -m tskd_tf.main --classes='<b>'",
+        "seconds": {"data": 1.0, "teacher": 0.5, "search": 2.5, "exports": 0.25},
     }
 
 
@@ -178,6 +184,12 @@ def make_report_2(num_classes=2, num_wrong=3):
         make_export("litert_int8", "student_int8.tflite", speedup=9.0),
     ]
     report["labels"] = "labels.txt"
-    report["seconds"] = {"data": 1.0, "search": 2.5}
+    report["budgets"] = {}
+    report["search"]["num_over_budget"] = 0
+    report["environment"].update(
+        precision_reason="the CPU has no bfloat16 instructions",
+        num_replicas=1,
+        jit_compile=False,
+    )
     images = np.random.default_rng(1).integers(0, 256, (num_wrong, 28, 28, 1))
     return report, images.astype(np.uint8)

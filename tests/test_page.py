@@ -98,6 +98,12 @@ def test_the_speed_is_that_of_int8_without_a_float_file_or_said_to_be_unknown():
     assert "– speed not measured" in Page(render(make_report(), {})).text()
 
 
+def test_of_a_teacher_that_gets_nothing_right_no_share_is_kept():
+    report = make_report()
+    report["teacher"]["accuracy"] = 0.0
+    assert "– of the teacher's accuracy kept" in Page(render(report, {})).text()
+
+
 def test_it_can_be_read_by_everybody():
     page = full_page()
     assert page.of("html") == [{"lang": "en"}]
@@ -224,7 +230,8 @@ def test_what_repeats_it():
     text = full_page().text()
     for part in (
         "python -m tskd_tf.main --classes='<b>'",
-        "seed 1 data a & b precision float32 device CPU keras 3 seconds: data 1",
+        "seed 1 data a & b precision float32 (the CPU has no bfloat16 instructions) "
+        "device CPU python 3.11 tskd_tf 0.1 tensorflow 2.21 keras 3 seconds: data 1",
     ):
         assert part in text
 

@@ -7,6 +7,7 @@ import pathlib
 import pytest
 from conftest import make_data
 from jsonschema import Draft202012Validator
+from reports import make_report, make_report_2, with_budgets, with_trials
 from schemas import VERSIONS, check_schema, schema_of
 
 from tskd_tf.evidence import SCHEMA_VERSION
@@ -46,6 +47,20 @@ def test_real_runs_of_version_1(name):
     report = json.loads((HERE / f"report_version_1_{name}.json").read_text())
     assert report["schema_version"] == 1
     check_schema(report)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        make_report(),
+        with_budgets(make_report()),
+        with_trials(make_report(), (0.5, 0.99, 1), (0.25, 0.9, 2)),
+        make_report_2()[0],
+        make_report_2(num_classes=30, num_wrong=0)[0],
+    ],
+)
+def test_reports_made_by_hand_are_whole(made):
+    check_schema(made)
 
 
 @pytest.fixture(scope="module")

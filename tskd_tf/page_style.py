@@ -97,7 +97,7 @@ summary { cursor: pointer; font-weight: 600; padding: .3rem 0; }
   @page { margin: 15mm; }
   html { font-size: 10pt; }
   body { max-width: none; padding: 0; print-color-adjust: exact; }
-  h2, h3, caption, summary { break-after: avoid; }
+  h2, h3, h3 + .note, caption, summary, p:has(+ pre) { break-after: avoid; }
   figure, svg, pre, tr, .numbers li, .pictures li { break-inside: avoid; }
   table { break-inside: avoid; }
   thead { display: table-header-group; }

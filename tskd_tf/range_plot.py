@@ -79,7 +79,7 @@ def _told_apart(ticks: Sequence[float]) -> list[str]:
         exact = all(abs(float(n) - t) < 1e-9 for n, t in zip(names, ticks))
         if exact:
             break
-    return names
+    return [name.replace("-", "−") for name in names]
 
 
 def _line(kind: str, place: float, bottom: int) -> str:

@@ -173,7 +173,8 @@ def _classifiers(report: dict[str, Any]) -> str:
         "<h2>Teacher, student and control</h2>\n"
         f"<h3>Accuracy in percent, with {share} intervals</h3>\n"
         f"{range_plot('; '.join(r.name for r in ranges), ranges)}"
-        f"<h3>What the student loses, in points</h3>\n{_loss_plot(report)}"
+        "<h3>What the student loses, in points (below 0 it gains)</h3>\n"
+        f"{_loss_plot(report)}"
         f"{_comparison(report, intervals)}"
         '<p class="note">All accuracies are on the task\'s test images. The control is '
         "the student's network trained on the hard labels only. The teacher gets "

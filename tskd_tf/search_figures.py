@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from tskd_tf.palette import Palette
 from tskd_tf.plotting import MOST_NUMBERS, Canvas, add_grid, add_legend, empty_figure
@@ -58,6 +58,11 @@ def accuracy_against_macs(report: dict[str, Any], dark: bool = False) -> Figure:
     )
     _draw_floor(axes, search["validation_floor"], palette)
     axes.set_xscale("log")
+    macs = [report["teacher"]["num_macs"], *(point[0] for point in points)]
+    is_wide = max(macs) > 1000 * min(macs)
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0))
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda macs, _: short_count(macs)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08, y=0.15)
@@ -124,11 +129,11 @@ def _draw_floor(axes: Any, floor: float, palette: Palette) -> None:
         return
     axes.axhline(100 * floor, color=palette.ink, linestyle="--", linewidth=1)
     axes.text(
-        0.995,
+        0.005,
         100 * floor,
         f"needed: {100 * floor:.2f} %",
         transform=axes.get_yaxis_transform(),
-        ha="right",
+        ha="left",
         va="bottom",
         fontsize=9,
         color=palette.ink,
