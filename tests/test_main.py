@@ -184,6 +184,37 @@ def test_budgets_with_a_loss_allowed_and_resumed(run, tmp_path, monkeypatch):
     assert status == 3 and again["budgets"] == report["budgets"]
 
 
+def test_an_integer_file_that_breaks_the_bargain_is_rescued_in_a_run(run, tmp_path):
+    """The student is the teacher, half of whose inner values are far larger."""
+    factors = np.where(np.arange(32) % 2, 1e3, 1.0).astype(np.float32)
+    hidden = keras.layers.Dense(32, activation="relu")
+    head = keras.layers.Dense(10)
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), hidden, head]
+    own = keras.Sequential([keras.Input((28, 28, 1)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    own.compile(keras.optimizers.Adam(0.005), loss)
+    images, labels = mnist_data()
+    own.fit(images.reshape(-1, 28, 28, 1), labels, batch_size=100, epochs=3, verbose=0)
+    hidden.set_weights([weight * factors for weight in hidden.get_weights()])
+    kernel, bias = head.get_weights()
+    head.set_weights([kernel / factors[:, None], bias])
+    own.save(tmp_path / "own.keras")
+    status, out, err = run(
+        *("--offline_sample", f"--teacher={tmp_path / 'own.keras'}", "--mode=distill"),
+        *("--rate=1", "--initialize=teacher", "--epochs=1", "--learning_rate=1e-9"),
+        *("--precision=float32", "--max_accuracy_loss=0", "--exports=litert_int8"),
+    )
+    assert status == 0, err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    (record,) = report["exports"]
+    methods = [attempt["method"] for attempt in record["attempts"]]
+    ways = ["int8", "int8_more_examples", "int16x8", "int8_distilled"]
+    assert len(methods) >= 3 and methods == ways[: len(methods)]
+    plain, *others = [attempt["accuracy"] for attempt in record["attempts"]]
+    assert record["accuracy"] == max(others) > plain + 0.3
+    assert not (tmp_path / "run" / "student.tflite").exists()
+
+
 @pytest.fixture
 def digits_folder(tmp_path):
     """Real MNIST images of four digits, in all formats and modes, in several sizes."""

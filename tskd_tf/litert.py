@@ -200,6 +200,8 @@ def arena_bytes(path: str) -> int | None:
             value = interpreter.tensor(details["index"])()
         except ValueError:  # has no memory
             continue
+        if isinstance(value, np.generic):  # a scalar comes as a copy
+            continue
         start = value.ctypes.data
         if not start_of_file <= start < start_of_file + len(content):
             starts.append(start)
