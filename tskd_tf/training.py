@@ -145,6 +145,11 @@ class Recipe(NamedTuple):
         """Whether the teacher is run in every step, on views without end."""
         return bool(self.augmentation) and self.num_views == 0
 
+    @property
+    def stored_views(self) -> Augmentation:
+        """The views whose soft targets are stored; none for a live teacher."""
+        return Augmentation() if self.uses_live_teacher else self.augmentation
+
     def num_steps(self, num_examples: int) -> int:
         """Steps an epoch; the last batch may be smaller."""
         return -(-num_examples // self.batch_size)
