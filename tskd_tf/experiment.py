@@ -1,6 +1,5 @@
 """`--mode=sweep`: the paper's experiment as one job, and what it leaves behind."""
 
-import functools
 import io
 import logging
 import pathlib
@@ -28,7 +27,6 @@ from tskd_tf.pipeline import (
     untrained_or_loaded_teacher,
 )
 from tskd_tf.progress import duration
-from tskd_tf.rebuild import load_kept_model
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
@@ -94,11 +92,8 @@ def run(config: RunConfig) -> tuple[int, str]:
     teacher = finished_teacher(config, data, teacher)
     cells = plan_cells(sizes, rates, [int(seed) for seed in config.seeds])
     materials = _materials(config, data, teacher)
-    load = functools.partial(load_materials, config)
-    if config.workers == 1:
-        load = functools.partial(_itself, materials)
     tell = _Teller(materials, cells)
-    students = run_cells(cells, folder / "sweep", load, config.workers, tell)
+    students = run_cells(cells, folder / "sweep", materials, config.workers, tell)
     sweep = {
         "schema_version": SCHEMA_VERSION,
         "protocol": config.protocol,
@@ -176,17 +171,6 @@ def task_sizes_of(config: RunConfig, num_classes: int) -> list[int]:
     return sorted(set(sizes))
 
 
-def load_materials(config: RunConfig) -> Materials:
-    """What a worker needs, from the output folder and the data set.
-
-    Raises:
-        InputError: If they have changed since the sweep began.
-    """
-    data = load_data(config)
-    teacher = load_kept_model(pathlib.Path(config.output_dir) / "teacher.keras")
-    return _materials(config, data, teacher)
-
-
 def _materials(config: RunConfig, data: ImageData, teacher: keras.Model) -> Materials:
     recipe = recipe_of(config)
     return Materials(
@@ -200,14 +184,10 @@ def _materials(config: RunConfig, data: ImageData, teacher: keras.Model) -> Mate
     )
 
 
-def _itself(materials: Materials) -> Materials:
-    return materials
-
-
 def _soft_targets(
     config: RunConfig, data: ImageData, teacher: keras.Model
 ) -> TransferSet:
-    """Of all classes and outputs, captured once for all processes and resumed runs."""
+    """Of all classes and outputs, captured once, for resumed runs too."""
     path = pathlib.Path(config.output_dir) / "sweep" / "soft_targets.npz"
     recipe = recipe_of(config)
     everything = Task.from_names([], data.class_names)

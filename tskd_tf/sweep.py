@@ -5,10 +5,12 @@ rate, each student distilled by Eq. 8; besides, the same students on hard labels
 The paper has one training each; here there is one for each seed.
 """
 
-import logging
+import functools
 import multiprocessing
 import pathlib
+import pickle
 import queue
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from tskd_tf.data import Split
 from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.evaluate import is_correct, predict_logits
 from tskd_tf.files import read_json, write_json
+from tskd_tf.shared_search import save_images
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task
 from tskd_tf.trainer import thinner
@@ -29,7 +32,6 @@ from tskd_tf.width import layer_widths
 
 DISTILLED, HARD_LABELS = "distilled", "hard_labels"
 _POLL_SECONDS = 5.0
-_logger = logging.getLogger(__name__)
 
 
 class Cell(NamedTuple):
@@ -143,6 +145,44 @@ class Materials(NamedTuple):
         )
 
 
+def share(materials: Materials, folder: pathlib.Path) -> Callable[[], Materials]:
+    """Writes the images, which are large, to files that workers map.
+
+    Args:
+        materials: This process's.
+        folder: For these files; the caller removes it.
+
+    Returns:
+        A function that gives a worker its materials; it can be pickled.
+    """
+    for name, images in _images(materials).items():
+        save_images(images, folder / f"{name}.npy")
+    nothing = dict.fromkeys(_images(materials))
+    return functools.partial(_load_shared, _with_images(materials, nothing), folder)
+
+
+def _load_shared(materials: Materials, folder: pathlib.Path) -> Materials:
+    names = _images(materials)
+    mapped = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in names}
+    return _with_images(materials, mapped)
+
+
+def _images(materials: Materials) -> dict[str, Any]:
+    return {
+        "train": materials.soft_targets.images,
+        "validation": materials.validation.images,
+        "test": materials.test.images,
+    }
+
+
+def _with_images(materials: Materials, images: dict[str, Any]) -> Materials:
+    return materials._replace(
+        soft_targets=materials.soft_targets._replace(images=images["train"]),
+        validation=materials.validation._replace(images=images["validation"]),
+        test=materials.test._replace(images=images["test"]),
+    )
+
+
 def plan_cells(
     task_sizes: Sequence[int], rates: Sequence[float], seeds: Sequence[int]
 ) -> list[Cell]:
@@ -204,7 +244,7 @@ def teacher_rows(
 def run_cells(
     cells: Sequence[Cell],
     folder: pathlib.Path,
-    load: Callable[[], Materials],
+    materials: Materials,
     num_workers: int,
     on_end: Callable[[SweptStudent, bool], None],
 ) -> list[SweptStudent]:
@@ -213,9 +253,8 @@ def run_cells(
     Args:
         cells: All of the sweep.
         folder: A file a student.
-        load: Gives the materials; called once a process, so it can be pickled where
-            there are several workers.
-        num_workers: Processes.
+        materials: Of all trainings.
+        num_workers: Processes; with one, this one trains.
         on_end: Called with each student, and whether it was trained by an earlier run.
 
     Returns:
@@ -223,7 +262,7 @@ def run_cells(
 
     Raises:
         InputError: If a stored student is damaged.
-        WorkerError: If a worker was killed.
+        WorkerError: If a worker was killed, or failed.
     """
     found: dict[Cell, SweptStudent] = {}
     for cell in cells:
@@ -232,8 +271,10 @@ def run_cells(
             found[cell] = _read(path, cell)
             on_end(found[cell], True)
     todo = [cell for cell in cells if cell not in found]
-    train = _train_here if num_workers == 1 else _train_elsewhere
-    for student in train(todo, load, num_workers):
+    trained: Iterator[SweptStudent] = map(materials.train, todo)
+    if num_workers > 1 and todo:
+        trained = _train_elsewhere(todo, materials, num_workers, folder / "shared")
+    for student in trained:
         cell = Cell(*student[:4])
         write_json(folder / f"{cell.name}.json", student._asdict())
         found[cell] = student
@@ -256,27 +297,22 @@ def _read(path: pathlib.Path, cell: Cell) -> SweptStudent:
     return student
 
 
-def _train_here(
-    cells: Sequence[Cell], load: Callable[[], Materials], _: int
-) -> Iterator[SweptStudent]:
-    if cells:
-        materials = load()
-        yield from map(materials.train, cells)
-
-
 def _train_elsewhere(
-    cells: Sequence[Cell], load: Callable[[], Materials], num_workers: int
+    cells: Sequence[Cell], materials: Materials, num_workers: int, folder: pathlib.Path
 ) -> Iterator[SweptStudent]:
-    """By processes that each take the next cell; those still running are ended."""
+    """By processes that each take the next cell; none is left behind."""
     context = multiprocessing.get_context("spawn")
     todo, done = context.Queue(), context.Queue()
-    for cell in [*cells, *[None] * num_workers]:
-        todo.put(cell)
-    num_threads = max(1, (multiprocessing.cpu_count()) // num_workers)
+    num_threads = max(1, multiprocessing.cpu_count() // num_workers)
+    # As bytes, because reading a Keras model starts TensorFlow with all its threads
+    load = pickle.dumps(share(materials, folder))
+    arguments = (load, num_threads, todo, done)
     processes = [
-        context.Process(target=_work, args=(load, num_threads, todo, done), daemon=True)
+        context.Process(target=_work, args=arguments, daemon=True)
         for _ in range(min(num_workers, len(cells)))
     ]
+    for cell in [*cells, *[None] * len(processes)]:
+        todo.put(cell)
     try:
         for process in processes:
             process.start()
@@ -284,8 +320,10 @@ def _train_elsewhere(
             yield _next_done(done, processes)
     finally:
         for process in processes:
-            process.kill()
-            process.join()
+            if process.pid is not None:
+                process.kill()
+                process.join()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _next_done(done: Any, processes: Sequence[Any]) -> SweptStudent:
@@ -304,16 +342,14 @@ def _next_done(done: Any, processes: Sequence[Any]) -> SweptStudent:
         raise WorkerError(f"a worker failed: {found}")
 
 
-def _work(
-    load: Callable[[], Materials], num_threads: int, todo: Any, done: Any
-) -> None:
+def _work(load: bytes, num_threads: int, todo: Any, done: Any) -> None:
     """What a worker does: `todo` ends with None."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(num_threads)
     tf.config.threading.set_inter_op_parallelism_threads(num_threads)
     try:
-        materials = load()
+        materials = pickle.loads(load)()
         for cell in iter(todo.get, None):
             done.put(materials.train(cell))
     except Exception as error:  # told to the process that waits, which ends the sweep
