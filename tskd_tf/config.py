@@ -6,7 +6,7 @@ from typing import Any
 
 from tskd_tf.errors import InputError
 
-MODES = ("search", "distill", "teacher", "report")
+MODES = ("search", "distill", "teacher", "sweep", "report")
 
 
 def _field(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -43,7 +43,9 @@ class RunConfig:
     mode: str = _field(
         "search",
         "search: find the smallest student. distill: train the student of --rate. "
-        "teacher: train the teacher only. report: draw --output_dir's report anew.",
+        "teacher: train the teacher only. sweep: the paper's experiment, students of "
+        "--rates on the tasks of --task_sizes. report: draw what --output_dir tells "
+        "anew.",
         MODES,
     )
     dataset: str = _field("mnist", "TFDS name of an image-classification data set.")
@@ -93,6 +95,30 @@ class RunConfig:
     )
     rate: float | None = _field(
         None, "Width rate of the student, above 0 and up to 1; for --mode=distill."
+    )
+    protocol: str = _field(
+        "none",
+        "Settings that go together; those you give besides count more. paper: as near "
+        "to the paper's as can be known, with the solvers of Caffe's examples. best: "
+        "what loses least accuracy here, with a task head.",
+        ("none", "paper", "best"),
+    )
+    task_sizes: tuple[str, ...] = _field(
+        (),
+        "Of --mode=sweep: comma-separated numbers k of classes; the task of k is the "
+        "first k. By default 2 to all.",
+    )
+    rates: tuple[str, ...] = _field(
+        (), "Of --mode=sweep: comma-separated width rates; by default 0.1, 0.2, … 1."
+    )
+    seeds: tuple[str, ...] = _field(
+        ("1", "2", "3"),
+        "Of --mode=sweep: comma-separated seeds; a student is trained for each.",
+    )
+    normalized_accuracies: tuple[str, ...] = _field(
+        ("0.998",),
+        "Of --mode=sweep: comma-separated shares of the teacher's accuracy, for which "
+        "the rate needed is told; 1 - max_accuracy_loss is another, if it is given.",
     )
     rate_step: float = _field(
         0.05,
@@ -160,7 +186,13 @@ class RunConfig:
     )
     batch_size: int = _field(128, "Images a training step.")
     learning_rate: float = _field(
-        2e-3, "Adam's learning rate at the first step; it falls to 0 by a cosine."
+        2e-3, "Learning rate at the first step; Adam's falls to 0 by a cosine."
+    )
+    solver: str = _field(
+        "adam",
+        "Optimiser of teacher and students: adam, or that of a Caffe example with its "
+        "schedule, momentum and weight decay.",
+        ("adam", "caffe_lenet", "caffe_cifar10_full", "caffe_cifar10_quick"),
     )
     precision: str = _field(
         "auto",
@@ -267,6 +299,7 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"Expected --{name} of at least 1. Received: {value}")
+        self._check_sweep()
         unknown = set(self.augmentation) - {"flip", "crop", "shift"}
         if unknown or {"crop", "shift"} <= set(self.augmentation):
             raise InputError(
@@ -290,6 +323,24 @@ class RunConfig:
             )
         if not self.exports:
             raise InputError("Expected at least one of --exports. Received: none")
+
+    def _check_sweep(self) -> None:
+        for name, kind, ok in (
+            ("task_sizes", int, lambda size: size >= 2),
+            ("seeds", int, lambda seed: 0 <= seed < 2**32),
+            ("rates", float, lambda rate: 0.0 < rate <= 1.0),
+            ("normalized_accuracies", float, lambda share: 0.0 < share <= 1.0),
+        ):
+            values: tuple[str, ...] = getattr(self, name)
+            try:
+                are_good = all(ok(kind(value)) for value in values)
+            except ValueError:
+                are_good = False
+            if not are_good or (not values and name == "seeds"):
+                raise InputError(
+                    f"Expected --{name} as comma-separated numbers in range, see "
+                    f"--help. Received: {','.join(values)}"
+                )
 
     def _check_image_dir(self) -> None:
         if self.image_dir is None:

@@ -115,9 +115,17 @@ def main(argv: Sequence[str]) -> int:
         if len(argv) > 1:
             raise InputError(f"Expected flags only. Received: {' '.join(argv[1:])}")
         config = _read_config()
-        from tskd_tf import pipeline  # TensorFlow loads here, after --help
+        # TensorFlow loads here, after --help
+        from tskd_tf import experiment, pipeline
+        from tskd_tf.protocols import with_protocol
 
-        status, summary = pipeline.run(config)
+        config = with_protocol(config)
+        if config.mode == "sweep":
+            status, summary = experiment.run(config)
+        elif config.mode == "report" and experiment.holds_sweep(config.output_dir):
+            status, summary = experiment.redraw(config.output_dir)
+        else:
+            status, summary = pipeline.run(config)
     except InputError as error:
         _fail(str(error))
         return 2

@@ -22,6 +22,8 @@ from tskd_tf.report_html import render
 
 # A run may go on with another value of these
 FREE_SETTINGS = ("resume", "output_dir", "memory_limit_mb", "workers")
+# A finished sweep may be gone on with for more students
+SWEEP_SETTINGS = ("task_sizes", "rates", "seeds", "normalized_accuracies")
 TEACHER_SETTINGS = (
     "dataset",
     "data_dir",
@@ -35,6 +37,7 @@ TEACHER_SETTINGS = (
     "teacher_epochs",
     "batch_size",
     "learning_rate",
+    "solver",
     "precision",
     "augmentation",
     "augmentation_pixels",
@@ -82,7 +85,7 @@ def check_output_dir(config: RunConfig) -> None:
             "readable config.json"
         ) from None
     wanted = config.as_json()
-    names = [name for name in wanted if name not in FREE_SETTINGS]
+    names = [n for n in wanted if n not in (*FREE_SETTINGS, *SWEEP_SETTINGS)]
     if found.get("mode") == "teacher":
         names = [name for name in names if name in TEACHER_SETTINGS]
     other = [

@@ -112,7 +112,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     teacher = untrained_or_loaded_teacher(config, data)
     latencies_us = check_everything_fits(config, data, task, teacher, build_student)
     clock.lap("data")
-    environment = _environment(config)
+    environment = environment_of(config)
     _logger.info(
         "Training in %s (%s) on %s, XLA %s",
         environment["precision"],
@@ -271,6 +271,7 @@ def recipe_of(config: RunConfig) -> Recipe:
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
+        solver=config.solver,
         temperature=config.temperature,
         soft_loss_weight=config.soft_loss_weight,
         scale_soft_loss=config.scale_soft_loss,
@@ -486,7 +487,8 @@ def _teacher_summary(
     )
 
 
-def _environment(config: RunConfig) -> dict[str, Any]:
+def environment_of(config: RunConfig) -> dict[str, Any]:
+    """Where and with what a run's networks are trained, JSON-able."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     precision, reason = explain_precision(config.precision)
     recipe = recipe_of(config)

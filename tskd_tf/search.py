@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from tskd_tf.acceptance import accuracy_floor
-from tskd_tf.augmentation import Augmentation
 from tskd_tf.budgets import (
     ANY_LOSS,
     Budgets,
@@ -398,7 +397,7 @@ def _soft_targets(
     mark: str,
 ) -> TransferSet:
     path = folder / "soft_targets.npz"
-    stored_views = Augmentation() if recipe.uses_live_teacher else recipe.augmentation
+    stored_views = recipe.stored_views
     if path.exists():
         return load_soft_targets(path, mark, *train, task, stored_views)
     transfer = capture(

@@ -45,8 +45,8 @@ def share(
     with atomic_path(shared / "teacher.keras") as temporary:
         trainer.teacher.save(temporary)
     transfer, validation = trainer.transfer, trainer.validation
-    _save_images(transfer.images, shared / "images.npy")
-    _save_images(validation.images, shared / "validation_images.npy")
+    save_images(transfer.images, shared / "images.npy")
+    save_images(validation.images, shared / "validation_images.npy")
     arrays: dict[str, Any] = {
         "labels": transfer.labels,
         "teacher_logits": transfer.teacher_logits,
@@ -197,7 +197,8 @@ def _import(module: str) -> Any:
         ) from error
 
 
-def _save_images(images: Images, path: pathlib.Path) -> None:
+def save_images(images: Images, path: pathlib.Path) -> None:
+    """Writes images for other processes to map, all or nothing."""
     with atomic_path(path) as temporary:
         stored = np.lib.format.open_memmap(
             temporary, mode="w+", dtype=images.dtype, shape=images.shape

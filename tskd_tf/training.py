@@ -1,7 +1,7 @@
 """Training one network: the teacher on all classes, a student on the task.
 
-Both use Adam with a cosine schedule over all their steps, and keep the weights of the
-last epoch: what is measured is what is kept.
+Both use one of `solvers` over all their steps, by default Adam with a cosine, and keep
+the weights of the last epoch: what is measured is what is kept.
 """
 
 import functools
@@ -30,6 +30,7 @@ from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.event_files import CurveWriter
 from tskd_tf.rebuild import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
+from tskd_tf.solvers import ADAM, SOLVERS, build_optimizer
 from tskd_tf.task import Task
 from tskd_tf.width import INITIALIZATIONS, StudentBuilder, scale_width
 
@@ -47,7 +48,8 @@ class Recipe(NamedTuple):
         epochs: Passes over the transfer set, ≥ 1; None means as many as make 1,500
             steps, at least 10.
         batch_size: Examples a step.
-        learning_rate: Adam's at the first step, falling to 0 by a cosine.
+        learning_rate: At the first step; Adam's falls to 0 by a cosine.
+        solver: `"adam"`, or one of Caffe's, see `solvers.CAFFE_SOLVERS`.
         temperature: τ.
         soft_loss_weight: λ.
         scale_soft_loss: Whether the soft loss is multiplied by τ².
@@ -70,6 +72,7 @@ class Recipe(NamedTuple):
     epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 2e-3
+    solver: str = ADAM
     temperature: float = 3.0
     soft_loss_weight: float = 0.9
     scale_soft_loss: bool = False
@@ -106,6 +109,10 @@ class Recipe(NamedTuple):
                 f"Expected soft_loss_weight from 0 to 1. Received: "
                 f"{self.soft_loss_weight}"
             )
+        if self.solver not in SOLVERS:
+            raise InputError(
+                f"Expected solver out of {', '.join(SOLVERS)}. Received: {self.solver}"
+            )
         if self.class_weights not in CLASS_WEIGHTS:
             raise InputError(
                 f"Expected class_weights out of {', '.join(CLASS_WEIGHTS)}. Received: "
@@ -140,6 +147,11 @@ class Recipe(NamedTuple):
     def uses_live_teacher(self) -> bool:
         """Whether the teacher is run in every step, on views without end."""
         return bool(self.augmentation) and self.num_views == 0
+
+    @property
+    def stored_views(self) -> Augmentation:
+        """The views whose soft targets are stored; none for a live teacher."""
+        return Augmentation() if self.uses_live_teacher else self.augmentation
 
     def num_steps(self, num_examples: int) -> int:
         """Steps an epoch; the last batch may be smaller."""
@@ -235,7 +247,9 @@ def train_student(
         student = with_policy(build_student(rate), recipe.precision)
         distiller = Distiller(student, live, task=task)
         distiller.compile(
-            optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
+            optimizer=build_optimizer(
+                recipe.solver, recipe.learning_rate, num_steps * num_epochs
+            ),
             temperature=recipe.temperature,
             soft_loss_weight=recipe.soft_loss_weight,
             scale_soft_loss=recipe.scale_soft_loss,
@@ -304,7 +318,9 @@ def train_teacher(
     with strategy.scope():
         model = with_policy(teacher, recipe.precision)
         model.compile(
-            optimizer=_optimizer(recipe.learning_rate, num_steps * num_epochs),
+            optimizer=build_optimizer(
+                recipe.solver, recipe.learning_rate, num_steps * num_epochs
+            ),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             # By object: the name's variables would be made in a first trace of two
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
@@ -326,25 +342,6 @@ def train_teacher(
     _check_finite(np.append(logits, history.history["loss"]), "the teacher")
     logging.getLogger(__name__).info("Teacher trained for %d epochs", num_epochs)
     return trained
-
-
-@keras.saving.register_keras_serializable("tskd_tf")
-class _Adam(keras.optimizers.Adam):
-    """Adam that sums no gradients over replicas where there is only one.
-
-    TensorFlow notes that sum's own gradient in a registry of the process, and with it
-    the whole graph of the training step: megabytes a student that are never freed.
-    """
-
-    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
-        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-            return grads_and_vars
-        return super()._all_reduce_sum_gradients(grads_and_vars)
-
-
-def _optimizer(learning_rate: float, num_steps: int) -> keras.optimizers.Optimizer:
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
-    return _Adam(schedule, name="adam")
 
 
 def _sample_weights(labels: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, ...]:
