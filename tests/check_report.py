@@ -23,7 +23,8 @@ from schemas import check_schema
 
 from tskd_tf.acceptance import paired_interval
 from tskd_tf.config import RunConfig
-from tskd_tf.pipeline import import_student_builder, load_data
+from tskd_tf.run_inputs import load_data
+from tskd_tf.run_settings import import_student_builder
 
 
 def predict(model, images):

@@ -15,7 +15,7 @@ from tskd_tf.data import as_arrays
 from tskd_tf.errors import InputError
 from tskd_tf.image_folder import decode_image, load_image_folder
 from tskd_tf.images import ImageFile
-from tskd_tf.pipeline import load_data
+from tskd_tf.run_inputs import load_data
 from tskd_tf.task import Task
 
 SHAPE = (8, 10, 3)

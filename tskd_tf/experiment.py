@@ -17,16 +17,9 @@ from tskd_tf.data import ImageData
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import PathLike, atomic_path, read_json, write_json, write_text
 from tskd_tf.output_folder import check_output_dir, claim_output_dir
-from tskd_tf.pipeline import (
-    check_settings,
-    command_of,
-    environment_of,
-    finished_teacher,
-    load_data,
-    recipe_of,
-    untrained_or_loaded_teacher,
-)
 from tskd_tf.progress import duration
+from tskd_tf.run_inputs import finished_teacher, load_data, untrained_or_loaded_teacher
+from tskd_tf.run_settings import check_settings, command_of, environment_of, recipe_of
 from tskd_tf.soft_targets import (
     TransferSet,
     capture,
