@@ -205,6 +205,25 @@ def test_a_teacher_that_is_slower_makes_a_speedup(arrays, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["student.tflite"]
 
 
+class _InPython(keras.layers.Layer):
+    """What no converter knows."""
+
+    def call(self, inputs):
+        values = tf.numpy_function(lambda x: x + 1, [inputs], tf.float32)
+        return tf.ensure_shape(values, inputs.shape)
+
+
+def test_a_teacher_that_cannot_be_converted_costs_no_file(arrays, tmp_path, caplog):
+    inner = [_InPython(), keras.layers.Flatten(), keras.layers.Dense(4)]
+    teacher = keras.Sequential([keras.Input(arrays[0].shape[1:]), *inner])
+    (record,) = run_export(
+        make_network(), ("litert",), tmp_path, *arrays, teacher=teacher
+    )
+    assert record["latency_us"] is None and record["speedup"] is None
+    assert record["equal_predictions"] == 1.0
+    assert "student.tflite is not timed" in caplog.text
+
+
 def test_runs_alternate():
     order = []
     runs = [lambda image: order.append("a"), lambda image: order.append("b")]

@@ -1,6 +1,7 @@
 """Files to deploy, each run in its own runtime before anything is said about it."""
 
 import importlib.util
+import logging
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import numpy as np
 from tskd_tf.acceptance import meets_threshold, paired_loss
 from tskd_tf.data import Split
 from tskd_tf.deployment import OUTPUTS, Deployment, OpenedFile, as_outputs
-from tskd_tf.errors import InputError
+from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.evaluate import is_correct, predict_logits
 from tskd_tf.files import atomic_path, size_bytes
 from tskd_tf.images import Images
@@ -33,6 +34,7 @@ from tskd_tf.saved_model import (
     write_saved_model,
 )
 
+_logger = logging.getLogger(__name__)
 Latencies = list[dict[str, float]] | None
 _NOT_TIMED = {"latency_us": None, "teacher_latency_us": None, "speedup": None}
 
@@ -263,7 +265,17 @@ def _timed(
         return _NOT_TIMED
     with tempfile.TemporaryDirectory() as folder:
         teacher_path = str(pathlib.Path(folder) / made.file_name)
-        made.write(teacher, teacher_path, deployment._replace(labels=[]))
+        try:
+            made.write(teacher, teacher_path, deployment._replace(labels=[]))
+        except OSError:
+            raise
+        except Exception as error:  # a converter fails in any way there is
+            _logger.warning(
+                "%s is not timed, as the teacher has no such file: %s",
+                path.name,
+                in_one_line(error),
+            )
+            return _NOT_TIMED
         found = made.time([str(path), teacher_path], deployment.images)
     if found is None:
         return _NOT_TIMED
