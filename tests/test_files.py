@@ -19,7 +19,7 @@ from tskd_tf.files import (
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "report.json"
+    path = tmp_path / "notes.json"
     write_text(path, "old")
     with pytest.raises(ValueError):
         write_json(path, {"accuracy": float("nan")})
@@ -72,7 +72,7 @@ def test_json_round_trip(tmp_path):
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     killed = atomic_path(tmp_path / "search" / "student.keras")
     temporary = killed.__enter__()
-    names = [temporary, *("report.json", ".hidden", ".a.1", ".a.b.json", "a.1.json")]
+    names = [temporary, *("notes.json", ".hidden", ".a.1", ".a.b.json", "a.1.json")]
     for name in names:
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path)
