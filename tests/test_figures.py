@@ -14,7 +14,6 @@ from tskd_tf.search_figures import (
     accuracy_against_macs,
     open_intervals,
     search_by_trial,
-    short_count,
 )
 
 
@@ -64,12 +63,6 @@ def test_of_one_trial_no_band_is_drawn():
     assert names == ["keeps the bargain", "chosen"]
 
 
-def test_counts_are_short():
-    written = [short_count(n).replace("\N{NO-BREAK SPACE}", " ") for n in (7, 2293000)]
-    assert written == ["7", "2.29 M"]
-    assert short_count(203250).endswith("k") and short_count(4.1e9).endswith("G")
-
-
 def test_trials_have_their_numbers_and_the_path_joins_them():
     report = with_trials(make_report(), *AGAIN)
     (axes,) = accuracy_against_macs(report).axes
@@ -108,6 +101,10 @@ def test_the_confusion_figure_has_every_count():
     many, _ = make_report_2(num_classes=60)
     (axes,) = confusion(many).axes
     assert not axes.texts and len(axes.get_yticks()) < 20
+    assert axes.get_xlabel() == "the student says (place in the task, from 0)"
+    most, _ = make_report_2(num_classes=40)
+    (axes,) = confusion(most).axes
+    assert len(axes.get_xticks()) == 41 and axes.get_xlabel() == "the student says"
 
 
 def test_the_wrong_images_have_their_names():

@@ -1,8 +1,15 @@
 """The words and the table of a report, and what the page says of the same."""
 
+import pytest
 from reports import class_result, make_report, with_budgets
 
-from tskd_tf.report import certainty, summary_table, verdict
+from tskd_tf.report import (
+    certainty,
+    short_bytes,
+    short_count,
+    summary_table,
+    verdict,
+)
 from tskd_tf.report_html import render
 from tskd_tf.search_figures import accuracy_against_macs
 
@@ -80,6 +87,29 @@ def test_budgets_and_loss_contradict_each_other_by_so_much():
     # Where the budgets leave nothing out, it is not they that contradict
     report["search"]["num_over_budget"] = 0
     assert verdict(report).startswith("No student keeps the bargain.")
+
+
+@pytest.mark.parametrize(
+    ("count", "written"),
+    [
+        (7, "7"),
+        (999, "999"),
+        (999.7, "1_k"),
+        (203250, "203_k"),
+        (999_499, "999_k"),
+        (999_500, "1_M"),
+        (2_293_000, "2.29_M"),
+        (999_999_999, "1_G"),
+    ],
+)
+def test_counts_are_short_and_in_one_piece(count, written):
+    assert short_count(count).replace("\N{NO-BREAK SPACE}", "_") == written
+
+
+def test_bytes_are_short_and_in_one_piece():
+    counts = (999, 1000, 999_950, 1_724_320, 4 * 10**9)
+    written = [short_bytes(n).replace("\N{NO-BREAK SPACE}", "_") for n in counts]
+    assert written == ["999_bytes", "1_kB", "1_MB", "1.72_MB", "4_GB"]
 
 
 def test_certainty_says_what_the_test_set_can_say():

@@ -105,18 +105,18 @@ def confusion(report: dict[str, Any], dark: bool = False) -> Figure:
                 column, row, f"{count}", ha="center", va="center", color=colour, size=8
             )
     _name_classes(axes, matrix)
-    axes.set_xlabel("the student says")
-    axes.set_ylabel("it is")
     return canvas.figure
 
 
 def _name_classes(axes: Any, matrix: dict[str, Any]) -> None:
     """Names at both axes; of very many classes, their place in the task instead."""
-    for axis, names, degrees in (
-        (axes.xaxis, matrix["column_names"], 90),
-        (axes.yaxis, matrix["row_names"], 0),
+    by_place = len(matrix["row_names"]) > _MOST_NAMES
+    for axis, says, names, degrees in (
+        (axes.xaxis, "the student says", matrix["column_names"], 90),
+        (axes.yaxis, "it is", matrix["row_names"], 0),
     ):
-        if len(names) > _MOST_NAMES + 1:
+        axis.set_label_text(says + " (place in the task, from 0)" * by_place)
+        if by_place:
             axis.set_major_locator(MaxNLocator(integer=True))
             continue
         shown = [short_name(name, 18) for name in names]

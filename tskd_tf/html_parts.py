@@ -21,14 +21,6 @@ def percent(fraction: float, decimals: int = 2) -> str:
     return f"{100 * fraction:.{decimals}f}{_SPACE}%"
 
 
-def short_bytes(num_bytes: int) -> str:
-    """`116612` → `117 kB`, in one piece; the units are powers of 1,000."""
-    for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.3g}{_SPACE}{unit}"
-    return f"{num_bytes}{_SPACE}bytes"
-
-
 def note(words: str) -> str:
     """A paragraph of less weight."""
     return f'<p class="note">{text(words)}</p>\n'

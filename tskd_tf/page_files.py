@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from tskd_tf.html_parts import note, percent, short_bytes, table, text
+from tskd_tf.html_parts import note, percent, table, text
 from tskd_tf.loading_snippets import NAMES, class_of_outputs, snippet
-from tskd_tf.report import allows_any_loss, labels_note, points
+from tskd_tf.report import allows_any_loss, labels_note, points, short_bytes
 
 _UNKNOWN = "not measured"
 
@@ -56,7 +56,7 @@ def _files(report: dict[str, Any]) -> str:
         ("working memory", "arena_bytes", short_bytes),
         ("same answers as in memory", "equal_predictions", percent),
         (
-            "largest difference of a logit",
+            "largest difference of an output",
             "max_logit_difference",
             lambda difference: f"{difference:.2g}",
         ),

@@ -62,7 +62,6 @@ def _trials(report: dict[str, Any]) -> str:
         "Every student that was trained, in this order",
         [*header, "enough", "epochs", "seconds"],
         rows,
-        "trials",
     )
 
 

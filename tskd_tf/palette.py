@@ -7,8 +7,8 @@ class Palette(NamedTuple):
     """Colours as `#rrggbb`; what is written with is readable on `paper` and `card`.
 
     Attributes:
-        ink: Text, and the marks of what is chosen.
-        soft: Text of less weight, and the control.
+        ink: Text, the control, and the marks of what is chosen.
+        soft: Text of less weight, and the curves of trials.
         line: Rules and grids; nothing is written in it.
         paper: What all is drawn on.
         card: What numbers and code stand on.

@@ -5,6 +5,7 @@ from typing import Any
 
 _CLASSIFIERS = ("teacher", "student", "control")
 _MOST_CLASSES = 10
+_SPACE = "\N{NO-BREAK SPACE}"
 _BUDGETS = {
     "max_macs": "multiply-adds",
     "max_params": "parameters",
@@ -112,6 +113,22 @@ def certainty(report: dict[str, Any]) -> str:
 def points(fraction: float, decimals: int = 2) -> str:
     """A difference of accuracies in percentage points: 0.002 → `0.20 points`."""
     return f"{100 * fraction:.{decimals}f} points"
+
+
+def short_count(count: float) -> str:
+    """`203250` → `203 k`, three digits at most and in one piece."""
+    # From where it would be rounded up to the unit
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{_SPACE}{unit}"
+    return f"{count:.3g}"
+
+
+def short_bytes(num_bytes: int) -> str:
+    """`116612` → `117 kB`; the units are powers of 1,000."""
+    if num_bytes < 1000:
+        return f"{num_bytes}{_SPACE}bytes"
+    return f"{short_count(num_bytes)}B"
 
 
 def classes_to_show(report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tskd_tf.acceptance import wilson_interval
-from tskd_tf.html_parts import Pngs, percent, short_bytes, table, text
+from tskd_tf.html_parts import Pngs, percent, table, text
 from tskd_tf.loading_snippets import NAMES
 from tskd_tf.page_classes import classes_section
 from tskd_tf.page_files import files_section, interval_points, microseconds
@@ -19,9 +19,10 @@ from tskd_tf.report import (
     loss_and_allowed,
     points,
     ratio_of,
+    short_bytes,
+    short_count,
     verdict,
 )
-from tskd_tf.search_figures import short_count
 
 # Nothing is loaded from anywhere, and nothing runs
 _POLICY = (
@@ -128,7 +129,7 @@ def _numbers(report: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def _speed(report: dict[str, Any]) -> tuple[str, str, str]:
     measured = {e["format"]: e for e in report.get("exports", []) if e.get("speedup")}
-    for name in ("litert", "litert_int8"):
+    for name in ("litert", "litert_float16", "litert_int8"):
         if name in measured:
             export = measured[name]
             break

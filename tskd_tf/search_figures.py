@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from tskd_tf.palette import Palette
 from tskd_tf.plotting import MOST_NUMBERS, Canvas, add_grid, add_legend, empty_figure
+from tskd_tf.report import short_count
 
 _VERDICTS = (
     (True, "o", "good", "keeps the bargain"),
@@ -71,14 +72,6 @@ def accuracy_against_macs(report: dict[str, Any], dark: bool = False) -> Figure:
     add_grid(canvas)
     add_legend(canvas)
     return canvas.figure
-
-
-def short_count(count: float) -> str:
-    """`203250` → `203 k`, three digits at most."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}\N{NO-BREAK SPACE}{unit}"
-    return f"{count:.3g}"
 
 
 def _draw_path(axes: Any, points: list[tuple[float, float]], palette: Palette) -> None:
