@@ -68,6 +68,21 @@ def test_a_damaged_report_is_one_line_and_nothing_is_touched(tmp_path, damage):
     path.unlink()
 
 
+def test_a_folder_without_a_report_or_none_is_told_so(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="report.json of a finished run") as caught:
+            redraw(folder)
+        assert "No such file" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_to_is_not_said_to_lack_its_report(tmp_path):
+    path = tmp_path / "report.json"
+    shutil.copy(HERE / VERSION_1[1], path)
+    (tmp_path / "figures").write_text("a file, where a folder must be")
+    with pytest.raises(InputError, match="to be a folder to write to.*figures"):
+        redraw(tmp_path)
+
+
 def test_a_report_of_a_later_version_is_left_to_it(tmp_path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps({"schema_version": 3}))

@@ -1,5 +1,6 @@
 """The output folder: whose it is, and the report in it."""
 
+import json
 import pathlib
 import zipfile
 import zlib
@@ -9,7 +10,7 @@ import numpy as np
 
 from tskd_tf.config import RunConfig
 from tskd_tf.drawings import draw_figures
-from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.errors import InputError, full_disk, in_one_line
 from tskd_tf.evidence import SCHEMA_VERSION
 from tskd_tf.files import (
     atomic_path,
@@ -111,10 +112,14 @@ def claim_output_dir(config: RunConfig) -> None:
         remove_leftovers(folder)
         write_json(folder / "config.json", config.as_json())
     except OSError as error:
-        raise InputError(
-            f"Expected --output_dir to be a folder to write to. Received: {folder} "
-            f"({error.strerror})"
-        ) from None
+        raise _not_writable(folder, error) from None
+
+
+def _not_writable(folder: pathlib.Path, error: OSError) -> InputError:
+    return InputError(
+        f"Expected --output_dir to be a folder to write to. Received: {folder} "
+        f"({in_one_line(error)})"
+    )
 
 
 def save_wrong_images(images: np.ndarray, folder: pathlib.Path) -> None:
@@ -202,20 +207,28 @@ def redraw(folder: pathlib.Path) -> dict[str, Any]:
 
     Raises:
         InputError: If the folder holds no readable `report.json`, one of a later
-            version, or damaged pictures; nothing is drawn then.
+            version, or damaged pictures, when nothing is drawn; or if it cannot be
+            written to.
     """
     report = _read_report(folder)
     try:
         draw(report, folder, load_wrong_images(report, folder))
     except InputError:
         raise
-    except (*_DAMAGE, OSError) as error:
+    except _DAMAGE as error:
         raise _no_report(folder, f"{type(error).__name__}: {error}") from None
+    except OSError as error:
+        if full_disk(error):
+            raise
+        raise _not_writable(folder, error) from None
     return report
 
 
 def _read_report(folder: pathlib.Path) -> dict[str, Any]:
-    report = read_json(folder / "report.json")
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _no_report(folder, f"{type(error).__name__}: {error}") from None
     version = report.get("schema_version") if isinstance(report, dict) else None
     if not isinstance(version, int) or version < 1:
         raise _no_report(folder, "another file of that name")
