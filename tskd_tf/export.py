@@ -260,9 +260,10 @@ def _compared(
 def _timed(
     made: _Format, path: pathlib.Path, teacher: keras.Model, deployment: Deployment
 ) -> dict[str, Any]:
-    """What an image takes, in turn with the teacher's own file of the format."""
+    """What an image takes, in turn with the teacher's own file, if there can be one."""
     if made.time is None:
         return _NOT_TIMED
+    paths = [str(path)]
     with tempfile.TemporaryDirectory() as folder:
         teacher_path = str(pathlib.Path(folder) / made.file_name)
         try:
@@ -271,17 +272,20 @@ def _timed(
             raise
         except Exception as error:  # a converter fails in any way there is
             _logger.warning(
-                "%s is not timed, as the teacher has no such file: %s",
+                "%s is timed alone, as the teacher has no such file: %s",
                 path.name,
                 in_one_line(error),
             )
-            return _NOT_TIMED
-        found = made.time([str(path), teacher_path], deployment.images)
+        else:
+            paths.append(teacher_path)
+        found = made.time(paths, deployment.images)
     if found is None:
         return _NOT_TIMED
-    of_student, of_teacher = found
+    of_student, *of_teacher = found
+    if not of_teacher:
+        return {**_NOT_TIMED, "latency_us": of_student}
     return {
         "latency_us": of_student,
-        "teacher_latency_us": of_teacher,
-        "speedup": of_teacher["p50"] / of_student["p50"],
+        "teacher_latency_us": of_teacher[0],
+        "speedup": of_teacher[0]["p50"] / of_student["p50"],
     }

@@ -115,7 +115,8 @@ def write_litert_int16x8(
 
 
 def _examples(images: Images, num_examples: int, dtype: Any) -> Iterator[list[Any]]:
-    sample = np.asarray(images[:: max(1, len(images) // num_examples)])
+    num_taken = min(num_examples, len(images))
+    sample = np.asarray(images[np.arange(num_taken) * len(images) // num_taken])
     # A byte must stand for its own pixel value, whatever the brightest pixel seen
     whole_range = sample[0].copy()
     whole_range.flat[0], whole_range.flat[-1] = 0, 255
