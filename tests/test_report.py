@@ -1,9 +1,10 @@
 """The words and the table of a report, and what the page says of the same."""
 
 import pytest
-from reports import class_result, make_report, with_budgets
+from reports import class_result, make_report, make_report_2, with_budgets
 
 from tskd_tf.report import (
+    broken_files,
     certainty,
     short_bytes,
     short_count,
@@ -12,6 +13,7 @@ from tskd_tf.report import (
 )
 from tskd_tf.report_html import render
 from tskd_tf.search_figures import accuracy_against_macs
+from tskd_tf.summaries import markdown
 
 
 def test_verdicts():
@@ -25,6 +27,22 @@ def test_verdicts():
     for trial in lost["search"]["trials"]:
         trial["feasible"] = False
     assert verdict(lost).startswith("No student keeps the bargain. A student of 10")
+
+
+def test_files_that_break_what_the_student_keeps_are_told_at_the_top():
+    report, _ = make_report_2()
+    assert broken_files(report) == "" and 'class="bad"' not in render(report, {})
+    report["exports"][2]["meets_threshold"] = False
+    told = "By itself, student_int8.tflite does not keep the bargain."
+    page, text = render(report, {}), markdown(report)
+    assert broken_files(report) == told
+    assert page.index(told) < page.index("accuracy kept")
+    assert text.index("student\\_int8.tflite does not keep") < text.index("By class")
+    report["exports"][1]["meets_threshold"] = False
+    several = "By themselves, student.tflite, student_int8.tflite do not"
+    assert broken_files(report).startswith(several)
+    report["meets_threshold"] = False
+    assert broken_files(report) == ""
 
 
 def test_a_student_of_ones_own_that_is_larger_is_told_so():

@@ -144,6 +144,11 @@ def check_formats(formats: tuple[str, ...]) -> None:
             )
 
 
+def packages_of(formats: tuple[str, ...]) -> list[str]:
+    """The packages, of those that not every installation has, that formats need."""
+    return [package for name in formats for package in _FORMATS[name].needs]
+
+
 def check_outputs(outputs: str) -> None:
     """Checks what files are to give.
 

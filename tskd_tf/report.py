@@ -41,6 +41,20 @@ def verdict(report: dict[str, Any]) -> str:
     return f"{failure} {size}; {allowed} were allowed."
 
 
+def broken_files(report: dict[str, Any]) -> str:
+    """Which files break the bargain that the student keeps, in a sentence.
+
+    Empty where there are none, or where the student itself breaks it.
+    """
+    exports = report.get("exports", [])
+    broken = [e["path"] for e in exports if not e["meets_threshold"]]
+    if not broken or not report["meets_threshold"]:
+        return ""
+    if len(broken) == 1:
+        return f"By itself, {broken[0]} does not keep the bargain."
+    return f"By themselves, {', '.join(broken)} do not keep the bargain."
+
+
 def allows_any_loss(report: dict[str, Any]) -> bool:
     """Whether the cost was pre-set, and Eq. 4 with it holds whatever is lost."""
     allowed: float = report["max_accuracy_loss"]

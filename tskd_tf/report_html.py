@@ -14,6 +14,7 @@ from tskd_tf.page_style import style
 from tskd_tf.range_plot import Range, range_plot
 from tskd_tf.report import (
     allows_any_loss,
+    broken_files,
     budget_rows,
     certainty,
     loss_and_allowed,
@@ -80,11 +81,12 @@ def _header(report: dict[str, Any]) -> str:
         f"<small>{text(details)}</small></li>"
         for number, name, details in _numbers(report)
     )
-    data = report["data"]
+    data, broken = report["data"], broken_files(report)
+    warning = f'<p class="bad">✗ {text(broken)}</p>\n' if broken else ""
     return f"""<header><div class="badge {'good' if kept else 'bad'}">{badge}</div>
 <h1>{text(verdict(report))}</h1>
 <p>{text(certainty(report))}</p>
-<ul class="numbers">{cards}</ul>
+{warning}<ul class="numbers">{cards}</ul>
 <p class="note">Task: {text(_classes(report))}; {text(report["task"]["head"])} head.
 Data: {text(data.get("source", "arrays"))}; {data["num_train"]:,} training,
 {data["num_validation"]:,} validation and {data["num_test"]:,} test images of the

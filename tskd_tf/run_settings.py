@@ -18,14 +18,21 @@ from tskd_tf.device import (
     explain_precision,
 )
 from tskd_tf.errors import InputError, in_one_line
-from tskd_tf.export import check_formats
+from tskd_tf.export import check_formats, packages_of
 from tskd_tf.output_folder import FREE_SETTINGS
 from tskd_tf.search import check_bargain
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.training import Recipe
 from tskd_tf.width import StudentBuilder, check_rate, spaced_rates
 
-_PACKAGES = ("tskd_tf", "tensorflow", "keras", "keras-tuner", "tensorflow-datasets")
+_PACKAGES = (
+    "tskd_tf",
+    "tensorflow",
+    "keras",
+    "keras-tuner",
+    "tensorflow-datasets",
+    "ai-edge-litert",
+)
 
 
 def recipe_of(config: RunConfig) -> Recipe:
@@ -132,7 +139,8 @@ def command_of(config: RunConfig) -> str:
 
 def environment_of(config: RunConfig) -> dict[str, Any]:
     """Where and with what a run's networks are trained, JSON-able."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    packages = (*_PACKAGES, *packages_of(config.exports))
+    versions = {name: importlib.metadata.version(name) for name in packages}
     precision, reason = explain_precision(config.precision)
     recipe = recipe_of(config)
     return {

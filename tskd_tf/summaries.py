@@ -11,6 +11,7 @@ import tensorflow as tf
 from tskd_tf.event_files import fresh_events
 from tskd_tf.report import (
     allows_any_loss,
+    broken_files,
     certainty,
     classes_to_show,
     ratio_of,
@@ -59,6 +60,7 @@ def markdown(report: dict[str, Any]) -> str:
     parts = [
         f"## {_escaped(verdict(report))}",
         _escaped(certainty(report)),
+        *([_escaped(broken_files(report))] if broken_files(report) else []),
         f"Student: rate {student['rate']:g}, widths {widths}",
         _table(_numbers(report)),
         f"### By class{_which_classes(report)}",
