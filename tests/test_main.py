@@ -400,8 +400,11 @@ def test_report_mode_draws_a_run_anew(run, tmp_path):
     before = page.read_text()
     page.unlink()
     evidence = (tmp_path / "run" / "report.json").read_bytes()
+    (summary,) = (tmp_path / "run" / "tensorboard" / "5_report").iterdir()
+    summary.unlink()
     status, out, _ = run("--mode=report")
     assert status in (0, 3) and "Student: rate 0.3" in out
+    assert len(list(summary.parent.iterdir())) == 1
     assert len(page.read_text()) == len(before)
     assert (tmp_path / "run" / "report.json").read_bytes() == evidence
     status, _, err = run("--mode=report", output="nowhere")

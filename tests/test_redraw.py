@@ -13,6 +13,8 @@ from tskd_tf.output_folder import (
     redraw,
     save_wrong_images,
 )
+from tskd_tf.report import verdict
+from tskd_tf.summaries import markdown
 
 # The first shape that runs of version 1 had, and the last; both of real runs
 VERSION_1 = ("report_version_1_first.json", "report_version_1_last.json")
@@ -31,12 +33,13 @@ def contents(folder):
 def test_runs_of_version_1_are_drawn(tmp_path, name):
     shutil.copy(HERE / name, tmp_path / "report.json")
     before = contents(tmp_path)["report.json"]
-    report = redraw(tmp_path)
+    report, figures = redraw(tmp_path)
     assert report == json.loads((HERE / name).read_text())
     page = (tmp_path / "report.html").read_text()
     assert f"{100 * report['student']['accuracy']:.2f}" in page
     figure = tmp_path / "figures" / "accuracy_against_macs.png"
-    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert figure.read_bytes() == figures["accuracy_against_macs"]
+    assert verdict(report)[:20] in markdown(report)
     assert contents(tmp_path)["report.json"] == before
 
 

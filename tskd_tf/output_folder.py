@@ -200,10 +200,13 @@ def draw(
     return figures
 
 
-def redraw(folder: pathlib.Path) -> dict[str, Any]:
-    """Draws the page and figures of a finished run anew; returns its report.
+def redraw(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Draws the page and figures of a finished run anew.
 
     `report.json` stays as it is, of whatever version.
+
+    Returns:
+        The report, and the figures, PNG files by name.
 
     Raises:
         InputError: If the folder holds no readable `report.json`, one of a later
@@ -212,7 +215,7 @@ def redraw(folder: pathlib.Path) -> dict[str, Any]:
     """
     report = _read_report(folder)
     try:
-        draw(report, folder, load_wrong_images(report, folder))
+        figures = draw(report, folder, load_wrong_images(report, folder))
     except InputError:
         raise
     except _DAMAGE as error:
@@ -221,7 +224,7 @@ def redraw(folder: pathlib.Path) -> dict[str, Any]:
         if full_disk(error):
             raise
         raise _not_writable(folder, error) from None
-    return report
+    return report, figures
 
 
 def _read_report(folder: pathlib.Path) -> dict[str, Any]:

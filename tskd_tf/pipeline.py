@@ -66,7 +66,9 @@ def run(config: RunConfig) -> tuple[int, str]:
     """
     folder = pathlib.Path(config.output_dir)
     if config.mode == "report":
-        return _outcome(redraw(folder), folder)
+        report, figures = redraw(folder)
+        write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
+        return _outcome(report, folder)
     if chief.role() == "worker":
         if config.mode == "teacher":
             raise InputError(

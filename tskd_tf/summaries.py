@@ -63,8 +63,12 @@ def markdown(report: dict[str, Any]) -> str:
         *([_escaped(broken_files(report))] if broken_files(report) else []),
         f"Student: rate {student['rate']:g}, widths {widths}",
         _table(_numbers(report)),
-        f"### By class{_which_classes(report)}",
-        _table(_classes(report)),
+        # Earlier versions have none
+        *(
+            [f"### By class{_which_classes(report)}", _table(_classes(report))]
+            if "classes" in report
+            else []
+        ),
         *(
             ["### Exported files", _table(_exports(report))]
             if "exports" in report
