@@ -20,7 +20,7 @@ from conftest import make_data, make_network
 from tskd_tf import latency
 from tskd_tf.acceptance import paired_interval
 from tskd_tf.data import Split
-from tskd_tf.deployment import Deployment, as_outputs
+from tskd_tf.deployment import Deployment, as_outputs, lines_of
 from tskd_tf.errors import InputError
 from tskd_tf.export import FORMATS, Bargain, check_formats, export_student
 from tskd_tf.litert import (
@@ -170,6 +170,12 @@ def test_labels_are_found_without_the_package(exported):
     code = "import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).namelist())"
     command = [sys.executable, "-I", "-S", "-c", code, folder / "student.tflite"]
     assert "labels.txt" in subprocess.check_output(command, text=True)
+
+
+def test_each_label_has_one_line():
+    labels = ["two\nlines", "a  b", "", "\u2028"]
+    assert len(lines_of(labels).splitlines()) == 4
+    assert lines_of(labels).startswith("two lines\na  b\n\n")
 
 
 def test_integer_files_have_integers_only(exported):
@@ -330,19 +336,12 @@ def test_the_same_student_makes_the_same_file(exported, trained_teacher, tmp_pat
     assert again.read_bytes() == (folder / "student.tflite").read_bytes()
 
 
+@pytest.mark.skipif(shutil.which("xxd") is None, reason="needs xxd")
 def test_a_c_array_of_the_integer_file(exported, arrays, tmp_path):
-    """As xxd -i writes it, and as a C compiler reads it."""
     folder, *_ = exported
     content = (folder / "student_int8.tflite").read_bytes()
-    if shutil.which("xxd"):
-        command = ["xxd", "-i", "student_int8.tflite"]
-        source = subprocess.check_output(command, cwd=folder, text=True)
-    else:
-        rows = ",\n  ".join(f"0x{byte:02x}" for byte in content)
-        source = (
-            f"unsigned char student_int8_tflite[] = {{\n  {rows}\n}};\n"
-            f"unsigned int student_int8_tflite_len = {len(content)};\n"
-        )
+    command = ["xxd", "-i", "student_int8.tflite"]
+    source = subprocess.check_output(command, cwd=folder, text=True)
     body = re.search(r"unsigned char student_int8_tflite\[\] = {(.*?)}", source, re.S)
     array = bytes(int(byte, 16) for byte in body[1].replace(",", " ").split())
     length = re.search(r"unsigned int student_int8_tflite_len = (\d+);", source)

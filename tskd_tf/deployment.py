@@ -71,8 +71,11 @@ def as_outputs(logits: np.ndarray, outputs: str) -> np.ndarray:
 
 
 def lines_of(labels: list[str]) -> str:
-    """A class name a line: the form that programs around LiteRT read."""
-    return "".join(f"{label}\n" for label in labels)
+    """A class name a line: the form that programs around LiteRT read.
+
+    A line break inside a name, as a folder's may have, becomes a space.
+    """
+    return "".join(" ".join(label.splitlines()) + "\n" for label in labels)
 
 
 def write_labels(output_names: list[str], directory: str) -> str:
