@@ -560,6 +560,11 @@ def test_resuming_with_other_settings_is_refused(run, tmp_path):
     status, _, err = run(*again, "--classes=0,2")
     assert status == 2 and "--classes was ['0', '1'], is ['0', '2']" in err
     assert (tmp_path / "run" / "report.json").read_text() == before
+    # A run of an earlier version knew fewer flags
+    path = tmp_path / "run" / "config.json"
+    settings = json.loads(path.read_text())
+    del settings["solver"]
+    path.write_text(json.dumps(settings))
     status, *_ = run(*again, "--classes=0,1")
     assert status in (0, 3)
     check_report.check(tmp_path / "run")

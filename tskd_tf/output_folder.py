@@ -86,13 +86,15 @@ def check_output_dir(config: RunConfig) -> None:
             "readable config.json"
         ) from None
     wanted = config.as_json()
+    # What a run of an earlier version knew no flag for was as it is by default
+    found = {**RunConfig().as_json(), **found}
     names = [n for n in wanted if n not in (*FREE_SETTINGS, *SWEEP_SETTINGS)]
-    if found.get("mode") == "teacher":
+    if found["mode"] == "teacher":
         names = [name for name in names if name in TEACHER_SETTINGS]
     other = [
-        f"--{name} was {found.get(name)}, is {wanted[name]}"
+        f"--{name} was {found[name]}, is {wanted[name]}"
         for name in names
-        if found.get(name) != wanted[name]
+        if found[name] != wanted[name]
     ]
     if other:
         raise InputError(
