@@ -206,8 +206,9 @@ def test_the_files_and_how_int8_was_rescued():
         "size_bytes": 1000,
     }
     report["exports"][2]["attempts"] = [
-        {**attempt, "method": "plain", "meets_threshold": False, "is_shipped": False},
-        {**attempt, "method": "16x8", "meets_threshold": True, "is_shipped": True},
+        {**attempt, "method": "int8", "meets_threshold": False, "is_shipped": False},
+        {"method": "int8_more_examples", "failure": "too <few>", "is_shipped": False},
+        {**attempt, "method": "int16x8", "meets_threshold": True, "is_shipped": True},
     ]
     text = Page(render(report, {})).text()
     for part in (
@@ -215,8 +216,10 @@ def test_the_files_and_how_int8_was_rescued():
         "smaller than the teacher's weights 3.2× 3.2× 3.2×",
         "95 % interval of the loss −0.10 to 0.40 points",
         "faster than the teacher not measured 7.5× 9.0×",
-        "plain 90.00 % 9.00 points 8.00 to 10.00 points 1 kB ✗ no ✗ no",
-        "16x8 90.00 % 9.00 points 8.00 to 10.00 points 1 kB ✓ yes ✓ yes",
+        "as usual 90.00 % 9.00 points 8.00 to 10.00 points 1 kB ✗ no ✗ no",
+        "ranges from more images no file: too <few> ✗ no ✗ no",
+        "weights of 8 90.00 % 9.00 points 8.00 to 10.00 points 1 kB ✓ yes ✓ yes",
+        "student_int8.tflite (LiteRT int8, activations of 16 bits)",
         'keras.saving.load_model("student.keras")',
     ):
         assert part in text

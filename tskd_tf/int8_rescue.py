@@ -14,7 +14,7 @@ from tskd_tf.data import Split
 from tskd_tf.deployment import Deployment
 from tskd_tf.errors import in_one_line
 from tskd_tf.fake_quantization import quantization_aware, without_fake_quantization
-from tskd_tf.files import atomic_path
+from tskd_tf.files import atomic_path, size_bytes
 from tskd_tf.images import Images
 from tskd_tf.litert import (
     NUM_EXAMPLES,
@@ -54,7 +54,12 @@ class _Try(NamedTuple):
     path: pathlib.Path
     outputs: np.ndarray
     judged: dict[str, Any]
-    size_bytes: int
+    num_bytes: int
+
+
+class _Failure(NamedTuple):
+    method: str
+    reason: str
 
 
 def rescue(
@@ -86,9 +91,9 @@ def rescue(
         The outputs of the file that is now at `path`; and a record a try, as in the
         report's `attempts`, the plain one first.
     """
-    tries = [
-        _Try("int8", path, plain_outputs, judge(plain_outputs), path.stat().st_size)
-    ]
+    plain = _Try("int8", path, plain_outputs, judge(plain_outputs), size_bytes(path))
+    tries: list[_Try | _Failure] = [plain]
+    best = plain
     with tempfile.TemporaryDirectory() as folder:
         for method, write in _ways(student, deployment, retraining):
             _logger.info("%s breaks the bargain: trying %s", path.name, method)
@@ -98,15 +103,17 @@ def rescue(
             except OSError:
                 raise
             except Exception as error:  # the converter fails in any way there is
-                _logger.warning("%s cannot be had: %s", method, in_one_line(error))
+                tries.append(_Failure(method, in_one_line(error)))
+                _logger.warning("%s cannot be had: %s", *tries[-1])
                 continue
             outputs = open_litert(str(attempt)).outputs(images)
-            size_bytes = attempt.stat().st_size
-            tries.append(_Try(method, attempt, outputs, judge(outputs), size_bytes))
-            if tries[-1].judged["meets_threshold"]:
+            judged = judge(outputs)
+            found = _Try(method, attempt, outputs, judged, size_bytes(attempt))
+            tries.append(found)
+            best = max(best, found, key=_merit)
+            if judged["meets_threshold"]:
                 break
-        best = max(tries, key=_merit)
-        if best.path != path:
+        if best is not plain:
             with atomic_path(path) as temporary:
                 shutil.copyfile(best.path, temporary)
     return best.outputs, [_record(attempt, attempt is best) for attempt in tries]
@@ -116,12 +123,18 @@ def _merit(attempt: _Try) -> tuple[bool, float]:
     return attempt.judged["meets_threshold"], attempt.judged["accuracy"]
 
 
-def _record(attempt: _Try, is_shipped: bool) -> dict[str, Any]:
+def _record(attempt: _Try | _Failure, is_shipped: bool) -> dict[str, Any]:
+    if isinstance(attempt, _Failure):
+        return {
+            "method": attempt.method,
+            "failure": attempt.reason,
+            "is_shipped": False,
+        }
     names = ("accuracy", "accuracy_loss", "accuracy_loss_interval", "meets_threshold")
     return {
         "method": attempt.method,
         **{name: attempt.judged[name] for name in names},
-        "size_bytes": attempt.size_bytes,
+        "size_bytes": attempt.num_bytes,
         "is_shipped": is_shipped,
     }
 

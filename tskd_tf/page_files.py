@@ -8,6 +8,12 @@ from tskd_tf.loading_snippets import NAMES, class_of_outputs, snippet
 from tskd_tf.report import allows_any_loss, labels_note, points, short_bytes
 
 _UNKNOWN = "not measured"
+_METHODS = {
+    "int8": "8 bits, as usual",
+    "int8_more_examples": "8 bits, ranges from more images",
+    "int16x8": "activations of 16 bits, weights of 8",
+    "int8_distilled": "8 bits, after a distillation that feels the rounding",
+}
 
 
 def files_section(report: dict[str, Any]) -> str:
@@ -22,6 +28,9 @@ def files_section(report: dict[str, Any]) -> str:
 def file_name(export: dict[str, Any]) -> str:
     """The file and what it is: `student.tflite (LiteRT float32)`."""
     known = NAMES.get(export["format"], export["format"])
+    shipped = [a["method"] for a in export.get("attempts", ()) if a["is_shipped"]]
+    if shipped == ["int16x8"]:
+        known = f"{known}, activations of 16 bits"
     return f"{export['path']} ({known})"
 
 
@@ -101,24 +110,28 @@ def _attempts(export: dict[str, Any]) -> str:
     attempts = export.get("attempts")
     if not attempts:
         return ""
-    rows = [
-        [
-            attempt["method"],
-            percent(attempt["accuracy"]),
-            points(attempt["accuracy_loss"]),
-            interval_points(attempt["accuracy_loss_interval"]),
-            short_bytes(attempt["size_bytes"]),
-            _yes_or_no(attempt["meets_threshold"]),
-            _yes_or_no(attempt["is_shipped"]),
-        ]
-        for attempt in attempts
-    ]
+    rows = [_attempt(attempt) for attempt in attempts]
     header = ["method", "test accuracy", "lost", "interval", "size"]
     return table(
         f"What was tried so that {export['path']} keeps the bargain, in this order",
         [*header, "keeps the bargain", "is the file"],
         rows,
     )
+
+
+def _attempt(attempt: dict[str, Any]) -> list[str]:
+    method = _METHODS[attempt["method"]]
+    if "failure" in attempt:
+        return [method, f"no file: {attempt['failure']}", *[""] * 3, "✗ no", "✗ no"]
+    return [
+        method,
+        percent(attempt["accuracy"]),
+        points(attempt["accuracy_loss"]),
+        interval_points(attempt["accuracy_loss_interval"]),
+        short_bytes(attempt["size_bytes"]),
+        _yes_or_no(attempt["meets_threshold"]),
+        _yes_or_no(attempt["is_shipped"]),
+    ]
 
 
 def _loading(report: dict[str, Any]) -> str:
