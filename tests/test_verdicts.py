@@ -128,7 +128,8 @@ def test_curves_of_the_family_get_the_verdict_of_their_end(
     accuracies = list(1.0 - errors)
     verdicts = verdicts_of(accuracies, num_epochs, floor, margin)
     if True in verdicts:
-        assert accuracies[-1] >= floor + margin
+        # A floor of 0 is met by any student
+        assert floor == 0.0 or accuracies[-1] >= floor + margin
     if False in verdicts:
         assert accuracies[-1] < floor - margin + 1e-12
 
