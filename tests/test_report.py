@@ -130,6 +130,13 @@ def test_bytes_are_short_and_in_one_piece():
     assert written == ["999_bytes", "1_kB", "1_MB", "1.72_MB", "4_GB"]
 
 
+def test_an_interval_that_just_misses_is_told_apart_from_what_is_allowed():
+    report = make_report()
+    report |= {"certified": False, "accuracy_loss_interval": [0.0013, 0.00502]}
+    assert " 0.13 to 0.502 points" in certainty(report | {"max_accuracy_loss": 0.005})
+    assert " 0.13 to 0.50 points" in certainty(report | {"max_accuracy_loss": 0.002})
+
+
 def test_certainty_says_what_the_test_set_can_say():
     assert "is ruled out" in certainty(make_report())
     doubtful = certainty(make_report(num_test=200, num_lost=0, num_gained=0))

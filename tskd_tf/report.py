@@ -108,8 +108,12 @@ def certainty(report: dict[str, Any]) -> str:
     low, high = report["accuracy_loss_interval"]
     percent = f"{100 * report['confidence']:g} %"
     smallest = points(report["smallest_certifiable_loss"])
+    upper = points(high)
+    if not report["certified"]:
+        # 0.502 points are not ruled out where 0.50 are allowed
+        upper, _ = _told_apart(high, report["max_accuracy_loss"])
     head = (
-        f"{percent} interval of the loss: {100 * low:.2f} to {100 * high:.2f} points, "
+        f"{percent} interval of the loss: {100 * low:.2f} to {upper}, "
         f"from {report['num_only_teacher_correct']} test images that only the teacher "
         f"and {report['num_only_student_correct']} that only the student gets right. "
     )
