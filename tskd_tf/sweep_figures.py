@@ -97,8 +97,9 @@ def rate_by_classes(sweep: dict[str, Any]) -> Figure:
                 [need.num_classes for need in points],
                 means,
                 yerr=[
-                    [m - min(r) for m, r in zip(means, ranges, strict=True)],
-                    [max(r) - m for m, r in zip(means, ranges, strict=True)],
+                    # A mean of equal rates may be off by rounding
+                    [max(0.0, m - min(r)) for m, r in zip(means, ranges, strict=True)],
+                    [max(0.0, max(r) - m) for m, r in zip(means, ranges, strict=True)],
                 ],
                 marker=_MARKERS[number],
                 linestyle=style,
