@@ -172,11 +172,11 @@ def test_figures_are_drawn(draw, right, tmp_path):
 
 
 def test_seeds_that_agree_have_a_range_of_nothing(tmp_path):
-    """The mean of three equal rates is not quite that rate."""
-    right = {0.1: 60, 0.5: 84, 1.0: 90}
+    """The mean of three equal rates is a little less than that rate."""
+    right = {0.1: 50, 0.5: 86, 1.0: 90}
     sweep = make_sweep(lambda k, rate, *_: right[rate], seeds=(1, 2, 3))
     needed = next(n for n in rates_needed(sweep) if n.normalized_accuracy == 0.9)
-    assert len(set(needed.by_seed)) == 1 and needed.mean != needed.by_seed[0]
+    assert len(set(needed.by_seed)) == 1 and needed.mean < needed.by_seed[0]
     rate_by_classes(sweep).savefig(tmp_path / "figure.png")
 
 
