@@ -11,6 +11,7 @@ import pathlib
 import pickle
 import queue
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -346,6 +347,8 @@ def _work(load: bytes, num_threads: int, todo: Any, done: Any) -> None:
     """What a worker does: `todo` ends with None."""
     import tensorflow as tf
 
+    # Ctrl-C reaches it, too; the process that started it ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     tf.config.threading.set_intra_op_parallelism_threads(num_threads)
     tf.config.threading.set_inter_op_parallelism_threads(num_threads)
     try:
