@@ -219,7 +219,7 @@ def test_the_files_and_how_int8_was_rescued():
         "as usual 90.00 % 9.00 points 8.00 to 10.00 points 1 kB ✗ no ✗ no",
         "ranges from more images no file: too <few> ✗ no ✗ no",
         "weights of 8 90.00 % 9.00 points 8.00 to 10.00 points 1 kB ✓ yes ✓ yes",
-        "student_int8.tflite (LiteRT int8, activations of 16 bits)",
+        "student_int8.tflite (LiteRT int8, activations of 16 bits, weights of 8)",
         'keras.saving.load_model("student.keras")',
     ):
         assert part in text

@@ -153,6 +153,20 @@ def test_table_is_aligned_and_complete():
         assert part in table
 
 
+def test_a_file_that_was_rescued_says_how():
+    report = make_report()
+    (plain,) = [line for line in summary_table(report).splitlines() if "20 us" in line]
+    assert plain.startswith("student.tflite: 1,234 bytes")
+    tries = [("int8", False), ("int8_more_examples", False), ("int16x8", True)]
+    attempts = [{"method": m, "is_shipped": shipped} for m, shipped in tries]
+    report["exports"][0]["attempts"] = attempts
+    told = "student.tflite (activations of 16 bits, weights of 8): 1,234 bytes"
+    assert told in summary_table(report)
+    # The plain one stays where nothing else is better
+    attempts[0]["is_shipped"], attempts[2]["is_shipped"] = True, False
+    assert plain in summary_table(report)
+
+
 def test_table_by_class():
     lines = summary_table(make_report()).splitlines()
     (start,) = [i for i, line in enumerate(lines) if line.startswith("class ")]

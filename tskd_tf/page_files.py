@@ -5,15 +5,16 @@ from typing import Any
 
 from tskd_tf.html_parts import note, percent, table, text
 from tskd_tf.loading_snippets import NAMES, class_of_outputs, snippet
-from tskd_tf.report import allows_any_loss, labels_note, points, short_bytes
+from tskd_tf.report import (
+    INT8_METHODS,
+    allows_any_loss,
+    labels_note,
+    points,
+    shipped_method,
+    short_bytes,
+)
 
 _UNKNOWN = "not measured"
-_METHODS = {
-    "int8": "8 bits, as usual",
-    "int8_more_examples": "8 bits, ranges from more images",
-    "int16x8": "activations of 16 bits, weights of 8",
-    "int8_distilled": "8 bits, after a distillation that feels the rounding",
-}
 
 
 def files_section(report: dict[str, Any]) -> str:
@@ -28,9 +29,9 @@ def files_section(report: dict[str, Any]) -> str:
 def file_name(export: dict[str, Any]) -> str:
     """The file and what it is: `student.tflite (LiteRT float32)`."""
     known = NAMES.get(export["format"], export["format"])
-    shipped = [a["method"] for a in export.get("attempts", ()) if a["is_shipped"]]
-    if shipped == ["int16x8"]:
-        known = f"{known}, activations of 16 bits"
+    method = shipped_method(export)
+    if method:
+        known = f"{known}, {method}"
     return f"{export['path']} ({known})"
 
 
@@ -120,7 +121,7 @@ def _attempts(export: dict[str, Any]) -> str:
 
 
 def _attempt(attempt: dict[str, Any]) -> list[str]:
-    method = _METHODS[attempt["method"]]
+    method = INT8_METHODS[attempt["method"]]
     if "failure" in attempt:
         return [method, f"no file: {attempt['failure']}", *[""] * 3, "✗ no", "✗ no"]
     return [

@@ -6,6 +6,12 @@ from typing import Any
 _CLASSIFIERS = ("teacher", "student", "control")
 _MOST_CLASSES = 10
 _SPACE = "\N{NO-BREAK SPACE}"
+INT8_METHODS = {
+    "int8": "8 bits, as usual",
+    "int8_more_examples": "8 bits, ranges from more images",
+    "int16x8": "activations of 16 bits, weights of 8",
+    "int8_distilled": "8 bits, after a distillation that feels the rounding",
+}
 _BUDGETS = {
     "max_macs": "multiply-adds",
     "max_params": "parameters",
@@ -265,13 +271,21 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
+def shipped_method(export: dict[str, Any]) -> str:
+    """How the file was made that took the place of the plain one; empty if none did."""
+    methods = [a["method"] for a in export.get("attempts", ()) if a["is_shipped"]]
+    return INT8_METHODS[methods[0]] if methods and methods != ["int8"] else ""
+
+
 def _export_line(export: dict[str, Any], any_loss: bool) -> str:
     latency = export["latency_us"]
     timing = f", {latency['p50']:.0f} us an image" if latency else ""
     keeps = "keeps" if export["meets_threshold"] else "does not keep"
     bargain = "" if any_loss else f", {keeps} the bargain"
+    method = shipped_method(export)
+    made = f" ({method})" if method else ""
     return (
-        f"{export['path']}: {export['size_bytes']:,} bytes, "
+        f"{export['path']}{made}: {export['size_bytes']:,} bytes, "
         f"{_percent(export['accuracy'])}{timing}{bargain}"
     )
 
