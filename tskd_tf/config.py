@@ -163,6 +163,11 @@ class RunConfig:
     confidence: float = _field(
         0.95, "Of the interval for the loss on the test set, between 0 and 1."
     )
+    method: str = _field(
+        "distillation",
+        "How students learn. distillation: by Eq. 8, from labels and soft targets.",
+        ("distillation",),
+    )
     temperature: float = _field(3.0, "Temperature tau of the soft loss, above 0.")
     soft_loss_weight: float = _field(
         0.9, "lambda of Eq. 8, from 0 to 1; the hard loss gets the rest."

@@ -21,7 +21,7 @@ from tskd_tf.losses import (
 from tskd_tf.task import Task, check_task
 
 _DEFAULT_TEMPERATURE = 3.0
-# By name, each of shape (batch,). "loss" is the one that is minimised
+# By name, each of shape (batch,). The student minimises "loss"
 Losses = dict[str, tf.Tensor]
 
 
@@ -32,11 +32,14 @@ class Update(NamedTuple):
         optimizer: Moves the variables.
         variables: What is moved.
         compute_losses: `Batch` → (losses an example, student logits).
+        objective: Name of the loss that this step minimises. The student's
+            regularisation losses belong to `"loss"`.
     """
 
     optimizer: keras.optimizers.Optimizer
     variables: list[keras.Variable]
     compute_losses: Callable[[Batch], tuple[Losses, tf.Tensor]]
+    objective: str = "loss"
 
 
 @keras.saving.register_keras_serializable("tskd_tf")
@@ -61,7 +64,8 @@ class Distiller(keras.Model):
     Methods with several optimiser steps a batch override `updates`, methods with other
     losses `compute_losses`; the training step stays this one. A `keras.metrics.Mean`
     attribute with the name of a loss follows it in training; `training_losses` names
-    those that validation has no value for.
+    those that validation has no value for, `needs_teacher_logits` says whether batches
+    must have them.
 
     Args:
         student: Gives logits for the outputs of the task. It is trained in place.
@@ -83,6 +87,7 @@ class Distiller(keras.Model):
     """
 
     training_losses = ("hard_loss", "soft_loss")
+    needs_teacher_logits = True
 
     def __init__(
         self,
@@ -271,7 +276,9 @@ class Distiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch: the teacher's logits, then each update in turn."""
-        batch = self._with_teacher_logits(unpack(data, self.student))
+        batch = unpack(data, self.student)
+        if self.needs_teacher_logits:
+            batch = self._with_teacher_logits(batch)
         for update in self.updates():
             with tf.GradientTape() as tape:
                 losses, logits = update.compute_losses(batch)
@@ -280,9 +287,9 @@ class Distiller(keras.Model):
                     for name, loss in losses.items()
                 }
                 # Weights belong to examples, regularisation to the variables
-                for regularisation in self.losses:
+                for regularisation in self.losses if "loss" in losses else ():
                     weighted["loss"] += tf.cast(regularisation, tf.float32)
-                objective = _mean_over_replicas(weighted["loss"])
+                objective = _mean_over_replicas(weighted[update.objective])
                 scaled = update.optimizer.scale_loss(objective)
             gradients = tape.gradient(scaled, update.variables)
             update.optimizer.apply_gradients(zip(gradients, update.variables))

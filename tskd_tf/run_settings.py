@@ -39,6 +39,7 @@ def recipe_of(config: RunConfig) -> Recipe:
     """How students are trained."""
     pixels = config.augmentation_pixels
     return Recipe(
+        method=config.method,
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,

@@ -116,8 +116,8 @@ class Materials(NamedTuple):
         """Trains and tests a student."""
         task = self.task(cell.num_classes)
         is_distilled = cell.method == DISTILLED
-        weight = self.recipe.soft_loss_weight if is_distilled else 0.0
-        recipe = self.recipe._replace(seed=cell.seed, soft_loss_weight=weight)
+        recipe = self.recipe if is_distilled else self.recipe.on_hard_labels()
+        recipe = recipe._replace(seed=cell.seed)
         transfer = self.soft_targets.for_task(task)
         trained = train_student(
             self.teacher,

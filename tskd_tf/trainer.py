@@ -151,7 +151,7 @@ class Trainer(NamedTuple):
         path = folder / f"control_rate_{record.rate:g}.keras"
         if not path.exists():
             self._log_start("Control: rate %g on hard labels only", record.rate)
-            recipe = self.recipe._replace(soft_loss_weight=0.0, seed=record.seed)
+            recipe = self.recipe.on_hard_labels()._replace(seed=record.seed)
             trained = self._train_more(
                 "control",
                 record,

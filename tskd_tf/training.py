@@ -24,10 +24,10 @@ from tskd_tf.device import (
     choose_steps_per_execution,
     choose_strategy,
 )
-from tskd_tf.distiller import Distiller
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.event_files import CurveWriter
+from tskd_tf.methods import DISTILLATION, build_distiller, check_method
 from tskd_tf.rebuild import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.solvers import ADAM, SOLVERS, build_optimizer
@@ -45,6 +45,7 @@ class Recipe(NamedTuple):
     """How a student is trained; the defaults of τ and λ are the paper's.
 
     Attributes:
+        method: One of `methods.METHODS`.
         epochs: Passes over the transfer set, ≥ 1; None means as many as make 1,500
             steps, at least 10.
         batch_size: Examples a step.
@@ -69,6 +70,7 @@ class Recipe(NamedTuple):
         distribute: One of `device.DISTRIBUTIONS`.
     """
 
+    method: str = DISTILLATION
     epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 2e-3
@@ -92,6 +94,7 @@ class Recipe(NamedTuple):
         Raises:
             InputError: If a value is out of range.
         """
+        check_method(self.method)
         for name in ("epochs", "batch_size", "steps_per_execution"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -152,6 +155,10 @@ class Recipe(NamedTuple):
     def stored_views(self) -> Augmentation:
         """The views whose soft targets are stored; none for a live teacher."""
         return Augmentation() if self.uses_live_teacher else self.augmentation
+
+    def on_hard_labels(self) -> "Recipe":
+        """The same training without a teacher: the control."""
+        return self._replace(method=DISTILLATION, soft_loss_weight=0.0)
 
     def num_steps(self, num_examples: int) -> int:
         """Steps an epoch; the last batch may be smaller."""
@@ -244,8 +251,12 @@ def train_student(
         build_student = build_student or functools.partial(
             scale_width, teacher, task=task
         )
-        student = with_policy(build_student(rate), recipe.precision)
-        distiller = Distiller(student, live, task=task)
+        distiller = build_distiller(
+            recipe.method,
+            lambda: with_policy(build_student(rate), recipe.precision),
+            live,
+            task,
+        )
         distiller.compile(
             optimizer=build_optimizer(
                 recipe.solver, recipe.learning_rate, num_steps * num_epochs
@@ -270,7 +281,7 @@ def train_student(
         shuffle=False,
         verbose=verbose,
     )
-    student = with_policy(student, "float32")
+    student = with_policy(distiller.student, "float32")
     logits = predict_logits(student, validation.images)
     curve = curve_of(history.history)
     _check_finite(np.append(logits, curve["loss"]), f"the student at rate {rate:g}")

@@ -1,0 +1,42 @@
+"""Methods of distillation, by name: which `Distiller` trains a student."""
+
+from collections.abc import Callable
+
+import keras
+
+from tskd_tf.distiller import Distiller
+from tskd_tf.errors import InputError
+from tskd_tf.task import Task
+
+DISTILLATION = "distillation"
+METHODS = (DISTILLATION,)
+
+
+def check_method(method: str) -> None:
+    """Checks a method's name.
+
+    Raises:
+        InputError: If there is no such method.
+    """
+    if method not in METHODS:
+        raise InputError(
+            f"Expected method out of {', '.join(METHODS)}. Received: {method}"
+        )
+
+
+def build_distiller(
+    method: str,
+    build_student: Callable[[], keras.Model],
+    teacher: keras.Model | None,
+    task: Task,
+) -> Distiller:
+    """The distiller of a method, not compiled yet.
+
+    Args:
+        method: One of `METHODS`.
+        build_student: Gives a fresh student with the task's outputs.
+        teacher: The live teacher; None where the batches carry its logits and the
+            method needs nothing else of it.
+        task: θ.
+    """
+    return Distiller(build_student(), teacher, task=task)
