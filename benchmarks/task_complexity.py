@@ -1,0 +1,235 @@
+"""How well measures of a task predict the rate that it needs, over random tasks.
+
+Of one teacher, students at every rate are distilled on random tasks of two to nine
+classes, with the task's head, from the same share of the training images. The rate a
+task needs is where the accuracy of its students, over the teacher's among the task's
+classes, first reaches a share (`--shares`), with straight lines between the rates; a
+task whose students never do counts as needing more than any other, one whose smallest
+does as needing that or less. Every measure of `tskd_tf.task_complexity` comes from the
+teacher alone. Predictions are compared by Spearman's rank correlation, with percentile
+intervals over tasks drawn again (bootstrap); what a measure gains over the number of
+classes has an interval of its own, over the same draws.
+
+Students are kept in `--partial` as they end, so that a run goes on where another was
+stopped; `--part=0/2` and `--part=1/2` share the work between two processes with files
+of their own. `--read` takes any number of such files and only computes.
+"""
+
+import argparse
+import json
+import logging
+import pathlib
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from timing import emit
+
+from tskd_tf.data import load
+from tskd_tf.device import choose_precision
+from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.soft_targets import capture
+from tskd_tf.sweep_tables import rate_needed
+from tskd_tf.task import Task
+from tskd_tf.task_complexity import task_complexity
+from tskd_tf.training import Recipe, train_student
+
+NUM_CLASSES = 10
+MEASURES = ("num_classes", "entropy", "confusion", "effective_rank")
+CONFIDENCE = 0.95
+NUM_DRAWS = 10_000
+
+
+def random_tasks(num_tasks, seed):
+    """Class ids of different tasks, as many of each size from 2 to 9 as of another."""
+    generator = np.random.default_rng(seed)
+    found: list[list[int]] = []
+    while len(found) < num_tasks:
+        size = 2 + len(found) % (NUM_CLASSES - 2)
+        chosen = sorted(generator.choice(NUM_CLASSES, size, replace=False).tolist())
+        if chosen not in found:
+            found.append(chosen)
+    return found
+
+
+def trained_tasks(options):
+    """Trains what the file has not: a record a task and rate is added to it."""
+    data = load("cifar10")
+    teacher = keras.saving.load_model(options.teacher, compile=False)
+    chosen = np.random.default_rng(0).permutation(len(data.train.images))
+    chosen = np.sort(chosen[: options.train_examples])
+    train = [np.asarray(part)[chosen] for part in data.train]
+    everything = Task(range(NUM_CLASSES), NUM_CLASSES)
+    soft_targets = capture(teacher, *train, everything)
+    test_logits = predict_logits(teacher, data.test.images)
+    recipe = Recipe(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        precision=choose_precision("auto"),
+    )
+    partial = pathlib.Path(options.partial)
+    done = {(tuple(r["classes"]), r["rate"]) for r in read([partial])}
+    part, num_parts = map(int, options.part.split("/"))
+    tasks = random_tasks(options.tasks, options.seed)[part::num_parts]
+    rates = [float(rate) for rate in options.rates.split(",")]
+    for classes in tasks:
+        task = Task(classes, NUM_CLASSES, head="task")
+        transfer = soft_targets.for_task(task)
+        validation = type(data.test)(*task.filter(tuple(data.validation)))
+        images, labels = task.filter(tuple(data.test))
+        measures = task_complexity(transfer.teacher_logits, transfer.labels, task)
+        among_task = task.select_logits(test_logits[task.indices(data.test.class_ids)])
+        for rate in rates:
+            if (tuple(classes), rate) in done:
+                continue
+            start = time.monotonic()
+            student = train_student(
+                teacher, rate, transfer, validation, task, recipe, verbose=0
+            ).student
+            record: dict[str, Any] = {
+                "classes": classes,
+                "rate": rate,
+                "accuracy": accuracy(predict_logits(student, images), labels),
+                "teacher_accuracy": accuracy(among_task, labels),
+                "seconds": time.monotonic() - start,
+                **measures._asdict(),
+            }
+            with partial.open("a") as stream:
+                stream.write(json.dumps(record) + "\n")
+            print(json.dumps(record), flush=True)
+
+
+def read(paths):
+    """The records of files; of none, if there is no such file yet."""
+    return [
+        json.loads(line)
+        for path in paths
+        if pathlib.Path(path).exists()
+        for line in pathlib.Path(path).read_text().splitlines()
+    ]
+
+
+def rates_needed(records, share):
+    """Measures of each task with all its rates, and the rate it needs.
+
+    Args:
+        records: As `read` gives them.
+        share: Of the teacher's accuracy, in (0, 1].
+
+    Returns:
+        Measure → values, one a task, and the rates; 2.0 where none is enough.
+    """
+    by_task: dict[tuple[int, ...], list[Any]] = {}
+    for record in records:
+        by_task.setdefault(tuple(record["classes"]), []).append(record)
+    num_rates = max(len(of_task) for of_task in by_task.values())
+    measures: dict[str, list[float]] = {name: [] for name in MEASURES}
+    needed = []
+    for of_task in by_task.values():
+        if len(of_task) < num_rates:
+            continue
+        of_task.sort(key=lambda record: record["rate"])
+        curve = [r["accuracy"] / r["teacher_accuracy"] for r in of_task]
+        found = rate_needed([r["rate"] for r in of_task], curve, share)
+        needed.append(2.0 if found is None else found)
+        for name, values in measures.items():
+            values.append(of_task[0][name])
+    return {name: np.asarray(v) for name, v in measures.items()}, np.asarray(needed)
+
+
+def correlations(measures, needed, seed=0):
+    """Each measure's rank correlation with the rates needed, and its gain.
+
+    Args:
+        measures: Name → values, one a task.
+        needed: A rate a task.
+        seed: Of the draws.
+
+    Returns:
+        Name → `correlation`, `interval`, and `gain_interval`: of the correlation less
+        that of `num_classes`.
+    """
+    from scipy.stats import spearmanr
+
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(0, len(needed), (NUM_DRAWS, len(needed)))
+    found = {
+        name: float(spearmanr(values, needed).statistic)
+        for name, values in measures.items()
+    }
+    drawn = {
+        name: rank_correlations(values[draws], needed[draws])
+        for name, values in measures.items()
+    }
+    ends = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
+    return {
+        name: {
+            "correlation": found[name],
+            "interval": np.nanpercentile(drawn[name], ends).tolist(),
+            "gain_interval": np.nanpercentile(
+                drawn[name] - drawn["num_classes"], ends
+            ).tolist(),
+        }
+        for name in measures
+    }
+
+
+def rank_correlations(first, second):
+    """Spearman's correlation of each row of two arrays; NaN where one is constant."""
+    from scipy.stats import rankdata
+
+    first, second = (rankdata(values, axis=1) for values in (first, second))
+    first, second = (v - v.mean(axis=1, keepdims=True) for v in (first, second))
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    with np.errstate(invalid="ignore"):
+        return (first * second).sum(axis=1) / norms
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--teacher", help="a .keras file of all ten classes of CIFAR-10"
+    )
+    parser.add_argument("--tasks", type=int, default=32)
+    parser.add_argument("--rates", default="0.05,0.1,0.2,0.4,0.7")
+    parser.add_argument("--shares", default="0.9,0.95,0.97")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--learning_rate", type=float, default=4e-3)
+    parser.add_argument("--train_examples", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1, help="of the tasks")
+    parser.add_argument("--partial", default="task_complexity.jsonl")
+    parser.add_argument("--part", default="0/1")
+    parser.add_argument("--read", nargs="*", help="files to compute from")
+    options = parser.parse_args()
+    tf.get_logger().setLevel("ERROR")
+    logging.getLogger().setLevel("ERROR")
+    if not options.read:
+        trained_tasks(options)
+    records = read(options.read or [options.partial])
+    rows, results = [], {}
+    for share in options.shares.split(","):
+        measures, needed = rates_needed(records, float(share))
+        results[share] = correlations(measures, needed)
+        for name, found in results[share].items():
+            low, high = found["interval"]
+            gain_low, gain_high = found["gain_interval"]
+            rows.append(
+                [
+                    f"{100 * float(share):g} %",
+                    name,
+                    f"{found['correlation']:.2f}",
+                    f"{low:.2f} to {high:.2f}",
+                    f"{gain_low:+.2f} to {gain_high:+.2f}",
+                    f"{int((needed > 1).sum())} of {len(needed)}",
+                ]
+            )
+    header = ["share", "measure", "rank correlation", "95 %", "gain, 95 %", "never"]
+    emit("task_complexity", {"results": results, "records": records}, header, rows)
+
+
+if __name__ == "__main__":
+    main()
