@@ -64,7 +64,7 @@ def accuracy_surface(sweep: dict[str, Any]) -> Figure:
     axes.set_ylabel("classes")
     axes.set_zlabel("test accuracy (%)")
     axes.set_yticks(sizes)
-    axes.view_init(elev=22, azim=-125)
+    axes.view_init(elev=32, azim=-145)
     # The labels of a 3-D figure are outside of its box, which leaves much of it empty
     axes.set_box_aspect(None, zoom=0.9)
     figure.subplots_adjust(left=0, right=1, bottom=0.02, top=1)
