@@ -87,6 +87,16 @@ def test_multipliers_name_weights_of_their_network(solver):
         assert any(path.endswith(end) for path in paths), (end, paths)
 
 
+def test_the_inverse_decay_is_caffes_in_longer_trainings_and_whole_in_shorter_ones():
+    solver = CAFFE_SOLVERS["caffe_lenet"]
+    caffes = solver.schedule(0.01, 10_000)
+    longer, shorter = (solver.schedule(0.01, n) for n in (40_000, 500))
+    for step in (0, 1_000, 10_000):
+        assert float(longer(step)) == pytest.approx(float(caffes(step)))
+    assert float(longer(40_000)) == pytest.approx(0.01 * 5**-0.75)
+    assert float(shorter(500)) == pytest.approx(float(caffes(10_000)))
+
+
 def test_caffes_epochs():
     assert CAFFE_SOLVERS["caffe_lenet"].num_epochs(60_000) == 11
     assert CAFFE_SOLVERS["caffe_cifar10_full"].num_epochs(50_000) == 140

@@ -22,7 +22,9 @@ _BEST: dict[str, dict[str, Any]] = {
     "lenet": {
         "augmentation": ("shift",),
         "augmentation_pixels": 1,
-        "epochs": 20,
+        "batch_size": 64,
+        "learning_rate": 4e-3,
+        "epochs": 40,
         "teacher_epochs": 20,
     },
     "cifar10_full": {"augmentation": ("flip",), "epochs": 20, "teacher_epochs": 40},
@@ -47,7 +49,7 @@ def protocol_settings(protocol: str, teacher: str) -> dict[str, Any]:
             **_FEW_TO_WATCH,
             "head": "task",
             "initialize": "teacher",
-            "learning_rate": 6e-3,
+            "learning_rate": 3e-3,
             **_BEST.get(teacher, {}),
         }
     solver = f"caffe_{teacher}"

@@ -37,8 +37,8 @@ class CaffeSolver(NamedTuple):
         batch_size: Examples a step.
         num_steps: Of the whole training, on all classes.
         steps_at: Where, as shares of the training, the learning rate falls to a tenth.
-        inverse: Without these it falls as (1 + γ·step)^−power instead: γ times the
-            number of steps, and power.
+        inverse: Without these it falls as (1 + γ·step)^−power instead: γ times
+            `num_steps`, and power.
         multipliers: By the end of a weight's path, such as `"ip1/bias"`.
     """
 
@@ -57,13 +57,18 @@ class CaffeSolver(NamedTuple):
     def schedule(
         self, learning_rate: float, num_steps: int
     ) -> keras.optimizers.schedules.LearningRateSchedule:
-        """The learning rate by step, stretched over a training of `num_steps`."""
+        """The learning rate by step, in a training of `num_steps`.
+
+        Steps down come at their shares of it. A shorter training than Caffe's gets the
+        whole of the inverse decay, a longer one goes on along Caffe's curve.
+        """
         if self.steps_at:
             boundaries = [round(share * num_steps) for share in self.steps_at]
             values = [learning_rate / 10**i for i in range(len(boundaries) + 1)]
             return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
         gamma, power = self.inverse
-        return InverseDecay(learning_rate, gamma / num_steps, power)
+        gamma /= min(num_steps, self.num_steps)
+        return InverseDecay(learning_rate, gamma, power)
 
 
 _DOUBLE = Multipliers(learning_rate=2.0)
