@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from tskd_tf.dominant import DominantConv2D
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import PathLike
 from tskd_tf.graph import (
@@ -21,6 +22,9 @@ from tskd_tf.graph import (
     output_activation,
     output_layers,
 )
+from tskd_tf.shift import ShiftConv2D
+
+_OWN_LAYERS = {kind.__name__: kind for kind in (DominantConv2D, ShiftConv2D)}
 
 
 def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
@@ -186,7 +190,9 @@ def load_kept_model(path: PathLike) -> keras.Model:
         InputError: If it cannot be loaded.
     """
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(
+            path, custom_objects=_OWN_LAYERS, compile=False, safe_mode=True
+        )
     except Exception as error:  # a damaged file fails in any way there is
         reason = in_one_line(error)
         raise InputError(
