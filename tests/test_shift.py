@@ -81,6 +81,9 @@ def test_saved_equals_reloaded(tmp_path):
     np.testing.assert_array_equal(reloaded(images), model(images))
     half = with_policy(model, "mixed_bfloat16")
     assert half(images).shape == (2, 4)
+    policy = keras.DTypePolicy("mixed_bfloat16")
+    copy = ShiftConv2D.from_config(ShiftConv2D(dtype=policy).get_config())
+    assert copy.dtype_policy == policy
 
 
 def test_it_costs_nothing():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tskd_tf.augmentation import Augmentation as Augmentation
     from tskd_tf.budgets import Budgets as Budgets
+    from tskd_tf.cheap_convolutions import replace_convolutions as replace_convolutions
     from tskd_tf.costs import complexity as complexity
     from tskd_tf.distiller import Distiller as Distiller
     from tskd_tf.dominant import DominantConv2D as DominantConv2D
@@ -45,6 +46,7 @@ _MODULES = {
     "channel_importance": "importance",
     "complexity": "costs",
     "find_smallest_student": "search",
+    "replace_convolutions": "cheap_convolutions",
     "scale_width": "width",
     "transfer_set": "soft_targets",
 }

@@ -73,3 +73,7 @@ class ShiftConv2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """As that of the inputs."""
         return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """What any layer has; Keras's default refuses a `DTypePolicy` as `dtype`."""
+        return dict(super().get_config())
