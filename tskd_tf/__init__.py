@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tskd_tf.importance import channel_importance as channel_importance
     from tskd_tf.losses import SoftLoss as SoftLoss
     from tskd_tf.rebuild import as_logits as as_logits
+    from tskd_tf.resnet import cheap_resnet as cheap_resnet
     from tskd_tf.search import find_smallest_student as find_smallest_student
     from tskd_tf.shift import ShiftConv2D as ShiftConv2D
     from tskd_tf.soft_targets import capture_soft_targets as capture_soft_targets
@@ -44,6 +45,7 @@ _MODULES = {
     "as_logits": "rebuild",
     "capture_soft_targets": "soft_targets",
     "channel_importance": "importance",
+    "cheap_resnet": "resnet",
     "complexity": "costs",
     "find_smallest_student": "search",
     "replace_convolutions": "cheap_convolutions",
