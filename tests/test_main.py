@@ -67,6 +67,7 @@ def run(no_network, capfd, tmp_path):
         (
             *("--classes=8,3,5", "--head=task"),
             *("--initialize=teacher", "--class_weights=balanced", "--workers=2"),
+            *("--convolutions=grouped", "--groups=2"),
         ),
         (
             *("--mode=distill", "--rate=0.5", "--classes=4,9"),
@@ -80,6 +81,7 @@ def run(no_network, capfd, tmp_path):
                 "--steps_per_execution=7",
             ),
             *("--augmentation=shift", "--augmentation_pixels=2", "--num_views=0"),
+            "--convolutions=shift",
         ),
     ],
     ids=["search", "task head", "distill", "views"],

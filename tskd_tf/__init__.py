@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tskd_tf.augmentation import Augmentation as Augmentation
     from tskd_tf.budgets import Budgets as Budgets
+    from tskd_tf.cheap_convolutions import replace_convolutions as replace_convolutions
     from tskd_tf.costs import complexity as complexity
     from tskd_tf.distiller import Distiller as Distiller
+    from tskd_tf.dominant import DominantConv2D as DominantConv2D
     from tskd_tf.errors import InputError as InputError
     from tskd_tf.importance import channel_importance as channel_importance
     from tskd_tf.losses import SoftLoss as SoftLoss
     from tskd_tf.rebuild import as_logits as as_logits
+    from tskd_tf.resnet import cheap_resnet as cheap_resnet
     from tskd_tf.search import find_smallest_student as find_smallest_student
+    from tskd_tf.shift import ShiftConv2D as ShiftConv2D
     from tskd_tf.soft_targets import capture_soft_targets as capture_soft_targets
     from tskd_tf.soft_targets import transfer_set as transfer_set
     from tskd_tf.task import Task as Task
@@ -32,15 +36,19 @@ _MODULES = {
     "Augmentation": "augmentation",
     "Budgets": "budgets",
     "Distiller": "distiller",
+    "DominantConv2D": "dominant",
     "InputError": "errors",
     "Recipe": "training",
+    "ShiftConv2D": "shift",
     "SoftLoss": "losses",
     "Task": "task",
     "as_logits": "rebuild",
     "capture_soft_targets": "soft_targets",
     "channel_importance": "importance",
+    "cheap_resnet": "resnet",
     "complexity": "costs",
     "find_smallest_student": "search",
+    "replace_convolutions": "cheap_convolutions",
     "scale_width": "width",
     "transfer_set": "soft_targets",
 }

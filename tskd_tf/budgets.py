@@ -20,8 +20,9 @@ from tskd_tf.files import read_json, write_json
 from tskd_tf.images import Images
 from tskd_tf.litert import litert_latency_us
 from tskd_tf.rebuild import with_policy
+from tskd_tf.students import PLAIN, thin_student
 from tskd_tf.task import Task
-from tskd_tf.width import StudentBuilder, scale_width
+from tskd_tf.width import StudentBuilder
 
 DEFAULT_MAX_ACCURACY_LOSS = 0.002
 ANY_LOSS = 1.0
@@ -92,6 +93,8 @@ class StudentCosts:
         images: Some of them are run to measure latency.
         latencies_us: Microseconds an image by rate, as far as they are known.
         build_student: The user's own students.
+        convolutions: What else students have, see `students.thin_student`.
+        groups: "
 
     Attributes:
         latencies_us: The known and the measured ones.
@@ -104,10 +107,12 @@ class StudentCosts:
         images: Images,
         latencies_us: dict[float, float],
         build_student: StudentBuilder | None = None,
+        convolutions: str = PLAIN,
+        groups: int | None = None,
     ) -> None:
-        self._teacher = teacher
-        self._task = task
-        self._build_student = build_student
+        self._build_student = build_student or functools.partial(
+            thin_student, teacher, task=task, convolutions=convolutions, groups=groups
+        )
         self._images = images
         self._complexities: dict[float, Complexity] = {}
         self.latencies_us = dict(latencies_us)
@@ -130,9 +135,7 @@ class StudentCosts:
         return self.latencies_us[rate]
 
     def _build(self, rate: float) -> keras.Model:
-        if self._build_student is not None:
-            return with_policy(self._build_student(rate), "float32")
-        return scale_width(self._teacher, rate, self._task, dtype_policy="float32")
+        return with_policy(self._build_student(rate), "float32")
 
 
 def fitting_rates(

@@ -1,5 +1,7 @@
 """The candidates of a search: rates at which students can be built, and differ."""
 
+import functools
+import math
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -10,8 +12,9 @@ from tskd_tf.costs import complexity
 from tskd_tf.distiller import check_student
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.rebuild import load_kept_model, with_policy
+from tskd_tf.students import PLAIN, thin_student
 from tskd_tf.task import Task
-from tskd_tf.width import StudentBuilder, check_rate, distinct_rates, scale_width
+from tskd_tf.width import StudentBuilder, check_rate, distinct_rates
 
 
 def buildable_rates(
@@ -19,14 +22,21 @@ def buildable_rates(
     task: Task,
     rates: Sequence[float],
     build_student: StudentBuilder | None = None,
+    convolutions: str = PLAIN,
+    groups: int | None = None,
 ) -> list[float]:
     """The rates, ascending, at which students can be built and differ.
+
+    Where a wider student costs no more than a thinner one, as may be where groups do
+    not divide the width of the thinner, only the wider counts.
 
     Args:
         teacher: Its network is thinned, if there is no builder.
         task: θ and the head.
         rates: Each in (0, 1].
         build_student: The user's own students, all of which are built here.
+        convolutions: What else students have, see `students.thin_student`.
+        groups: "
 
     Returns:
         The rates; of those that give the same student the largest.
@@ -42,12 +52,29 @@ def buildable_rates(
         check_rate(rate)
     if build_student is not None:
         return _distinct_rates(teacher, task, rates, build_student)
+    build = functools.partial(
+        thin_student, teacher, task=task, convolutions=convolutions, groups=groups
+    )
     distinct = distinct_rates(teacher, rates)
+    if convolutions == "grouped":
+        distinct = _rising_rates(distinct, build)
     for rate in (distinct[-1], distinct[0]):
-        student = scale_width(teacher, rate, task)
+        student = build(rate)
         complexity(student)
     _check_can_be_kept(student)
     return distinct
+
+
+def _rising_rates(rates: list[float], build: StudentBuilder) -> list[float]:
+    """Those whose students cost less than all wider ones."""
+    rising: list[float] = []
+    least = math.inf
+    for rate in reversed(rates):
+        num_macs = complexity(build(rate)).num_macs
+        if num_macs < least:
+            rising.insert(0, rate)
+            least = num_macs
+    return rising
 
 
 def _distinct_rates(

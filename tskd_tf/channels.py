@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from tskd_tf.dominant import DominantConv2D
 from tskd_tf.errors import InputError
 from tskd_tf.graph import (
     WAY_OUT,
@@ -40,11 +41,20 @@ _MIXING_ALONG_AXIS = {"Cumprod", "Cumsum", "Flip", "Roll", "Sort", "Take"}
 
 
 class Use(NamedTuple):
-    """One use of a layer, with the channels of its inputs and its first output."""
+    """One use of a layer.
+
+    Attributes:
+        call: Layer and shapes.
+        inputs: The channels of its inputs.
+        output: Those of its first output.
+        inner: Those between the two kernels of a `DominantConv2D` of reading A, shape
+            `(rank,)`; empty in other layers.
+    """
 
     call: LayerCall
     inputs: list[np.ndarray]
     output: np.ndarray
+    inner: np.ndarray
 
 
 class Kept(NamedTuple):
@@ -93,6 +103,7 @@ class Channels:
     Attributes:
         uses: Every `Use` of every layer, in the order of `layer_calls`.
         made: The channels a layer makes, shape `(width,)`, by the layer's `id`.
+        inner: The same of those that do not leave it, see `Use`.
         head: The classifier head.
 
     Raises:
@@ -102,6 +113,7 @@ class Channels:
     def __init__(self, model: keras.Model) -> None:
         self.uses: list[Use] = []
         self.made: dict[int, np.ndarray] = {}
+        self.inner: dict[int, np.ndarray] = {}
         self._parents = [0]
         follow(model, [_fixed(model.inputs[0].shape)], self._step)
         self.head = head_layer(model)
@@ -181,7 +193,8 @@ class Channels:
     def _find_blocks(self) -> list[tuple[np.ndarray, int]]:
         """Roots of each block's tied sets, and the channels a layer has in each."""
         makers: dict[int, list[int]] = {}
-        for maker, channels in enumerate(self.made.values()):
+        all_made = [*self.made.values(), *self.inner.values()]
+        for maker, channels in enumerate(all_made):
             for root in self._roots[channels].tolist():
                 makers.setdefault(root, []).append(maker)
         blocks: dict[tuple[int, ...], list[int]] = {}
@@ -203,7 +216,8 @@ class Channels:
                     for value, first in zip(values, use.inputs):
                         self._tie(value, first)
         outputs = self._outputs(call, values)
-        self.uses.append(Use(call, values, outputs[0]))
+        inner = self.inner.get(id(layer), np.zeros(0, int))
+        self.uses.append(Use(call, values, outputs[0], inner))
         return outputs
 
     def _outputs(self, call: LayerCall, values: list[np.ndarray]) -> list[np.ndarray]:
@@ -256,13 +270,18 @@ class Channels:
                 f"{WAY_OUT}"
             )
         if id(layer) not in self.made:
-            width, start = layer_width(layer.get_config()) or 0, len(self._parents)
-            self._parents += range(start, start + width)
-            self.made[id(layer)] = np.arange(start, start + width)
+            self.made[id(layer)] = self._new(layer_width(layer.get_config()) or 0)
+            if isinstance(layer, DominantConv2D) and layer.rank is not None:
+                self.inner[id(layer)] = self._new(layer.rank)
         made = self.made[id(layer)]
         if getattr(layer, "groups", 1) > 1:
             self._tie_groups(value, made, layer.groups)
         return made.reshape((1,) * (len(call.output_shape) - 2) + (-1,))
+
+    def _new(self, count: int) -> np.ndarray:
+        start = len(self._parents)
+        self._parents += range(start, start + count)
+        return np.arange(start, start + count)
 
     def _tie_groups(self, inputs: np.ndarray, made: np.ndarray, groups: int) -> None:
         """Ties channels so that groups stay equal: whole groups go, or as many of each.
@@ -328,7 +347,16 @@ def axes_of_weights(use: Use) -> list[list[np.ndarray | None]]:
     layer, kind = use.call.layer, _kind(use.call.layer)
     inputs, output = last_axis(use.inputs[0]), last_axis(use.output)
     named: dict[str, list[np.ndarray | None]] = {"bias": [output]}
-    if kind == "SeparableConv2D":
+    if isinstance(layer, DominantConv2D):
+        spread = np.repeat(inputs, layer.multiplier, axis=-1)
+        named["depthwise_kernel"] = [inputs, None]
+        named["kernel"] = [inputs, use.inner[None]]
+        is_depthwise = layer.rank is None
+        named["pointwise_kernel"] = [
+            spread if is_depthwise else use.inner[None],
+            output,
+        ]
+    elif kind == "SeparableConv2D":
         spread = np.repeat(inputs, layer.depth_multiplier, axis=-1)
         named["depthwise_kernel"] = [inputs, None]
         named["pointwise_kernel"] = [spread, output]

@@ -7,6 +7,13 @@ from typing import Any
 from tskd_tf.errors import InputError
 
 MODES = ("search", "distill", "teacher", "sweep", "report")
+_FROM_ONE_ON = (
+    "epochs",
+    "teacher_epochs",
+    "batch_size",
+    "steps_per_execution",
+    "groups",
+)
 
 
 def _field(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -231,6 +238,19 @@ class RunConfig:
         "the teacher's channels that matter most for the task.",
         ("random", "teacher"),
     )
+    convolutions: str = _field(
+        "plain",
+        "What students have in the place of convolutions larger than 1x1, but the "
+        "first, besides being thinner: shift, grouped or depthwise ones with a 1x1 "
+        "convolution behind each, or dominant ones, which start from the teacher's "
+        "kernels with --initialize=teacher.",
+        ("plain", "dominant", "shift", "grouped", "depthwise"),
+    )
+    groups: int | None = _field(
+        None,
+        "Of --convolutions=grouped, 4 by default. Where they do not divide a layer's "
+        "channels, the next larger number that does is taken.",
+    )
     student_builder: str | None = _field(
         None,
         "package.module:function that gives your own student for a rate, instead of a "
@@ -300,7 +320,7 @@ class RunConfig:
                 "Expected --rate with --mode=distill only. Received: "
                 f"--mode={self.mode}"
             )
-        for name in ("epochs", "teacher_epochs", "batch_size", "steps_per_execution"):
+        for name in _FROM_ONE_ON:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"Expected --{name} of at least 1. Received: {value}")
@@ -321,10 +341,17 @@ class RunConfig:
                 "Expected --memory_limit_mb of at least 0. Received: "
                 f"{self.memory_limit_mb}"
             )
-        if self.student_builder is not None and self.initialize != "random":
+        given = self.initialize, self.convolutions
+        if self.student_builder is not None and given != ("random", "plain"):
             raise InputError(
-                "Expected --initialize without --student_builder: its students start "
-                f"as it builds them. Received: --initialize={self.initialize}"
+                "Expected --initialize and --convolutions without --student_builder: "
+                "its students are and start as it builds them. Received: "
+                f"--initialize={self.initialize} --convolutions={self.convolutions}"
+            )
+        if self.groups is not None and self.convolutions != "grouped":
+            raise InputError(
+                "Expected --groups with --convolutions=grouped only. Received: "
+                f"--convolutions={self.convolutions}"
             )
         if not self.exports:
             raise InputError("Expected at least one of --exports. Received: none")

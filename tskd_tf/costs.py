@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tskd_tf.dominant import DominantConv2D
 from tskd_tf.errors import InputError
 from tskd_tf.graph import Shape, check_graph, is_per_channel, layer_calls
 from tskd_tf.rebuild import with_image_shape
@@ -74,6 +75,12 @@ def _separable(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int
     return kernel, kernel * _positions(output_shape)
 
 
+def _dominant(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
+    kernels = [weight.shape for weight in layer.weights if len(weight.shape) == 4]
+    kernel = sum(math.prod(shape) for shape in kernels)
+    return kernel, kernel * _positions(output_shape)
+
+
 def _dense(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
     kernel = input_shape[-1] * layer.units
     return kernel, kernel * _positions(input_shape)
@@ -91,6 +98,7 @@ _FORMULAS: dict[type, Callable[[Any, Shape, Shape], tuple[int, int]]] = {
     keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.SeparableConv2D: _separable,
     keras.layers.Dense: _dense,
+    DominantConv2D: _dominant,
 }
 _MULTIPLYING = {
     "Attention",

@@ -9,8 +9,10 @@ from tskd_tf.acceptance import (
     meets_threshold,
     smallest_certifiable_loss,
 )
+from tskd_tf.cheap_convolutions import DEFAULT_GROUPS
 from tskd_tf.costs import Complexity
 from tskd_tf.curves import Curve
+from tskd_tf.students import PLAIN
 from tskd_tf.task import Task
 
 SCHEMA_VERSION = 2
@@ -134,6 +136,7 @@ def build_report(
     validation: dict[str, float],
     budgets: dict[str, dict[str, float]],
     num_over_budget: int,
+    convolutions: tuple[str, int | None] = (PLAIN, None),
 ) -> dict[str, Any]:
     """The report of a search, without what only a command-line run knows.
 
@@ -149,6 +152,7 @@ def build_report(
         validation: `teacher_accuracy` and `floor` on the validation images.
         budgets: By name the `limit`, and what the `student` costs of it.
         num_over_budget: Candidates that were not tried as they do not fit these.
+        convolutions: Of the students, as in `Recipe`, and their groups.
 
     Returns:
         JSON-able; accuracies and losses are fractions.
@@ -178,6 +182,7 @@ def build_report(
         "student": {
             "rate": chosen.rate,
             "widths": chosen.widths,
+            **_kind(*convolutions),
             "accuracy": results.student_accuracy,
             "balanced_accuracy": _balanced(c.student_accuracy for c in results.classes),
             **_costs(student_cost),
@@ -215,6 +220,15 @@ def build_report(
 def _balanced(class_accuracies: Iterable[float]) -> float:
     """Mean of the accuracies by class (Brodersen et al. 2010)."""
     return statistics.fmean(class_accuracies)
+
+
+def _kind(convolutions: str, groups: int | None) -> dict[str, Any]:
+    """Nothing for plain convolutions, as in reports of before there were others."""
+    if convolutions == PLAIN:
+        return {}
+    if convolutions == "grouped":
+        return {"convolutions": convolutions, "groups": groups or DEFAULT_GROUPS}
+    return {"convolutions": convolutions}
 
 
 def _costs(cost: Complexity) -> dict[str, int]:

@@ -28,6 +28,7 @@ from tskd_tf.soft_targets import (
     save_soft_targets,
     transfer_fingerprint,
 )
+from tskd_tf.students import thin_student
 from tskd_tf.sweep import (
     Cell,
     Materials,
@@ -94,6 +95,8 @@ def run(config: RunConfig) -> tuple[int, str]:
         "head": config.head,
         "temperature": config.temperature,
         "soft_loss_weight": config.soft_loss_weight,
+        "convolutions": config.convolutions,
+        "groups": config.groups,
         "confidence": config.confidence,
         "normalized_accuracies": _shares(config),
         "teacher": {
@@ -208,6 +211,13 @@ def _checked_rates(
     rates = sorted({float(rate) for rate in config.rates} or _RATES)
     for rate in rates:
         check_rate(rate)
+    thin_student(
+        teacher,
+        rates[0],
+        Task.from_names([], data.class_names),
+        config.convolutions,
+        config.groups,
+    )
     return distinct_rates(teacher, rates)
 
 

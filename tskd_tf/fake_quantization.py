@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tskd_tf.dominant import DominantConv2D
 from tskd_tf.graph import LayerCall, follow
 from tskd_tf.rebuild import copy_weights, rebuild, same_layer
 
@@ -24,6 +25,14 @@ _KERNELS: tuple[tuple[type, dict[str, tuple[int, ...]]], ...] = (
     (
         keras.layers.SeparableConv2D,
         {"depthwise_kernel": (0, 1), "pointwise_kernel": (0, 1, 2)},
+    ),
+    (
+        DominantConv2D,
+        {
+            "kernel": (0, 1, 2),
+            "depthwise_kernel": (0, 1),
+            "pointwise_kernel": (0, 1, 2),
+        },
     ),
     (keras.layers.Conv2D, {"kernel": (0, 1, 2)}),
     (keras.layers.Dense, {"kernel": (0,)}),
@@ -107,7 +116,9 @@ class FakeQuantized(keras.layers.Wrapper):
 def _kernels(layer: Any) -> list[tuple[keras.Variable, tuple[int, ...]]]:
     for kind, names in _KERNELS:
         if isinstance(layer, kind):
-            return [(getattr(layer, name), axes) for name, axes in names.items()]
+            kernels = [(getattr(layer, name), axes) for name, axes in names.items()]
+            # A layer of several forms has one of them None
+            return [(kernel, axes) for kernel, axes in kernels if kernel is not None]
     return []
 
 

@@ -35,17 +35,24 @@ model = tf.saved_model.load("{path}")
 outputs = model.serve(tf.constant(image[None])).numpy()
 """,
 }
+_OWN_LAYERS = """\
+from tskd_tf import DominantConv2D, ShiftConv2D  # which the file names
+"""
 # Those of files that runs of version 1 wrote
 _TAKE_FLOATS = ("litert", "onnx")
 
 
-def snippet(format_name: str, path: str, schema_version: int) -> str:
+def snippet(
+    format_name: str, path: str, schema_version: int, has_own_layers: bool = False
+) -> str:
     """Python that turns `image` into `outputs`.
 
     Args:
         format_name: As in the report's `exports`.
         path: Of the file.
         schema_version: Of the report.
+        has_own_layers: Whether the student has layers of this package, which a `.keras`
+            file cannot bring along.
 
     Returns:
         Lines that need the format's own runtime only. `image` is a uint8 array of shape
@@ -54,7 +61,8 @@ def snippet(format_name: str, path: str, schema_version: int) -> str:
     """
     takes_floats = schema_version == 1 and format_name in _TAKE_FLOATS
     images = 'image[None].astype("float32")' if takes_floats else "image[None]"
-    return _SNIPPETS.get(format_name, "").format(path=path, images=images)
+    code = _SNIPPETS.get(format_name, "").format(path=path, images=images)
+    return _OWN_LAYERS + code if has_own_layers and format_name == "keras" else code
 
 
 def class_of_outputs(labels_path: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tskd_tf.deployment import Deployment, OpenedFile, deployed, lines_of
 from tskd_tf.images import Images, chunks
@@ -23,7 +24,7 @@ def write_onnx(model: keras.Model, path: str, deployment: Deployment) -> None:
     """
     import onnx
 
-    copy = rebuild(model, _without_adapted_normalization)
+    copy = rebuild(model, _exportable)
     copy_weights(model, copy)
     whole = deployed(copy, deployment.outputs)
     # Keras exports what has been called
@@ -37,13 +38,25 @@ def write_onnx(model: keras.Model, path: str, deployment: Deployment) -> None:
     onnx.save(file, path)
 
 
-def _without_adapted_normalization(layer: Any) -> Any:
-    if not isinstance(layer, keras.layers.Normalization):
-        return same_layer(layer)
-    # Its constants would become inputs of the ONNX graph
-    deviation = np.maximum(np.sqrt(layer.variance), keras.config.epsilon())
-    offset = -np.asarray(layer.mean) / deviation
-    return keras.layers.Rescaling((1 / deviation)[0], offset[0], name=layer.name)
+class _GroupedConv2D(keras.layers.Conv2D):
+    """Without XLA, by which Keras runs grouped convolutions; ONNX has no such call."""
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> tf.Tensor:
+        padding = self.padding.upper()
+        return tf.nn.convolution(
+            inputs, kernel, self.strides, padding, dilations=self.dilation_rate
+        )
+
+
+def _exportable(layer: Any) -> Any:
+    if isinstance(layer, keras.layers.Normalization):
+        # Its constants would become inputs of the ONNX graph
+        deviation = np.maximum(np.sqrt(layer.variance), keras.config.epsilon())
+        offset = -np.asarray(layer.mean) / deviation
+        return keras.layers.Rescaling((1 / deviation)[0], offset[0], name=layer.name)
+    if type(layer) is keras.layers.Conv2D and layer.groups > 1:
+        return _GroupedConv2D.from_config(layer.get_config())
+    return same_layer(layer)
 
 
 def open_onnx(path: str) -> OpenedFile:

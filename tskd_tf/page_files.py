@@ -15,6 +15,8 @@ from tskd_tf.report import (
 )
 
 _UNKNOWN = "not measured"
+# Kinds of convolutions that are layers of this package
+_OF_THIS_PACKAGE = ("dominant", "shift")
 
 
 def files_section(report: dict[str, Any]) -> str:
@@ -140,14 +142,20 @@ def _loading(report: dict[str, Any]) -> str:
     parts = ["<h3>To load them</h3>\n"]
     parts.append(
         note(
-            "From the run's folder, without this package. image is a uint8 array of "
-            "height × width × channels, 0 to 255; its preparation is inside the file. "
+            "From the run's folder, without this package unless it is imported. image "
+            "is a uint8 array of height × width × channels, 0 to 255; its preparation "
+            "is inside the file. "
             "Integers that a file gives rank as what they stand for; "
             "run.get_output_details() has their scale and zero point."
         )
     )
     for export in report["exports"]:
-        code = snippet(export["format"], export["path"], report["schema_version"])
+        code = snippet(
+            export["format"],
+            export["path"],
+            report["schema_version"],
+            report["student"].get("convolutions") in _OF_THIS_PACKAGE,
+        )
         if code:
             parts.append(f"<p>{text(file_name(export))}</p><pre>{text(code)}</pre>\n")
     if "labels" in report:

@@ -5,6 +5,7 @@ from typing import Any
 from tskd_tf.figures import has_curves
 from tskd_tf.html_parts import Pngs, figure, note, percent, table
 from tskd_tf.plotting import MOST_NUMBERS
+from tskd_tf.report import convolutions_told
 from tskd_tf.search_figures import chosen_index
 
 _MOST_WIDTHS = 8
@@ -58,8 +59,9 @@ def _trials(report: dict[str, Any]) -> str:
         for i, trial in enumerate(report["search"]["trials"])
     ]
     header = ["trial", "rate", "widths", "multiply-adds", "validation accuracy"]
+    kind = convolutions_told(report)
     return table(
-        "Every student that was trained, in this order",
+        "Every student that was trained, in this order" + f"; {kind}" * bool(kind),
         [*header, "enough", "epochs", "seconds"],
         rows,
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from tskd_tf.dominant import DominantConv2D
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import PathLike
 from tskd_tf.graph import (
@@ -21,6 +22,9 @@ from tskd_tf.graph import (
     output_activation,
     output_layers,
 )
+from tskd_tf.shift import ShiftConv2D
+
+_OWN_LAYERS = {kind.__name__: kind for kind in (DominantConv2D, ShiftConv2D)}
 
 
 def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
@@ -28,8 +32,9 @@ def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
 
     Args:
         model: A Functional or Sequential model.
-        edit: Maps each layer or operation to its replacement; `same_layer` makes a
-            plain copy. Nested models are entered, and take what then reaches them.
+        edit: Maps each layer or operation to its replacement, or to a list of layers
+            that take its place one after the other; `same_layer` makes a plain copy.
+            Nested models are entered, and take what then reaches them.
 
     Returns:
         The model with new weights.
@@ -78,7 +83,7 @@ def _rebuild(
     model: keras.Model,
     edit: Callable[[Any], Any],
     input_shapes: list[Shape],
-    copies: dict[int, Any],
+    copies: dict[int, list[Any]],
     fix_sizes: bool = False,
 ) -> keras.Model:
     inputs = [
@@ -90,10 +95,10 @@ def _rebuild(
         for value, shape in zip(model.inputs, input_shapes)
     ]
 
-    def copy_of(layer: Any, shapes: list[Shape]) -> Any:
+    def copies_of(layer: Any, shapes: list[Shape]) -> list[Any]:
         if id(layer) not in copies:
             copies[id(layer)] = (
-                _rebuild(layer, edit, shapes, copies, fix_sizes)
+                [_rebuild(layer, edit, shapes, copies, fix_sizes)]
                 if is_graph(layer)
                 else _edited(layer, edit)
             )
@@ -104,13 +109,17 @@ def _rebuild(
         given = {name: value for name, value in kwargs.items() if value is not None}
         tensors = keras.tree.flatten((args, given))
         tensors = [value for value in tensors if keras.utils.is_keras_tensor(value)]
-        return copy_of(layer, [value.shape for value in tensors])(*args, **given)
+        first, *others = copies_of(layer, [value.shape for value in tensors])
+        value = first(*args, **given)
+        for other in others:
+            value = other(value)
+        return value
 
     if isinstance(model, keras.Sequential):
         value, layers = inputs[0], []
         for layer in model.layers:
             value = call(layer, value)
-            layers.append(copies[id(layer)])
+            layers += copies[id(layer)]
         return keras.Sequential([inputs[0], *layers], name=model.name)
     copy = keras.models.clone_model(
         model,
@@ -124,9 +133,10 @@ def _rebuild(
     return copy
 
 
-def _edited(layer: Any, edit: Callable[[Any], Any]) -> Any:
+def _edited(layer: Any, edit: Callable[[Any], Any]) -> list[Any]:
     try:
-        return edit(layer)
+        replacement = edit(layer)
+        return replacement if isinstance(replacement, list) else [replacement]
     except InputError:
         raise
     except Exception as error:  # layers of the user's own fail in any way there is
@@ -186,7 +196,9 @@ def load_kept_model(path: PathLike) -> keras.Model:
         InputError: If it cannot be loaded.
     """
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(
+            path, custom_objects=_OWN_LAYERS, compile=False, safe_mode=True
+        )
     except Exception as error:  # a damaged file fails in any way there is
         reason = in_one_line(error)
         raise InputError(

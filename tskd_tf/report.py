@@ -193,8 +193,7 @@ def summary_table(report: dict[str, Any]) -> str:
     lines = [
         f"Task: {names} ({task['head']} head)",
         *([f"Data: {report['data']['source']}"] if "source" in report["data"] else []),
-        f"Student: rate {student['rate']:g}, widths "
-        + "-".join(map(str, student["widths"])),
+        f"Student: {student_told(report)}",
         "",
         *_aligned(rows),
         *_budget_lines(report),
@@ -209,6 +208,23 @@ def summary_table(report: dict[str, Any]) -> str:
         *([f"{report['labels']}: {labels_note(report)}"] if "labels" in report else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def student_told(report: dict[str, Any]) -> str:
+    """What kind of network the student is, in one line."""
+    student = report["student"]
+    widths = "-".join(map(str, student["widths"]))
+    kind = convolutions_told(report)
+    return f"rate {student['rate']:g}, widths {widths}" + (f", {kind}" if kind else "")
+
+
+def convolutions_told(report: dict[str, Any]) -> str:
+    """What students have in the place of plain convolutions; empty if those."""
+    student = report["student"]
+    if "convolutions" not in student:
+        return ""
+    groups = f" in {student['groups']} groups" if "groups" in student else ""
+    return f"{student['convolutions']} convolutions{groups}"
 
 
 def labels_note(report: dict[str, Any]) -> str:

@@ -124,14 +124,19 @@ def check_everything_fits(
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)
     complexity(teacher)
-    rates = buildable_rates(teacher, task, rates_of(config), build_student)
+    convolutions = config.convolutions, config.groups
+    rates = buildable_rates(
+        teacher, task, rates_of(config), build_student, *convolutions
+    )
     if config.mode == "teacher":
         return {}
     search_dir = pathlib.Path(config.output_dir) / "search"
     is_by_others(str(search_dir), teacher, build_student, config.workers)
     latencies_us = kept_latencies(search_dir)
     images = data.train.images
-    costs = StudentCosts(teacher, task, images, latencies_us, build_student)
+    costs = StudentCosts(
+        teacher, task, images, latencies_us, build_student, *convolutions
+    )
     fitting_rates(rates, budgets_of(config), costs.cost)
     return costs.latencies_us
 

@@ -57,6 +57,8 @@ def recipe_of(config: RunConfig) -> Recipe:
         ),
         num_views=config.num_views,
         initialize=config.initialize,
+        convolutions=config.convolutions,
+        groups=config.groups,
         steps_per_execution=config.steps_per_execution,
         jit_compile={"auto": "auto", "true": True, "false": False}[config.jit_compile],
         distribute=config.distribute,

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tskd_tf.acceptance import accuracy_floor
+from tskd_tf.augmentation import Augmentation
 from tskd_tf.budgets import (
     ANY_LOSS,
     Budgets,
@@ -46,6 +47,7 @@ from tskd_tf.soft_targets import (
     save_soft_targets,
     transfer_fingerprint,
 )
+from tskd_tf.students import PLAIN
 from tskd_tf.task import Task, check_class_ids, check_pairs
 from tskd_tf.trainer import Trainer, thinner
 from tskd_tf.training import Recipe
@@ -168,10 +170,12 @@ def find_smallest_student(
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings}
     recipe = Recipe(**{**plain, "precision": choose_precision(recipe.precision)})
     recipe.check()
-    if build_student is not None and recipe.initialize != "random":
+    start_and_kind = recipe.initialize, recipe.convolutions
+    if build_student is not None and start_and_kind != ("random", PLAIN):
         raise InputError(
-            "Expected initialize with students of scale_width only: yours start as "
-            f"you build them. Received: initialize={recipe.initialize!r}"
+            "Expected initialize and convolutions with students of scale_width only: "
+            "yours are and start as you build them. Received: "
+            f"initialize={recipe.initialize!r}, convolutions={recipe.convolutions!r}"
         )
     check_teacher(teacher, task)
     splits = [
@@ -182,7 +186,8 @@ def find_smallest_student(
     complexity(teacher)
     if rates is None:
         rates = spaced_rates(0.05)
-    rates = buildable_rates(teacher, task, rates, build_student)
+    convolutions = recipe.convolutions, recipe.groups
+    rates = buildable_rates(teacher, task, rates, build_student, *convolutions)
     task_validation, task_test = (_select_task(task, split) for split in splits[1:])
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(directory or temporary).resolve()
@@ -217,8 +222,9 @@ def find_smallest_student(
             },
         }
         _check_same_search(folder, search_settings)
+        latencies_us = kept_latencies(folder)
         costs = StudentCosts(
-            teacher, task, splits[0].images, kept_latencies(folder), build_student
+            teacher, task, splits[0].images, latencies_us, build_student, *convolutions
         )
         fitting = _fitting_rates(rates, budgets, costs)
         candidates = fitting if max_accuracy_loss < ANY_LOSS else fitting[-1:]
@@ -271,6 +277,7 @@ def find_smallest_student(
             validation={"teacher_accuracy": teacher_accuracy, "floor": floor},
             budgets=spending(budgets, chosen.rate, costs.cost),
             num_over_budget=len(rates) - len(fitting),
+            convolutions=convolutions,
         )
         keep_latencies(folder, costs.latencies_us)
     wrong = np.array([image["index"] for image in results.wrong_images], dtype=int)
@@ -418,6 +425,9 @@ def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         return
     found = read_json(path)
+    # What an earlier version knew no setting for was as it is by default
+    defaults = {**Recipe()._asdict(), "augmentation": Augmentation()._asdict()}
+    found["recipe"] = {**defaults, **found.get("recipe", {})}
     if found != settings:
         other = [name for name in settings if found.get(name) != settings[name]]
         raise InputError(

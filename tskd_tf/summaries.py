@@ -15,6 +15,7 @@ from tskd_tf.report import (
     certainty,
     classes_to_show,
     ratio_of,
+    student_told,
     verdict,
 )
 
@@ -54,14 +55,13 @@ def write_summaries(
 
 def markdown(report: dict[str, Any]) -> str:
     """The report's summary as Markdown with tables."""
-    task, data, student = report["task"], report["data"], report["student"]
+    task, data = report["task"], report["data"]
     names = ", ".join(map(_escaped, task["class_names"]))
-    widths = "-".join(map(str, student["widths"]))
     parts = [
         f"## {_escaped(verdict(report))}",
         _escaped(certainty(report)),
         *([_escaped(broken_files(report))] if broken_files(report) else []),
-        f"Student: rate {student['rate']:g}, widths {widths}",
+        f"Student: {student_told(report)}",
         _table(_numbers(report)),
         # Earlier versions have none
         *(

@@ -30,6 +30,7 @@ from tskd_tf.progress import (
 from tskd_tf.rebuild import load_kept_model
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import TransferSet
+from tskd_tf.students import thin_student
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe, TrainedStudent, train_student
 from tskd_tf.trial_files import (
@@ -41,7 +42,7 @@ from tskd_tf.trial_files import (
     save_model,
 )
 from tskd_tf.verdicts import decision_margin, early_verdict
-from tskd_tf.width import StudentBuilder, layer_widths, scale_width
+from tskd_tf.width import StudentBuilder, layer_widths
 from tuner.engines import BARGAIN, bargain_score
 from tuner.oracle import SmallestFeasibleOracle
 from tuner.student_tuner import Attempt
@@ -332,14 +333,16 @@ class Trainer(NamedTuple):
 def thinner(
     teacher: keras.Model, transfer: TransferSet, task: Task, recipe: Recipe
 ) -> StudentBuilder:
-    """Builds thinner copies of the teacher that start as the recipe says."""
+    """Builds the students of a teacher that the recipe asks for."""
     importance = None
     if recipe.initialize == "teacher":
         importance = channel_importance(teacher, task, transfer.images, transfer.labels)
     return functools.partial(
-        scale_width,
+        thin_student,
         teacher,
         task=task,
+        convolutions=recipe.convolutions,
+        groups=recipe.groups,
         initialize=recipe.initialize,
         importance=importance,
     )

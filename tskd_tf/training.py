@@ -31,8 +31,9 @@ from tskd_tf.methods import DISTILLATION, build_distiller, check_method
 from tskd_tf.rebuild import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.solvers import ADAM, SOLVERS, build_optimizer
+from tskd_tf.students import PLAIN, check_convolutions, thin_student
 from tskd_tf.task import Task
-from tskd_tf.width import INITIALIZATIONS, StudentBuilder, scale_width
+from tskd_tf.width import INITIALIZATIONS, StudentBuilder
 
 CLASS_WEIGHTS = ("none", "balanced")
 _VALIDATION_BATCH = 1000
@@ -64,6 +65,9 @@ class Recipe(NamedTuple):
             live teacher is run on new ones in every step.
         initialize: Where students of `scale_width` start, see there; from the teacher,
             its channels are ranked by their Taylor importance on D(θ).
+        convolutions: What such students have in the place of plain convolutions, one of
+            `students.CONVOLUTIONS`.
+        groups: Of grouped convolutions, see `replace_convolutions`; 4 by default.
         steps_per_execution: Steps in one call of TensorFlow; None means by device and
             data, see `device.choose_steps_per_execution`.
         jit_compile: XLA: `"auto"` (on a GPU only), True or False.
@@ -84,6 +88,8 @@ class Recipe(NamedTuple):
     augmentation: Augmentation = Augmentation()
     num_views: int = DEFAULT_NUM_VIEWS
     initialize: str = "random"
+    convolutions: str = PLAIN
+    groups: int | None = None
     steps_per_execution: int | None = None
     jit_compile: Any = "auto"
     distribute: str = "auto"
@@ -135,6 +141,7 @@ class Recipe(NamedTuple):
                 f"Expected initialize out of {', '.join(INITIALIZATIONS)}. Received: "
                 f"{self.initialize!r}"
             )
+        check_convolutions(self.convolutions, self.groups)
         if self.distribute not in DISTRIBUTIONS:
             raise InputError(
                 f"Expected distribute out of {', '.join(DISTRIBUTIONS)}. Received: "
@@ -221,7 +228,7 @@ def train_student(
         log_dir: For TensorBoard; none is written by default.
         verbose: As in `keras.Model.fit`.
         build_student: Function of the rate that builds the student; by default
-            `scale_width`, with random weights.
+            `thin_student`, with random weights.
         early_verdict: Function of the validation accuracies after each epoch so far;
             training stops after the epoch at which it gives anything but None.
         callbacks: Called in training besides, such as `progress.LiveLine`.
@@ -249,7 +256,11 @@ def train_student(
     with strategy.scope():
         live = with_policy(teacher, "float32") if recipe.uses_live_teacher else None
         build_student = build_student or functools.partial(
-            scale_width, teacher, task=task
+            thin_student,
+            teacher,
+            task=task,
+            convolutions=recipe.convolutions,
+            groups=recipe.groups,
         )
         distiller = build_distiller(
             recipe.method,

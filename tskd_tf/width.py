@@ -199,6 +199,8 @@ def _narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
     for name in ("filters", "units", "projection_dim"):
         if name in config:
             narrowed[name] = num_stay
+    if len(use.inner):
+        narrowed["rank"] = kept.count(use.inner)
     if "groups" in config:
         groups = kept.stays[use.inputs[0]].reshape(config["groups"], -1)
         narrowed["groups"] = int(groups.any(axis=1).sum())
@@ -293,6 +295,7 @@ def distinct_rates(model: keras.Model, rates: Sequence[float]) -> list[float]:
     distinct: dict[tuple[int, ...], float] = {}
     for rate in rates:
         kept = channels.keep(_scale_sets(rate, 1), outputs)
-        widths = [kept.count(made) for made in channels.made.values()]
+        everything = [*channels.made.values(), *channels.inner.values()]
+        widths = [kept.count(made) for made in everything]
         distinct[tuple(widths)] = rate
     return list(distinct.values())

@@ -1,0 +1,290 @@
+"""A convolution by few dominant kernels, whose responses a 1x1 convolution combines.
+
+Inspired by Wang, Deng, Wang 2016 ("Accelerating convolutional neural networks with
+dominant convolutional kernel and knowledge pre-regression", ECCV 2016). Of that paper
+the abstract and half a page were at hand: a low-rank decomposition in two procedures,
+feature extraction and feature combination. The structure, the ranks and the start from
+a plain kernel by singular values are our reading; no result of theirs is claimed.
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from tskd_tf.errors import InputError
+
+READINGS = ("A", "B")
+
+
+def low_rank_factors(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best `rank` full kernels for a plain one, and how they are combined.
+
+    Singular values of the matrix of all kernels: the squared error of the product is
+    the sum of the squares of those left out (Eckart & Young 1936).
+
+    Args:
+        kernel: Shape `(height, width, channels, filters)`.
+        rank: From 1 to the smaller of `height·width·channels` and `filters`.
+
+    Returns:
+        Kernels of shape `(height, width, channels, rank)`, and a 1x1 kernel of shape
+        `(1, 1, rank, filters)`, of equal size each; those that matter most first.
+
+    Raises:
+        InputError: If the rank is out of range.
+    """
+    *sides, filters = kernel.shape
+    matrix = np.asarray(kernel, np.float64).reshape(-1, filters)
+    _check_size("rank", rank, min(matrix.shape))
+    first, second = _factors(matrix, rank)
+    return first.reshape(*sides, rank), second[None, None]
+
+
+def depthwise_factors(
+    kernel: np.ndarray, multiplier: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best `multiplier` kernels for each channel, and how they are combined.
+
+    As `low_rank_factors`, for each input channel by itself.
+
+    Args:
+        kernel: Shape `(height, width, channels, filters)`.
+        multiplier: From 1 to the smaller of `height·width` and `filters`.
+
+    Returns:
+        Depthwise kernels of shape `(height, width, channels, multiplier)`, and a 1x1
+        kernel of shape `(1, 1, channels·multiplier, filters)`.
+
+    Raises:
+        InputError: If the multiplier is out of range.
+    """
+    height, width, channels, filters = kernel.shape
+    matrices = np.asarray(kernel, np.float64).reshape(-1, channels, filters)
+    matrices = matrices.transpose(1, 0, 2)
+    _check_size("multiplier", multiplier, min(matrices.shape[1:]))
+    first, second = _factors(matrices, multiplier)
+    first = first.transpose(1, 0, 2).reshape(height, width, channels, multiplier)
+    return first, second.reshape(1, 1, channels * multiplier, filters)
+
+
+def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    # Shared out, so that neither factor learns faster than the other
+    roots = np.sqrt(values[..., :rank])
+    return (
+        left[..., :rank] * roots[..., None, :],
+        roots[..., None] * right[..., :rank, :],
+    )
+
+
+def _check_size(name: str, size: int, largest: int) -> None:
+    if not 1 <= size <= largest:
+        raise InputError(
+            f"Expected {name} from 1 to {largest}, which reproduces the plain kernel. "
+            f"Received: {size}"
+        )
+
+
+@keras.saving.register_keras_serializable("tskd_tf")
+class DominantConv2D(keras.layers.Layer):
+    """A cheaper `Conv2D`: feature extraction by few kernels, combination by 1x1.
+
+    Of k×k kernels, C channels in and N filters, biases left out:
+
+    | reading | extraction | weights |
+    |---|---|---|
+    | `"A"` | `rank` full kernels, d | k²·C·d + d·N |
+    | `"B"` | `multiplier` kernels a channel, m | k²·C·m + C·m·N |
+
+    Multiply-adds are that many at each place of the output. There is nothing between
+    the two, so that all of it is a convolution of low rank. Both readings are ours; see
+    the module.
+
+    Args:
+        filters: Channels that come out, N.
+        kernel_size: One number or two, in pixels.
+        strides: Of the extraction; in reading B the same in both directions.
+        padding: `"valid"` or `"same"`.
+        dilation_rate: Of the extraction.
+        activation: Of the outputs.
+        use_bias: Whether the outputs have one.
+        reading: `"A"` or `"B"`.
+        rank: Full kernels of reading A, ≥ 1.
+        multiplier: Kernels a channel of reading B, ≥ 1.
+        kernel_initializer: Of the extraction. Keras's defaults take a depthwise kernel
+            for one over all channels, so that it starts too small; by default one of
+            reading B starts from N(0, 1/k²).
+        pointwise_initializer: Of the combination.
+        bias_initializer: Of the bias.
+        kernel_regularizer: Of both kernels.
+        **kwargs: For `keras.layers.Layer`.
+
+    Raises:
+        InputError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        dilation_rate: Any = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        reading: str = "B",
+        rank: int | None = None,
+        multiplier: int = 1,
+        kernel_initializer: Any = None,
+        pointwise_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if reading not in READINGS:
+            raise InputError(
+                f"Expected reading out of {', '.join(READINGS)}. Received: {reading!r}"
+            )
+        if (rank is None) == (reading == "A") or (rank is not None and rank < 1):
+            raise InputError(
+                "Expected rank of at least 1 with reading A, and none with B. "
+                f"Received: rank={rank} with reading={reading!r}"
+            )
+        if filters < 1 or multiplier < 1:
+            raise InputError(
+                "Expected filters and multiplier of at least 1. Received: "
+                f"filters={filters}, multiplier={multiplier}"
+            )
+        if padding not in ("valid", "same"):
+            raise InputError(f"Expected padding valid or same. Received: {padding!r}")
+        self.filters, self.rank, self.multiplier = filters, rank, multiplier
+        self.kernel_size = _pair("kernel_size", kernel_size)
+        self.strides = _pair("strides", strides)
+        self.dilation_rate = _pair("dilation_rate", dilation_rate)
+        self.padding, self.use_bias, self.reading = padding, use_bias, reading
+        self.activation = keras.activations.get(activation)
+        if reading == "B" and self.strides[0] != self.strides[1]:
+            raise InputError(
+                "Expected the same stride in both directions with reading B. Received: "
+                f"{self.strides}"
+            )
+        if kernel_initializer is None:
+            kernel_initializer = "glorot_uniform"
+            if reading == "B":
+                kernel_initializer = keras.initializers.RandomNormal(
+                    stddev=1 / math.sqrt(math.prod(self.kernel_size))
+                )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.pointwise_initializer = keras.initializers.get(pointwise_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the two kernels and the bias."""
+        channels = input_shape[-1]
+        is_depthwise = self.rank is None
+        kernel = self.add_weight(
+            shape=(*self.kernel_size, channels, self.rank or self.multiplier),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            name="depthwise_kernel" if is_depthwise else "kernel",
+        )
+        self.kernel = None if is_depthwise else kernel
+        self.depthwise_kernel = kernel if is_depthwise else None
+        num_responses = self.rank or channels * self.multiplier
+        self.pointwise_kernel = self.add_weight(
+            shape=(1, 1, num_responses, self.filters),
+            initializer=self.pointwise_initializer,
+            regularizer=self.kernel_regularizer,
+            name="pointwise_kernel",
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(self.filters,), initializer=self.bias_initializer, name="bias"
+            )
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Feature maps of `filters` channels."""
+        settings = {
+            "strides": self.strides,
+            "padding": self.padding,
+            "data_format": "channels_last",
+            "dilation_rate": self.dilation_rate,
+        }
+        if self.rank is None:
+            outputs = keras.ops.depthwise_conv(
+                inputs, self.depthwise_kernel, **settings
+            )
+        else:
+            outputs = keras.ops.conv(inputs, self.kernel, **settings)
+        outputs = keras.ops.conv(
+            outputs, self.pointwise_kernel, data_format="channels_last"
+        )
+        if self.bias is not None:
+            outputs = keras.ops.add(outputs, self.bias)
+        return self.activation(outputs)
+
+    def start_from(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> None:
+        """Takes the nearest kernels to a plain one, by `low_rank_factors` and such.
+
+        Args:
+            kernel: Of a plain convolution, shape `(height, width, channels, filters)`;
+                the layer is built for such channels.
+            bias: Shape `(filters,)`, of a layer with one.
+
+        Raises:
+            InputError: If rank or multiplier is more than such a kernel has.
+        """
+        if self.rank is None:
+            factors = depthwise_factors(kernel, self.multiplier)
+        else:
+            factors = low_rank_factors(kernel, self.rank)
+        self.set_weights([*factors, *([] if bias is None else [bias])])
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """As that of a `Conv2D`."""
+        extents = [
+            (size - 1) * dilation + 1 if self.padding == "valid" else 1
+            for size, dilation in zip(self.kernel_size, self.dilation_rate)
+        ]
+        sides = [
+            None if side is None else (side - extent) // stride + 1
+            for side, extent, stride in zip(input_shape[1:3], extents, self.strides)
+        ]
+        return (input_shape[0], *sides, self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation_rate": self.dilation_rate,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "reading": self.reading,
+            "rank": self.rank,
+            "multiplier": self.multiplier,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "pointwise_initializer": keras.initializers.serialize(
+                self.pointwise_initializer
+            ),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise InputError(
+            f"Expected {name} of one or two numbers ≥ 1. Received: {value}"
+        )
+    return pair
