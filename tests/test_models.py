@@ -116,7 +116,9 @@ def test_saved_equals_reloaded_without_this_package(name, cifar_images, tmp_path
 
 
 def test_unknown_names_and_small_images_are_refused(cifar_images):
-    with pytest.raises(InputError, match="lenet, cifar10_full, cifar10_quick.*resnet"):
+    with pytest.raises(
+        InputError, match="lenet, cifar10_full, cifar10_quick and wrn.*resnet"
+    ):
         build_teacher("resnet", cifar_images, 10)
     with pytest.raises(InputError, match="16x16.*8x8"):
         build_teacher("lenet", cifar_images[:, :8, :8], 10)

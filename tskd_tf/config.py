@@ -73,8 +73,8 @@ class RunConfig:
     image_size: str | None = _field(
         None,
         "HEIGHTxWIDTH in pixels to stretch the images of --image_dir to, e.g. "
-        "224x224. By default what the teacher takes: 28x28 for lenet, 32x32 for "
-        "cifar10_full and cifar10_quick.",
+        "224x224. By default what the teacher takes: 28x28 for lenet, 32x32 for the "
+        "others by name.",
     )
     skip_corrupt_images: bool = _field(
         False,
@@ -92,7 +92,8 @@ class RunConfig:
     )
     teacher: str = _field(
         "lenet",
-        "lenet, cifar10_full or cifar10_quick, to be trained; or the path of a trained "
+        "lenet, cifar10_full, cifar10_quick, or a wide residual network such as "
+        "wrn_16_4, of depth 16 and width 4, to be trained; or the path of a trained "
         ".keras file.",
     )
     input_range: str = _field(

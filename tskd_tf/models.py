@@ -1,4 +1,4 @@
-"""The paper's teachers, as Caffe defines them (Shi et al. 2017, section 4).
+"""Teachers by name, first the paper's, as Caffe defines them (Shi et al. 2017, sec. 4).
 
 The paper gives the widths (20-50-500-10 and 32-32-64-10); layers, initialisers and
 preprocessing are those of BVLC/caffe's `lenet`, `cifar10_full` and `cifar10_quick`,
@@ -16,6 +16,7 @@ from keras import layers
 
 from tskd_tf.errors import InputError
 from tskd_tf.images import Images, mean_of_images
+from tskd_tf.wide_resnet import IMAGE_SHAPE, depth_and_width, wide_resnet
 
 # What the paper's data sets have: (height, width, channels)
 IMAGE_SHAPES = {
@@ -139,10 +140,11 @@ def _within_channel_lrn(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
 def build_teacher(
     name: str, images: Images, num_classes: int, use_lrn: bool = True
 ) -> keras.Model:
-    """One of the paper's teachers for a data set.
+    """A teacher for a data set.
 
     Args:
-        name: `lenet`, `cifar10_full` or `cifar10_quick`.
+        name: `lenet`, `cifar10_full` or `cifar10_quick`, which are the paper's; or
+            `wrn_16_4` for a wide residual network of depth 16 and width 4.
         images: Training images, shape `(n, height, width, channels)`, 0 to 255.
         num_classes: Number of outputs.
         use_lrn: For `cifar10_full`.
@@ -152,6 +154,15 @@ def build_teacher(
     """
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)
+    check_name(name)
+    smallest = 16 if name == "lenet" else 8
+    if min(shape[:2]) < smallest:
+        raise InputError(
+            f"Expected images of at least {smallest}x{smallest} pixels for {name}. "
+            f"Received: {shape[0]}x{shape[1]}"
+        )
+    if numbers := depth_and_width(name):
+        return wide_resnet(*numbers, shape, num_classes)
     builders: dict[str, Callable[[], keras.Model]] = {
         "lenet": lambda: lenet(shape, num_classes),
         "cifar10_full": lambda: cifar10_full(
@@ -161,14 +172,17 @@ def build_teacher(
             shape, num_classes, mean_of_images(images)
         ),
     }
-    check_name(name)
-    smallest = 16 if name == "lenet" else 8
-    if min(shape[:2]) < smallest:
-        raise InputError(
-            f"Expected images of at least {smallest}x{smallest} pixels for {name}. "
-            f"Received: {shape[0]}x{shape[1]}"
-        )
     return builders[name]()
+
+
+def image_shape_of(name: str) -> tuple[int, int, int]:
+    """`(height, width, channels)` of the images that a teacher was published with.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    check_name(name)
+    return IMAGE_SHAPES.get(name, IMAGE_SHAPE)
 
 
 def check_name(name: str) -> None:
@@ -177,8 +191,8 @@ def check_name(name: str) -> None:
     Raises:
         InputError: If there is none of that name.
     """
-    if name not in IMAGE_SHAPES:
+    if name not in IMAGE_SHAPES and depth_and_width(name) is None:
         raise InputError(
-            f"Expected a teacher out of {', '.join(IMAGE_SHAPES)}, or the path of a "
-            f".keras file. Received: {name!r}"
+            f"Expected a teacher out of {', '.join(IMAGE_SHAPES)} and wrn_DEPTH_WIDTH "
+            f"such as wrn_16_4, or the path of a .keras file. Received: {name!r}"
         )

@@ -17,7 +17,7 @@ from tskd_tf.errors import InputError
 from tskd_tf.event_files import TEACHER_RUN
 from tskd_tf.files import atomic_path, fingerprint, read_json, write_json
 from tskd_tf.image_folder import load_image_folder
-from tskd_tf.models import IMAGE_SHAPES, build_teacher, check_name
+from tskd_tf.models import build_teacher, image_shape_of
 from tskd_tf.output_folder import TEACHER_SETTINGS
 from tskd_tf.rebuild import load_kept_model
 from tskd_tf.run_settings import budgets_of, is_file, rates_of, recipe_of
@@ -67,8 +67,7 @@ def _wanted_images(config: RunConfig) -> tuple[tuple[int, int, int], int | None]
     """
     size = parse_image_size(config.image_size)
     if not is_file(config.teacher):
-        check_name(config.teacher)
-        *sides, channels = IMAGE_SHAPES[config.teacher]
+        *sides, channels = image_shape_of(config.teacher)
         return (*(size or sides), channels), None
     takes, num_classes = teacher_shapes(config.teacher)
     if takes[2] not in (1, 3):
