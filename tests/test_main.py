@@ -82,9 +82,10 @@ def run(no_network, capfd, tmp_path):
             ),
             *("--augmentation=shift", "--augmentation_pixels=2", "--num_views=0"),
             "--convolutions=shift",
+            "--method=adversarial",
         ),
     ],
-    ids=["search", "task head", "distill", "views"],
+    ids=["search", "task head", "distill", "views and adversarial"],
 )
 def test_a_run_and_its_report(run, tmp_path, arguments):
     status, out, _ = run(*SMALL, *arguments)
@@ -100,8 +101,10 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
     for name in ("accuracy_against_macs", "search"):
         figure = (tmp_path / "run" / "figures" / f"{name}.png").read_bytes()
         assert figure.startswith(b"\x89PNG")
-    classes = dict(argument.split("=") for argument in arguments)["--classes"]
-    assert report["task"]["class_ids"] == [int(name) for name in classes.split(",")]
+    given = dict(argument.split("=") for argument in arguments)
+    classes = given["--classes"].split(",")
+    assert report["task"]["class_ids"] == [int(name) for name in classes]
+    assert report["student"].get("method") == given.get("--method")
     assert report["command"].startswith("python -m tskd_tf.main")
     labels = (tmp_path / "run" / "labels.txt").read_text()
     is_task_head = "--head=task" in arguments
@@ -452,6 +455,8 @@ NOT_A_MODEL = "not_a_model.keras"
             "rate 0.5, fits.*max_params=70,000, but it costs 109,295, 39,295 too many",
         ),
         (("--temperature=0",), "temperature"),
+        (("--method=adversary",), "adversary"),
+        (("--method=adversarial", "--temperature=4"), "method=adversarial, whose loss"),
         (("--soft_loss_weight=2",), "soft_loss_weight"),
         (("--learning_rate=-1",), "learning_rate"),
         (("--batch_size=0",), "batch_size"),

@@ -153,6 +153,16 @@ def test_table_is_aligned_and_complete():
         assert part in table
 
 
+def test_another_method_than_equation_8_is_told():
+    report = make_report()
+    assert "widths 2-3\n" in summary_table(report)
+    assert "adversarial" not in render(report, {})
+    report["student"]["method"] = "adversarial"
+    assert "widths 2-3, method adversarial\n" in summary_table(report)
+    page = render(report, {})
+    assert "adversarial" in page[page.index("To repeat it") :]
+
+
 def test_a_file_that_was_rescued_says_how():
     report = make_report()
     (plain,) = [line for line in summary_table(report).splitlines() if "20 us" in line]

@@ -173,8 +173,11 @@ class RunConfig:
     )
     method: str = _field(
         "distillation",
-        "How students learn. distillation: by Eq. 8, from labels and soft targets.",
-        ("distillation",),
+        "How students learn. distillation: by Eq. 8, from labels and soft targets. "
+        "adversarial: from labels, the distance to the teacher's logits, and a "
+        "discriminator that tells the two apart (Xu et al. 2018); it has no "
+        "--temperature and no --soft_loss_weight.",
+        ("distillation", "adversarial"),
     )
     temperature: float = _field(3.0, "Temperature tau of the soft loss, above 0.")
     soft_loss_weight: float = _field(

@@ -22,6 +22,9 @@ _TAGS = {
     "loss": "loss/training",
     "hard_loss": "loss/training_hard",
     "soft_loss": "loss/training_soft",
+    "l1_loss": "loss/training_l1",
+    "adversarial_loss": "loss/training_adversarial",
+    "discriminator_loss": "loss/training_discriminator",
 }
 
 

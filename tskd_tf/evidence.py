@@ -12,6 +12,7 @@ from tskd_tf.acceptance import (
 from tskd_tf.cheap_convolutions import DEFAULT_GROUPS
 from tskd_tf.costs import Complexity
 from tskd_tf.curves import Curve
+from tskd_tf.methods import DISTILLATION
 from tskd_tf.students import PLAIN
 from tskd_tf.task import Task
 
@@ -136,6 +137,7 @@ def build_report(
     validation: dict[str, float],
     budgets: dict[str, dict[str, float]],
     num_over_budget: int,
+    method: str,
     convolutions: tuple[str, int | None] = (PLAIN, None),
 ) -> dict[str, Any]:
     """The report of a search, without what only a command-line run knows.
@@ -152,6 +154,7 @@ def build_report(
         validation: `teacher_accuracy` and `floor` on the validation images.
         budgets: By name the `limit`, and what the `student` costs of it.
         num_over_budget: Candidates that were not tried as they do not fit these.
+        method: By which the students learnt.
         convolutions: Of the students, as in `Recipe`, and their groups.
 
     Returns:
@@ -183,6 +186,8 @@ def build_report(
             "rate": chosen.rate,
             "widths": chosen.widths,
             **_kind(*convolutions),
+            # As in reports of before there were others
+            **({} if method == DISTILLATION else {"method": method}),
             "accuracy": results.student_accuracy,
             "balanced_accuracy": _balanced(c.student_accuracy for c in results.classes),
             **_costs(student_cost),

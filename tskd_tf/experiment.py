@@ -93,6 +93,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         "protocol": config.protocol,
         "data": {"source": data.source, "num_train": len(data.train.images)},
         "head": config.head,
+        "method": config.method,
         "temperature": config.temperature,
         "soft_loss_weight": config.soft_loss_weight,
         "convolutions": config.convolutions,

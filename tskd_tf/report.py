@@ -214,8 +214,10 @@ def student_told(report: dict[str, Any]) -> str:
     """What kind of network the student is, in one line."""
     student = report["student"]
     widths = "-".join(map(str, student["widths"]))
-    kind = convolutions_told(report)
-    return f"rate {student['rate']:g}, widths {widths}" + (f", {kind}" if kind else "")
+    method = method_of(report)
+    told = [f"rate {student['rate']:g}", f"widths {widths}", convolutions_told(report)]
+    told.append(f"method {method}" if method else "")
+    return ", ".join(filter(None, told))
 
 
 def convolutions_told(report: dict[str, Any]) -> str:
@@ -225,6 +227,12 @@ def convolutions_told(report: dict[str, Any]) -> str:
         return ""
     groups = f" in {student['groups']} groups" if "groups" in student else ""
     return f"{student['convolutions']} convolutions{groups}"
+
+
+def method_of(report: dict[str, Any]) -> str:
+    """By which method the students learnt; empty for distillation by Eq. 8."""
+    method: str = report["student"].get("method", "")
+    return method.replace("_", " ")
 
 
 def labels_note(report: dict[str, Any]) -> str:

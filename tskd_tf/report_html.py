@@ -18,6 +18,7 @@ from tskd_tf.report import (
     budget_rows,
     certainty,
     loss_and_allowed,
+    method_of,
     points,
     ratio_of,
     short_bytes,
@@ -249,6 +250,7 @@ def _repetition(report: dict[str, Any]) -> str:
     rows = [
         ("seed", f"{environment['seed']}"),
         ("data", data.get("source", "arrays")),
+        *([("method", method)] if (method := method_of(report)) else []),
         (
             "precision",
             environment["precision"] + (f" ({reason})" if reason else ""),

@@ -277,6 +277,7 @@ def find_smallest_student(
             validation={"teacher_accuracy": teacher_accuracy, "floor": floor},
             budgets=spending(budgets, chosen.rate, costs.cost),
             num_over_budget=len(rates) - len(fitting),
+            method=recipe.method,
             convolutions=convolutions,
         )
         keep_latencies(folder, costs.latencies_us)

@@ -27,7 +27,13 @@ from tskd_tf.device import (
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.event_files import CurveWriter
-from tskd_tf.methods import DISTILLATION, build_distiller, check_method
+from tskd_tf.methods import (
+    DISTILLATION,
+    build_distiller,
+    check_method,
+    compile_arguments,
+    has_temperature,
+)
 from tskd_tf.rebuild import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.solvers import ADAM, SOLVERS, build_optimizer
@@ -46,7 +52,8 @@ class Recipe(NamedTuple):
     """How a student is trained; the defaults of τ and λ are the paper's.
 
     Attributes:
-        method: One of `methods.METHODS`.
+        method: One of `methods.METHODS`; with `"adversarial"` τ, λ and τ² are left at
+            their defaults, as its loss has none.
         epochs: Passes over the transfer set, ≥ 1; None means as many as make 1,500
             steps, at least 10.
         batch_size: Examples a step.
@@ -101,6 +108,7 @@ class Recipe(NamedTuple):
             InputError: If a value is out of range.
         """
         check_method(self.method)
+        self._check_equation_8()
         for name in ("epochs", "batch_size", "steps_per_execution"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -151,6 +159,16 @@ class Recipe(NamedTuple):
         if not 0 <= self.seed < 2**32:
             raise InputError(
                 f"Expected seed from 0 to 4294967295. Received: {self.seed}"
+            )
+
+    def _check_equation_8(self) -> None:
+        names = ("temperature", "soft_loss_weight", "scale_soft_loss")
+        changed = [n for n in names if getattr(self, n) != self._field_defaults[n]]
+        if changed and not has_temperature(self.method):
+            raise InputError(
+                f"Expected {', '.join(names)} at their defaults with "
+                f"method={self.method}, whose loss has none of them. Received another "
+                f"{' and '.join(changed)}; leave it out"
             )
 
     @property
@@ -269,12 +287,20 @@ def train_student(
             task,
         )
         distiller.compile(
-            optimizer=build_optimizer(
-                recipe.solver, recipe.learning_rate, num_steps * num_epochs
+            **compile_arguments(
+                recipe.method,
+                lambda factor: build_optimizer(
+                    recipe.solver,
+                    factor * recipe.learning_rate,
+                    num_steps * num_epochs,
+                ),
+                recipe.solver,
+                {
+                    "temperature": recipe.temperature,
+                    "soft_loss_weight": recipe.soft_loss_weight,
+                    "scale_soft_loss": recipe.scale_soft_loss,
+                },
             ),
-            temperature=recipe.temperature,
-            soft_loss_weight=recipe.soft_loss_weight,
-            scale_soft_loss=recipe.scale_soft_loss,
             metrics=["accuracy"],
             steps_per_execution=choose_steps_per_execution(
                 num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync

@@ -1,0 +1,103 @@
+"""What each part of the adversarial loss is worth (Xu, Hsu and Huang, table 3).
+
+LeNet students of `--rate` learn from `--num_images` of MNIST's training images, all of
+which their teacher has seen. Each contestant sets the three weights of
+`AdversarialDistiller`; besides, there are plain distillation and hard labels. Accuracy
+is that on the test images, in per cent: the mean over the seeds, the least and the
+most. The discriminator's learning rate is `--discriminator_factor` times the student's,
+both of Adam.
+"""
+
+import argparse
+import logging
+import statistics
+
+import keras
+import tensorflow as tf
+from timing import emit
+
+from tskd_tf.adversarial import AdversarialDistiller
+from tskd_tf.data import load
+from tskd_tf.distiller import Distiller
+from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.models import lenet
+from tskd_tf.soft_targets import capture
+from tskd_tf.solvers import build_optimizer
+from tskd_tf.task import Task
+from tskd_tf.training import Recipe, train_teacher
+from tskd_tf.width import scale_width
+
+BATCH_SIZE, LEARNING_RATE = 64, 2e-3
+# Weights of L_S, L_L1 and L_GAN, and whether L_GAN is the paper's
+ADVERSARIAL = {
+    "all three": (1.0, 1.0, 1.0, True),
+    "all three, not saturating": (1.0, 1.0, 1.0, False),
+    "L_S + L_L1": (1.0, 1.0, 0.0, True),
+    "L_S + L_GAN": (1.0, 0.0, 1.0, True),
+    "L_GAN": (0.0, 0.0, 1.0, True),
+}
+PLAIN = {"hard labels": 0.0, "distillation": 0.9}
+
+
+def train(name, student, examples, num_steps, options):
+    """Trains a student in place."""
+    optimizer = build_optimizer("adam", LEARNING_RATE, num_steps)
+    if name in PLAIN:
+        distiller = Distiller(student)
+        distiller.compile(optimizer, soft_loss_weight=PLAIN[name])
+    else:
+        distiller = AdversarialDistiller(student)
+        other = build_optimizer(
+            "adam", options.discriminator_factor * LEARNING_RATE, num_steps
+        )
+        distiller.compile(optimizer, other, *ADVERSARIAL[name])
+    distiller.fit(examples, epochs=options.epochs, shuffle=False, verbose=0)
+
+
+def main():
+    names = [*PLAIN, *ADVERSARIAL]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--contestants", default=",".join(names))
+    parser.add_argument("--rate", type=float, default=0.3)
+    parser.add_argument("--num_images", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--teacher_epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--discriminator_factor", type=float, default=1.0)
+    options = parser.parse_args()
+    tf.get_logger().setLevel("ERROR")
+    logging.getLogger().setLevel("ERROR")
+
+    data = load("mnist")
+    task = Task(range(10), 10)
+    keras.utils.set_random_seed(1)
+    recipe = Recipe(epochs=options.teacher_epochs)
+    teacher = train_teacher(
+        lenet((28, 28, 1), 10), data.train, data.validation, recipe, verbose=0
+    )
+    few = (part[: options.num_images] for part in data.train)
+    transfer = capture(teacher, *few, task)
+    num_steps = options.epochs * -(-options.num_images // BATCH_SIZE)
+
+    def right(model):
+        return accuracy(predict_logits(model, data.test.images), data.test.class_ids)
+
+    found = {}
+    for name in options.contestants.split(","):
+        for seed in range(1, options.seeds + 1):
+            keras.utils.set_random_seed(seed)
+            examples = transfer.batches(BATCH_SIZE, seed, 1)
+            student = scale_width(teacher, options.rate, task)
+            train(name, student, examples, num_steps, options)
+            found.setdefault(name, []).append(right(student))
+    rows = [
+        [name, f"{100 * statistics.mean(scores):.2f}"]
+        + [f"{100 * bound(scores):.2f}" for bound in (min, max)]
+        for name, scores in found.items()
+    ]
+    result = {**vars(options), "teacher": right(teacher), "accuracies": found}
+    emit("adversarial", result, ["contestant", "mean", "least", "most"], rows)
+
+
+if __name__ == "__main__":
+    main()
