@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tskd_tf.adversarial import AdversarialDistiller as AdversarialDistiller
     from tskd_tf.augmentation import Augmentation as Augmentation
     from tskd_tf.budgets import Budgets as Budgets
     from tskd_tf.cheap_convolutions import replace_convolutions as replace_convolutions
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tskd_tf.width import scale_width as scale_width
 
 _MODULES = {
+    "AdversarialDistiller": "adversarial",
     "Augmentation": "augmentation",
     "Budgets": "budgets",
     "Distiller": "distiller",
