@@ -172,8 +172,15 @@ class RunConfig:
     )
     method: str = _field(
         "distillation",
-        "How students learn. distillation: by Eq. 8, from labels and soft targets.",
-        ("distillation",),
+        "How students learn. distillation: by Eq. 8, from labels and soft targets. "
+        "online: --num_students at once, from a head over the maps of all of them "
+        "(Xie et al. 2019). mutual: as many, from each other (Zhang et al. 2018). Both "
+        "have no use for soft targets and lambda, keep the student that is best on "
+        "validation data, and the teacher only says what accuracy is needed.",
+        ("distillation", "online", "mutual"),
+    )
+    num_students: int = _field(
+        4, "With --method=online and mutual: students trained at once, at least 2."
     )
     temperature: float = _field(3.0, "Temperature tau of the soft loss, above 0.")
     soft_loss_weight: float = _field(

@@ -62,10 +62,9 @@ class Distiller(keras.Model):
     All three travel with the weights: `load_weights` brings back those of the file.
 
     Methods with several optimiser steps a batch override `updates`, methods with other
-    losses `compute_losses`; the training step stays this one. A `keras.metrics.Mean`
-    attribute with the name of a loss follows it in training; `training_losses` names
-    those that validation has no value for, `needs_teacher_logits` says whether batches
-    must have them.
+    losses `compute_losses`; the training step stays this one. `training_losses` names
+    those besides `"loss"` that are followed in training, and that validation has no
+    value for; `needs_teacher_logits` says whether batches must have them.
 
     Args:
         student: Gives logits for the outputs of the task. It is trained in place.
@@ -86,7 +85,7 @@ class Distiller(keras.Model):
     >>> distiller.student.save("student.keras")
     """
 
-    training_losses = ("hard_loss", "soft_loss")
+    training_losses: tuple[str, ...] = ("hard_loss", "soft_loss")
     needs_teacher_logits = True
 
     def __init__(
@@ -105,8 +104,8 @@ class Distiller(keras.Model):
         self.temperature = self._add_scalar("temperature", 3.0)
         self.soft_loss_weight = self._add_scalar("soft_loss_weight", 0.9)
         self.soft_loss_scale = self._add_scalar("soft_loss_scale", 0.0)
-        self._hard_loss_tracker = keras.metrics.Mean(name="hard_loss")
-        self._soft_loss_tracker = keras.metrics.Mean(name="soft_loss")
+        for name in self.training_losses:
+            setattr(self, f"_{name}_tracker", keras.metrics.Mean(name=name))
         self._is_evaluating = False
         self._soft_loss = None
         self.set_teacher(teacher)
@@ -234,6 +233,10 @@ class Distiller(keras.Model):
         """
         return self.student(images_of(inputs), training=training)
 
+    def best_student(self) -> keras.Model:
+        """The student to keep, of those that a method may train."""
+        return self.student
+
     def updates(self) -> list[Update]:
         """The optimiser steps of one training step, in order."""
         return [
@@ -300,7 +303,7 @@ class Distiller(keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch of validation: the student on the task, no teacher."""
         batch = unpack(data, self.student)
-        logits = self.student(batch.images, training=False)
+        logits = self.call(batch.images, training=False)
         loss = _weigh(hard_loss(batch.labels, logits), batch.sample_weight)
         self._track({"loss": loss})
         inputs, labels, weight = batch.images, batch.labels, batch.sample_weight
@@ -379,7 +382,8 @@ class Distiller(keras.Model):
             config["student"], custom_objects=custom_objects
         )
         task = None if config["task"] is None else Task(**config["task"])
-        return cls(student, task=task, name=config["name"])
+        settings = {k: v for k, v in config.items() if k not in ("student", "task")}
+        return cls(student, task=task, **settings)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """The arguments of `compile`, serialised."""

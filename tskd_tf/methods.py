@@ -6,10 +6,13 @@ import keras
 
 from tskd_tf.distiller import Distiller
 from tskd_tf.errors import InputError
+from tskd_tf.online import OnlineDistiller, build_students
 from tskd_tf.task import Task
 
 DISTILLATION = "distillation"
-METHODS = (DISTILLATION,)
+ONLINE = "online"
+MUTUAL = "mutual"
+METHODS = (DISTILLATION, ONLINE, MUTUAL)
 
 
 def check_method(method: str) -> None:
@@ -24,11 +27,17 @@ def check_method(method: str) -> None:
         )
 
 
+def trains_several(method: str) -> bool:
+    """Whether a method trains several students, of which one is kept."""
+    return method in (ONLINE, MUTUAL)
+
+
 def build_distiller(
     method: str,
     build_student: Callable[[], keras.Model],
     teacher: keras.Model | None,
     task: Task,
+    num_students: int = 4,
 ) -> Distiller:
     """The distiller of a method, not compiled yet.
 
@@ -38,5 +47,12 @@ def build_distiller(
         teacher: The live teacher; None where the batches carry its logits and the
             method needs nothing else of it.
         task: θ.
+        num_students: Of the methods that train several, see `trains_several`.
+
+    Raises:
+        InputError: If student, teacher and method do not fit each other.
     """
+    if trains_several(method):
+        students = build_students(build_student, num_students)
+        return OnlineDistiller(students, task, fused_head=method == ONLINE)
     return Distiller(build_student(), teacher, task=task)

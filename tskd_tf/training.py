@@ -27,7 +27,12 @@ from tskd_tf.device import (
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.event_files import CurveWriter
-from tskd_tf.methods import DISTILLATION, build_distiller, check_method
+from tskd_tf.methods import (
+    DISTILLATION,
+    build_distiller,
+    check_method,
+    trains_several,
+)
 from tskd_tf.rebuild import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.solvers import ADAM, SOLVERS, build_optimizer
@@ -47,6 +52,7 @@ class Recipe(NamedTuple):
 
     Attributes:
         method: One of `methods.METHODS`.
+        num_students: Of the methods that train several at once, ≥ 2.
         epochs: Passes over the transfer set, ≥ 1; None means as many as make 1,500
             steps, at least 10.
         batch_size: Examples a step.
@@ -75,6 +81,7 @@ class Recipe(NamedTuple):
     """
 
     method: str = DISTILLATION
+    num_students: int = 4
     epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 2e-3
@@ -101,6 +108,16 @@ class Recipe(NamedTuple):
             InputError: If a value is out of range.
         """
         check_method(self.method)
+        if self.num_students < 2:
+            raise InputError(
+                f"Expected num_students of at least 2. Received: {self.num_students}"
+            )
+        if trains_several(self.method) and self.initialize != "random":
+            raise InputError(
+                "Expected initialize random with a method whose students teach each "
+                f"other, as alike ones cannot. Received: method={self.method}, "
+                f"initialize={self.initialize}"
+            )
         for name in ("epochs", "batch_size", "steps_per_execution"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -267,6 +284,7 @@ def train_student(
             lambda: with_policy(build_student(rate), recipe.precision),
             live,
             task,
+            recipe.num_students,
         )
         distiller.compile(
             optimizer=build_optimizer(
@@ -292,7 +310,7 @@ def train_student(
         shuffle=False,
         verbose=verbose,
     )
-    student = with_policy(distiller.student, "float32")
+    student = with_policy(distiller.best_student(), "float32")
     logits = predict_logits(student, validation.images)
     curve = curve_of(history.history)
     _check_finite(np.append(logits, curve["loss"]), f"the student at rate {rate:g}")
