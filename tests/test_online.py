@@ -7,7 +7,8 @@ from conftest import make_data, make_network
 
 from tskd_tf.distiller import Distiller
 from tskd_tf.errors import InputError
-from tskd_tf.online import OnlineDistiller, build_fused_head, build_students
+from tskd_tf.online import OnlineDistiller
+from tskd_tf.peers import build_fused_head, build_students
 
 RATE, TEMPERATURE, NUM_OUTPUTS = 0.1, 2.0, 4
 

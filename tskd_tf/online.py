@@ -14,9 +14,10 @@ import keras
 import tensorflow as tf
 
 from tskd_tf.batch import Batch, images_of
-from tskd_tf.distiller import Distiller, Losses, check_student
+from tskd_tf.distiller import Distiller, Losses
 from tskd_tf.errors import InputError
 from tskd_tf.losses import divergence, hard_loss
+from tskd_tf.peers import build_fused_head, check_students
 from tskd_tf.stages import with_stages
 from tskd_tf.task import Task
 
@@ -74,7 +75,7 @@ class OnlineDistiller(Distiller):
         fused_head: bool = True,
         **kwargs: Any,
     ) -> None:
-        first, *peers = _checked(students, task)
+        first, *peers = check_students(students, task)
         if not fused_head:
             self.training_losses = ("hard_loss", "soft_loss")
         super().__init__(first, task=task, **kwargs)
@@ -240,77 +241,6 @@ class OnlineDistiller(Distiller):
         ]
         task = None if config["task"] is None else Task(**config["task"])
         return cls(students, task, config["fused_head"], name=config["name"])
-
-
-def build_students(
-    build_student: Callable[[], keras.Model], num_students: int
-) -> list[keras.Model]:
-    """Students of one architecture, each with random weights of its own.
-
-    Args:
-        build_student: Gives a fresh student.
-        num_students: m, at least 2.
-
-    Raises:
-        InputError: If there are fewer, or all of them start alike.
-    """
-    if num_students < 2:
-        raise InputError(f"Expected at least 2 students. Received: {num_students}")
-    first, *others = students = [build_student() for _ in range(num_students)]
-    for other in others:
-        pairs = zip(first.get_weights(), other.get_weights())
-        if all(a.shape == b.shape and (a == b).all() for a, b in pairs):
-            raise InputError(
-                "Expected students with random weights of their own, as alike ones "
-                f"cannot teach each other. Received: {first.name!r} twice with the "
-                "same weights; leave out initialize and fixed seeds of initialisers"
-            )
-    return students
-
-
-def build_fused_head(
-    shape: Sequence[int], num_students: int, num_outputs: int
-) -> keras.Model:
-    """The online teacher: logits from the students' feature maps.
-
-    Computes in float32. On several devices the batch is normalised as a whole.
-
-    Args:
-        shape: `(height, width, channels)` of a student's map.
-        num_students: m; maps are side by side in the channels.
-        num_outputs: C.
-
-    Returns:
-        A model of `(batch, height, width, m · channels)`. With 4 students of 64
-        channels and 10 outputs it has 3,082 trainable parameters.
-    """
-    height, width, num_channels = shape
-    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    layers = [
-        keras.layers.BatchNormalization(synchronized=num_replicas > 1, dtype="float32"),
-        keras.layers.ReLU(dtype="float32"),
-        keras.layers.GlobalAveragePooling2D(dtype="float32"),
-        keras.layers.Dense(num_outputs, dtype="float32"),
-    ]
-    image = keras.Input((height, width, num_students * num_channels))
-    return keras.Sequential([image, *layers], name="fused_head")
-
-
-def _checked(students: Sequence[keras.Model], task: Task | None) -> list[keras.Model]:
-    students = list(students)
-    if len(students) < 2:
-        raise InputError(
-            f"Expected at least 2 students to learn together. Received: {len(students)}"
-        )
-    for student in students:
-        check_student(student, task)
-    shapes = [[weight.shape for weight in student.weights] for student in students]
-    if any(other != shapes[0] for other in shapes):
-        raise InputError(
-            "Expected students of one architecture. Received: some with weights of "
-            "other shapes"
-        )
-    return students
 
 
 def _calling(

@@ -41,6 +41,7 @@ def recipe_of(config: RunConfig) -> Recipe:
     return Recipe(
         method=config.method,
         num_students=config.num_students,
+        hint_share=config.hint_share,
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,

@@ -31,8 +31,7 @@ def with_stages(model: keras.Model, name: str) -> keras.Model:
     `relu3`. A convolution without padding that halves a map counts as a pooling.
 
     Args:
-        model: A Functional or Sequential classifier; its nested models are entered,
-            unless they are called with `training` fixed.
+        model: A Functional or Sequential classifier; its nested models are entered.
         name: What the caller calls it, for the message.
 
     Returns:
@@ -74,8 +73,7 @@ def _call(model: keras.Model, value: Any, values: list[_Value]) -> Any:
 
 
 def _enter(values: list[_Value], layer: Any, *args: Any, **kwargs: Any) -> Any:
-    is_plain = len(args) == 1 and all(value is None for value in kwargs.values())
-    if is_graph(layer) and is_plain and len(layer.outputs) == len(layer.inputs) == 1:
+    if is_graph(layer) and len(layer.inputs) == len(layer.outputs) == 1:
         return _call(layer, args[0], values)
     result = layer(*args, **kwargs)
     weights = getattr(layer, "weights", ())

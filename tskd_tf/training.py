@@ -31,6 +31,8 @@ from tskd_tf.methods import (
     DISTILLATION,
     build_distiller,
     check_method,
+    compile_arguments,
+    needs_live_teacher,
     trains_several,
 )
 from tskd_tf.rebuild import with_policy
@@ -53,6 +55,8 @@ class Recipe(NamedTuple):
     Attributes:
         method: One of `methods.METHODS`.
         num_students: Of the methods that train several at once, ≥ 2.
+        hint_share: Of all steps, the share in which `"hint"` trains on hints only, in
+            [0, 1).
         epochs: Passes over the transfer set, ≥ 1; None means as many as make 1,500
             steps, at least 10.
         batch_size: Examples a step.
@@ -82,6 +86,7 @@ class Recipe(NamedTuple):
 
     method: str = DISTILLATION
     num_students: int = 4
+    hint_share: float = 0.2
     epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 2e-3
@@ -111,6 +116,10 @@ class Recipe(NamedTuple):
         if self.num_students < 2:
             raise InputError(
                 f"Expected num_students of at least 2. Received: {self.num_students}"
+            )
+        if not 0.0 <= self.hint_share < 1.0:
+            raise InputError(
+                f"Expected hint_share from 0 to below 1. Received: {self.hint_share}"
             )
         if trains_several(self.method) and self.initialize != "random":
             raise InputError(
@@ -235,8 +244,8 @@ def train_student(
     """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
 
     Args:
-        teacher: Gives the architecture; it is run only if the recipe asks for a live
-            teacher.
+        teacher: Gives the architecture; it is run only if the recipe or its method asks
+            for a live teacher.
         rate: Width rate of the student.
         transfer: D(θ) with the teacher's logits.
         validation: The task's validation images, with labels for class ids.
@@ -271,7 +280,8 @@ def train_student(
             recipe.batch_size, recipe.seed, strategy.num_replicas_in_sync
         )
     with strategy.scope():
-        live = with_policy(teacher, "float32") if recipe.uses_live_teacher else None
+        is_live = recipe.uses_live_teacher or needs_live_teacher(recipe.method)
+        live = with_policy(teacher, "float32") if is_live else None
         build_student = build_student or functools.partial(
             thin_student,
             teacher,
@@ -298,6 +308,9 @@ def train_student(
                 num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync
             ),
             jit_compile=recipe.jit_compile,
+            **compile_arguments(
+                recipe.method, num_steps * num_epochs, recipe.hint_share
+            ),
         )
     all_callbacks = [*_callbacks(log_dir), *callbacks]
     if early_verdict is not None:
