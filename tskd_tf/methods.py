@@ -73,8 +73,8 @@ def build_distiller(
     return Distiller(build_student(), teacher, task=task)
 
 
-def compile_arguments(method: str, num_steps: int, hint_share: float) -> dict[str, Any]:
-    """What a method's `compile` takes besides that of `Distiller`.
+def hint_arguments(method: str, num_steps: int, hint_share: float) -> dict[str, Any]:
+    """What the `compile` of a method with hints takes, and no other.
 
     Args:
         method: One of `METHODS`.

@@ -31,7 +31,7 @@ from tskd_tf.methods import (
     DISTILLATION,
     build_distiller,
     check_method,
-    compile_arguments,
+    hint_arguments,
     needs_live_teacher,
     trains_several,
 )
@@ -113,20 +113,6 @@ class Recipe(NamedTuple):
             InputError: If a value is out of range.
         """
         check_method(self.method)
-        if self.num_students < 2:
-            raise InputError(
-                f"Expected num_students of at least 2. Received: {self.num_students}"
-            )
-        if not 0.0 <= self.hint_share < 1.0:
-            raise InputError(
-                f"Expected hint_share from 0 to below 1. Received: {self.hint_share}"
-            )
-        if trains_several(self.method) and self.initialize != "random":
-            raise InputError(
-                "Expected initialize random with a method whose students teach each "
-                f"other, as alike ones cannot. Received: method={self.method}, "
-                f"initialize={self.initialize}"
-            )
         for name in ("epochs", "batch_size", "steps_per_execution"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -174,9 +160,29 @@ class Recipe(NamedTuple):
                 f"{self.distribute}"
             )
         self.augmentation.check()
+        self._check_other_methods()
         if not 0 <= self.seed < 2**32:
             raise InputError(
                 f"Expected seed from 0 to 4294967295. Received: {self.seed}"
+            )
+
+    def _check_other_methods(self) -> None:
+        if self.num_students < 2:
+            raise InputError(
+                f"Expected num_students of at least 2. Received: {self.num_students}"
+            )
+        if not 0.0 <= self.hint_share < 1.0:
+            raise InputError(
+                f"Expected hint_share from 0 to below 1. Received: {self.hint_share}"
+            )
+        # Students that start alike cannot teach each other, and there is no λ
+        names = ("initialize", "soft_loss_weight", "scale_soft_loss")
+        changed = [n for n in names if getattr(self, n) != self._field_defaults[n]]
+        if changed and trains_several(self.method):
+            raise InputError(
+                f"Expected {', '.join(names)} at their defaults with "
+                f"method={self.method}, whose students teach each other. Received "
+                f"another {' and '.join(changed)}; leave it out"
             )
 
     @property
@@ -308,9 +314,7 @@ def train_student(
                 num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync
             ),
             jit_compile=recipe.jit_compile,
-            **compile_arguments(
-                recipe.method, num_steps * num_epochs, recipe.hint_share
-            ),
+            **hint_arguments(recipe.method, num_steps * num_epochs, recipe.hint_share),
         )
     all_callbacks = [*_callbacks(log_dir), *callbacks]
     if early_verdict is not None:

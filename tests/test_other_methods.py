@@ -20,7 +20,7 @@ from tskd_tf.methods import (
     PRE_REGRESSION,
     build_distiller,
     check_method,
-    compile_arguments,
+    hint_arguments,
 )
 from tskd_tf.training import Recipe
 from tskd_tf.width import scale_width
@@ -41,7 +41,7 @@ def make(method, teacher, task, policy=None, **settings):
     # Hints of four steps: one of two epochs of eight images each
     distiller.compile(
         **{"optimizer": keras.optimizers.Adam(0.01), "jit_compile": False, **settings},
-        **compile_arguments(method, num_steps=8, hint_share=0.5),
+        **hint_arguments(method, num_steps=8, hint_share=0.5),
     )
     return distiller
 
@@ -124,7 +124,8 @@ def test_losses_are_of_float32(trained_teacher, arrays, small_task, method):
         ({"method": "telepathy"}, "method out of distillation, hint"),
         ({"num_students": 1}, "num_students of at least 2"),
         ({"hint_share": 1.0}, "hint_share from 0 to below 1"),
-        ({"method": MUTUAL, "initialize": "teacher"}, "initialize random"),
+        ({"method": MUTUAL, "initialize": "teacher"}, "another initialize; leave"),
+        ({"method": ONLINE, "soft_loss_weight": 0.5}, "another soft_loss_weight;"),
     ],
 )
 def test_wrong_recipes_are_refused(settings, message):
@@ -158,7 +159,7 @@ TWO_CPUS = """
     import keras
     import numpy as np
     from conftest import make_network
-    from tskd_tf.methods import build_distiller, compile_arguments
+    from tskd_tf.methods import build_distiller, hint_arguments
     from tskd_tf.task import Task
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -175,7 +176,7 @@ TWO_CPUS = """
                 distiller.compile(
                     keras.optimizers.SGD(0.1),
                     jit_compile=False,
-                    **compile_arguments(method, 4, 0.5),
+                    **hint_arguments(method, 4, 0.5),
                 )
             before = distiller.get_weights()
             # The last batch of fourteen is shared as seven and seven, as the first
