@@ -129,6 +129,40 @@ def test_a_run_and_its_report(run, tmp_path, arguments):
     }
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--method=hint", "--mode=distill", "--rate=0.3"),
+        ("--method=online", "--num_students=2"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_other_methods(run, tmp_path, arguments):
+    """Whatever the method: the same search, verdict, files and report."""
+    small = (
+        "--teacher_epochs=1",
+        "--rate_step=0.5",
+        "--epochs=1",
+        "--classes=0,1",
+        "--exports=keras",
+    )
+    status, *_ = run(*SMALL, *small, *arguments)
+    report = check_report.check(tmp_path / "run")
+    assert status == (0 if report["meets_threshold"] else 3)
+    assert arguments[0] in report["command"]
+
+
+def test_a_method_that_cannot_train_is_refused_before_anything_is(run, tmp_path):
+    image = keras.Input((28, 28, 1))
+    x = keras.layers.Dense(9, activation="relu")(keras.layers.Flatten()(image))
+    keras.Model(image, keras.layers.Dense(10)(x)).save(tmp_path / "flat.keras")
+    given = (*SMALL, f"--teacher={tmp_path / 'flat.keras'}", "--method=hint")
+    status, _, told = run(*given)
+    assert status == 2
+    assert "the student to have feature maps" in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_of_ones_own(run, tmp_path):
     image = keras.Input((28, 28, 1))
     x = keras.layers.Conv2D(8, 5, strides=2, activation="relu")(image)

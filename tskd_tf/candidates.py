@@ -11,9 +11,11 @@ import keras
 from tskd_tf.costs import complexity
 from tskd_tf.distiller import check_student
 from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.methods import build_distiller
 from tskd_tf.rebuild import load_kept_model, with_policy
 from tskd_tf.students import PLAIN, thin_student
 from tskd_tf.task import Task
+from tskd_tf.training import Recipe
 from tskd_tf.width import StudentBuilder, check_rate, distinct_rates
 
 
@@ -75,6 +77,37 @@ def _rising_rates(rates: list[float], build: StudentBuilder) -> list[float]:
             rising.insert(0, rate)
             least = num_macs
     return rising
+
+
+def check_method_fits(
+    teacher: keras.Model,
+    task: Task,
+    rate: float,
+    recipe: Recipe,
+    build_student: StudentBuilder | None = None,
+) -> None:
+    """Checks that a recipe's method can train a student, before any is trained.
+
+    Args:
+        teacher: Its network is thinned, if there is no builder.
+        task: θ and the head.
+        rate: Of the student that is built for it, in (0, 1].
+        recipe: How students are trained.
+        build_student: The user's own students.
+
+    Raises:
+        InputError: If teacher, student and method do not fit each other.
+    """
+    build = build_student or functools.partial(
+        thin_student,
+        teacher,
+        task=task,
+        convolutions=recipe.convolutions,
+        groups=recipe.groups,
+    )
+    build_distiller(
+        recipe.method, lambda: build(rate), teacher, task, recipe.num_students
+    )
 
 
 def _distinct_rates(

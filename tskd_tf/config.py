@@ -174,10 +174,24 @@ class RunConfig:
     method: str = _field(
         "distillation",
         "How students learn. distillation: by Eq. 8, from labels and soft targets. "
+        "hint: at first, for --hint_share of the steps, from the teacher's feature map "
+        "in the middle (FitNets, Romero et al. 2015). pre_regression: besides, from "
+        "class scores that heads at the ends of the stages give (inspired by Wang et "
+        "al. 2016). Both run the teacher in every step that compares maps. "
+        "online: --num_students at once, from a head over the maps of all of them "
+        "(Xie et al. 2019). mutual: as many, from each other (Zhang et al. 2018). Both "
+        "have no use for soft targets and lambda, keep the student that is best on "
+        "validation data, and the teacher only says what accuracy is needed. "
         "adversarial: from labels, the distance to the teacher's logits, and a "
         "discriminator that tells the two apart (Xu et al. 2018); it has no "
         "--temperature and no --soft_loss_weight.",
-        ("distillation", "adversarial"),
+        ("distillation", "hint", "pre_regression", "online", "mutual", "adversarial"),
+    )
+    hint_share: float = _field(
+        0.2, "With --method=hint: share of the steps on hints, from 0 to below 1."
+    )
+    num_students: int = _field(
+        4, "With --method=online and mutual: students trained at once, at least 2."
     )
     temperature: float = _field(3.0, "Temperature tau of the soft loss, above 0.")
     soft_loss_weight: float = _field(

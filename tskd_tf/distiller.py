@@ -233,6 +233,10 @@ class Distiller(keras.Model):
         """
         return self.student(images_of(inputs), training=training)
 
+    def best_student(self) -> keras.Model:
+        """The student to keep, of those that a method may train."""
+        return self.student
+
     def updates(self) -> list[Update]:
         """The optimiser steps of one training step, in order."""
         return [
@@ -299,7 +303,7 @@ class Distiller(keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One batch of validation: the student on the task, no teacher."""
         batch = unpack(data, self.student)
-        logits = self.student(batch.images, training=False)
+        logits = self.call(batch.images, training=False)
         loss = _weigh(hard_loss(batch.labels, logits), batch.sample_weight)
         self._track({"loss": loss})
         inputs, labels, weight = batch.images, batch.labels, batch.sample_weight

@@ -19,6 +19,10 @@ REPORT_RUN = "5_report"
 _TAGS = {
     "val_accuracy": "accuracy/validation",
     "accuracy": "accuracy/training",
+    "hint_loss": "loss/training_hint",
+    "pre_regression_loss": "loss/training_pre_regression",
+    "teacher_heads_loss": "loss/training_teacher_heads",
+    "teacher_loss": "loss/training_fused_head",
     "loss": "loss/training",
     "hard_loss": "loss/training_hard",
     "soft_loss": "loss/training_soft",

@@ -22,6 +22,7 @@ from tskd_tf.litert import (
     write_litert_int8,
     write_litert_int16x8,
 )
+from tskd_tf.methods import DISTILLATION
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task
 from tskd_tf.training import Recipe, train_student
@@ -157,7 +158,10 @@ def _ways(
 
 def _retrained(student: keras.Model, retraining: Retraining) -> keras.Model:
     """The student after some epochs that felt the rounding of its integer file."""
-    recipe = retraining.recipe._replace(epochs=_EPOCHS, precision="float32")
+    # From the soft targets, whatever the method: what is trained has come from it
+    recipe = retraining.recipe._replace(
+        method=DISTILLATION, epochs=_EPOCHS, precision="float32"
+    )
     trained = train_student(
         retraining.teacher,
         1.0,

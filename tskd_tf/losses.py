@@ -82,6 +82,26 @@ def soft_loss(
     return tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(targets), scaled)
 
 
+def divergence(
+    target_logits: tf.Tensor, logits: tf.Tensor, temperature: tf.Tensor
+) -> tf.Tensor:
+    """KL(P_target^τ ‖ P^τ), by which networks that learn together are compared.
+
+    Args:
+        target_logits: Shape `(batch, num_outputs)`; gradients flow into them, too,
+            unless the caller stops them.
+        logits: Shape `(batch, num_outputs)`.
+        temperature: τ, a positive scalar; the same for both.
+
+    Returns:
+        float32, shape `(batch,)`, in nats, ≥ 0 but for rounding. The sum over the
+        classes, not their mean.
+    """
+    targets = softened_log_probabilities(target_logits, temperature)
+    difference = targets - softened_log_probabilities(logits, temperature)
+    return tf.reduce_sum(tf.exp(targets) * difference, axis=-1)
+
+
 def distillation_loss(
     hard: tf.Tensor, soft: tf.Tensor, soft_loss_weight: tf.Tensor
 ) -> tf.Tensor:

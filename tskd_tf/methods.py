@@ -8,11 +8,20 @@ import keras
 from tskd_tf.adversarial import AdversarialDistiller
 from tskd_tf.distiller import Distiller
 from tskd_tf.errors import InputError
+from tskd_tf.hints import HintDistiller
+from tskd_tf.online import OnlineDistiller
+from tskd_tf.peers import build_students
+from tskd_tf.pre_regression import PreRegressionDistiller
 from tskd_tf.solvers import ADAM
 from tskd_tf.task import Task
 
-DISTILLATION, ADVERSARIAL = "distillation", "adversarial"
-METHODS = (DISTILLATION, ADVERSARIAL)
+DISTILLATION = "distillation"
+HINT = "hint"
+PRE_REGRESSION = "pre_regression"
+ONLINE = "online"
+MUTUAL = "mutual"
+ADVERSARIAL = "adversarial"
+METHODS = (DISTILLATION, HINT, PRE_REGRESSION, ONLINE, MUTUAL, ADVERSARIAL)
 
 
 def check_method(method: str) -> None:
@@ -27,9 +36,24 @@ def check_method(method: str) -> None:
         )
 
 
-def has_temperature(method: str) -> bool:
-    """Whether τ, λ and the factor τ² mean something to a method."""
-    return method != ADVERSARIAL
+def trains_several(method: str) -> bool:
+    """Whether a method trains several students, of which one is kept."""
+    return method in (ONLINE, MUTUAL)
+
+
+def needs_live_teacher(method: str) -> bool:
+    """Whether a method needs the teacher beside its stored logits."""
+    return method in (HINT, PRE_REGRESSION)
+
+
+def unused_settings(method: str) -> tuple[str, ...]:
+    """Fields of a `Recipe` that mean nothing to a method."""
+    if method == ADVERSARIAL:
+        return ("temperature", "soft_loss_weight", "scale_soft_loss")
+    if trains_several(method):
+        # Students that start alike cannot teach each other
+        return ("initialize", "soft_loss_weight", "scale_soft_loss")
+    return ()
 
 
 def build_distiller(
@@ -37,6 +61,7 @@ def build_distiller(
     build_student: Callable[[], keras.Model],
     teacher: keras.Model | None,
     task: Task,
+    num_students: int = 4,
 ) -> Distiller:
     """The distiller of a method, not compiled yet.
 
@@ -46,9 +71,20 @@ def build_distiller(
         teacher: The live teacher; None where the batches carry its logits and the
             method needs nothing else of it.
         task: θ.
+        num_students: Of the methods that train several, see `trains_several`.
+
+    Raises:
+        InputError: If student, teacher and method do not fit each other.
     """
+    if trains_several(method):
+        students = build_students(build_student, num_students)
+        return OnlineDistiller(students, task, fused_head=method == ONLINE)
     if method == ADVERSARIAL:
         return AdversarialDistiller(build_student(), teacher, task)
+    if method == HINT:
+        return HintDistiller(build_student(), teacher, task)
+    if method == PRE_REGRESSION:
+        return PreRegressionDistiller(build_student(), teacher, task)
     return Distiller(build_student(), teacher, task=task)
 
 
@@ -57,6 +93,7 @@ def compile_arguments(
     build_optimizer: Callable[[float], keras.optimizers.Optimizer],
     solver: str,
     of_equation_8: dict[str, Any],
+    hint_steps: int,
 ) -> dict[str, Any]:
     """What `compile` of a method's distiller takes that others may not.
 
@@ -65,6 +102,7 @@ def compile_arguments(
         build_optimizer: Gives a fresh optimiser, for a factor of the learning rate.
         solver: One of `solvers.SOLVERS`.
         of_equation_8: `temperature`, `soft_loss_weight` and `scale_soft_loss`.
+        hint_steps: Of the training, the first ones with hints only.
     """
     if method == ADVERSARIAL:
         # A hundredth with SGD, as in the paper. Adam's steps are as long as its rate
@@ -74,4 +112,5 @@ def compile_arguments(
             "optimizer": build_optimizer(1.0),
             "discriminator_optimizer": build_optimizer(factor),
         }
-    return {"optimizer": build_optimizer(1.0), **of_equation_8}
+    of_hint = {"hint_steps": hint_steps} if method == HINT else {}
+    return {"optimizer": build_optimizer(1.0), **of_equation_8, **of_hint}

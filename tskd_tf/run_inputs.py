@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 
 from tskd_tf.budgets import StudentCosts, fitting_rates, kept_latencies
-from tskd_tf.candidates import buildable_rates
+from tskd_tf.candidates import buildable_rates, check_method_fits
 from tskd_tf.config import RunConfig, parse_image_size
 from tskd_tf.costs import complexity
 from tskd_tf.curves import Curve, curve_of
@@ -129,6 +129,7 @@ def check_everything_fits(
     )
     if config.mode == "teacher":
         return {}
+    check_method_fits(teacher, task, rates[0], recipe_of(config), build_student)
     search_dir = pathlib.Path(config.output_dir) / "search"
     is_by_others(str(search_dir), teacher, build_student, config.workers)
     latencies_us = kept_latencies(search_dir)

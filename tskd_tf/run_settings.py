@@ -40,6 +40,8 @@ def recipe_of(config: RunConfig) -> Recipe:
     pixels = config.augmentation_pixels
     return Recipe(
         method=config.method,
+        num_students=config.num_students,
+        hint_share=config.hint_share,
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,

@@ -23,7 +23,7 @@ from tskd_tf.budgets import (
     kept_latencies,
     spending,
 )
-from tskd_tf.candidates import buildable_rates
+from tskd_tf.candidates import buildable_rates, check_method_fits
 from tskd_tf.costs import complexity
 from tskd_tf.crew import address_refused, search_with_workers
 from tskd_tf.data import Split, as_arrays, check_images
@@ -188,6 +188,7 @@ def find_smallest_student(
         rates = spaced_rates(0.05)
     convolutions = recipe.convolutions, recipe.groups
     rates = buildable_rates(teacher, task, rates, build_student, *convolutions)
+    check_method_fits(teacher, task, rates[0], recipe, build_student)
     task_validation, task_test = (_select_task(task, split) for split in splits[1:])
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(directory or temporary).resolve()

@@ -32,7 +32,9 @@ from tskd_tf.methods import (
     build_distiller,
     check_method,
     compile_arguments,
-    has_temperature,
+    needs_live_teacher,
+    trains_several,
+    unused_settings,
 )
 from tskd_tf.rebuild import with_policy
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
@@ -52,8 +54,11 @@ class Recipe(NamedTuple):
     """How a student is trained; the defaults of τ and λ are the paper's.
 
     Attributes:
-        method: One of `methods.METHODS`; with `"adversarial"` τ, λ and τ² are left at
-            their defaults, as its loss has none.
+        method: One of `methods.METHODS`; what means nothing to it, as
+            `methods.unused_settings` says, is left at its default.
+        num_students: Of the methods that train several at once, ≥ 2.
+        hint_share: Of all steps, the share in which `"hint"` trains on hints only, in
+            [0, 1).
         epochs: Passes over the transfer set, ≥ 1; None means as many as make 1,500
             steps, at least 10.
         batch_size: Examples a step.
@@ -82,6 +87,8 @@ class Recipe(NamedTuple):
     """
 
     method: str = DISTILLATION
+    num_students: int = 4
+    hint_share: float = 0.2
     epochs: int | None = None
     batch_size: int = 128
     learning_rate: float = 2e-3
@@ -108,7 +115,6 @@ class Recipe(NamedTuple):
             InputError: If a value is out of range.
         """
         check_method(self.method)
-        self._check_equation_8()
         for name in ("epochs", "batch_size", "steps_per_execution"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -156,18 +162,27 @@ class Recipe(NamedTuple):
                 f"{self.distribute}"
             )
         self.augmentation.check()
+        self._check_other_methods()
         if not 0 <= self.seed < 2**32:
             raise InputError(
                 f"Expected seed from 0 to 4294967295. Received: {self.seed}"
             )
 
-    def _check_equation_8(self) -> None:
-        names = ("temperature", "soft_loss_weight", "scale_soft_loss")
+    def _check_other_methods(self) -> None:
+        if self.num_students < 2:
+            raise InputError(
+                f"Expected num_students of at least 2. Received: {self.num_students}"
+            )
+        if not 0.0 <= self.hint_share < 1.0:
+            raise InputError(
+                f"Expected hint_share from 0 to below 1. Received: {self.hint_share}"
+            )
+        names = unused_settings(self.method)
         changed = [n for n in names if getattr(self, n) != self._field_defaults[n]]
-        if changed and not has_temperature(self.method):
+        if changed:
             raise InputError(
                 f"Expected {', '.join(names)} at their defaults with "
-                f"method={self.method}, whose loss has none of them. Received another "
+                f"method={self.method}, to which they mean nothing. Received another "
                 f"{' and '.join(changed)}; leave it out"
             )
 
@@ -236,8 +251,8 @@ def train_student(
     """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
 
     Args:
-        teacher: Gives the architecture; it is run only if the recipe asks for a live
-            teacher.
+        teacher: Gives the architecture; it is run only if the recipe or its method asks
+            for a live teacher.
         rate: Width rate of the student.
         transfer: D(θ) with the teacher's logits.
         validation: The task's validation images, with labels for class ids.
@@ -272,7 +287,8 @@ def train_student(
             recipe.batch_size, recipe.seed, strategy.num_replicas_in_sync
         )
     with strategy.scope():
-        live = with_policy(teacher, "float32") if recipe.uses_live_teacher else None
+        is_live = recipe.uses_live_teacher or needs_live_teacher(recipe.method)
+        live = with_policy(teacher, "float32") if is_live else None
         build_student = build_student or functools.partial(
             thin_student,
             teacher,
@@ -285,6 +301,7 @@ def train_student(
             lambda: with_policy(build_student(rate), recipe.precision),
             live,
             task,
+            recipe.num_students,
         )
         distiller.compile(
             **compile_arguments(
@@ -300,6 +317,7 @@ def train_student(
                     "soft_loss_weight": recipe.soft_loss_weight,
                     "scale_soft_loss": recipe.scale_soft_loss,
                 },
+                round(recipe.hint_share * num_steps * num_epochs),
             ),
             metrics=["accuracy"],
             steps_per_execution=choose_steps_per_execution(
@@ -318,7 +336,7 @@ def train_student(
         shuffle=False,
         verbose=verbose,
     )
-    student = with_policy(distiller.student, "float32")
+    student = with_policy(distiller.best_student(), "float32")
     logits = predict_logits(student, validation.images)
     curve = curve_of(history.history)
     _check_finite(np.append(logits, curve["loss"]), f"the student at rate {rate:g}")
