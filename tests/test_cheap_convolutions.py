@@ -15,6 +15,7 @@ from tskd_tf.errors import InputError
 from tskd_tf.litert import open_litert, write_litert, write_litert_int8
 from tskd_tf.onnx_file import open_onnx, write_onnx
 from tskd_tf.rebuild import load_kept_model
+from tskd_tf.saved_model import open_saved_model, write_saved_model
 from tskd_tf.width import scale_width
 
 
@@ -230,6 +231,7 @@ def test_files_predict_what_the_student_does(trained_student, tmp_path):
         (write_litert, open_litert, "student.tflite"),
         (write_litert_int8, open_litert, "student_int8.tflite"),
         (write_onnx, open_onnx, "student.onnx"),
+        (write_saved_model, open_saved_model, "student_saved_model"),
     ):
         path = str(tmp_path / name)
         write(trained_student, path, deployment)

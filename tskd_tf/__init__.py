@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tskd_tf.distiller import Distiller as Distiller
     from tskd_tf.dominant import DominantConv2D as DominantConv2D
     from tskd_tf.errors import InputError as InputError
+    from tskd_tf.grouped import GroupedConv2D as GroupedConv2D
     from tskd_tf.importance import channel_importance as channel_importance
     from tskd_tf.losses import SoftLoss as SoftLoss
     from tskd_tf.rebuild import as_logits as as_logits
@@ -39,6 +40,7 @@ _MODULES = {
     "Budgets": "budgets",
     "Distiller": "distiller",
     "DominantConv2D": "dominant",
+    "GroupedConv2D": "grouped",
     "InputError": "errors",
     "Recipe": "training",
     "ShiftConv2D": "shift",

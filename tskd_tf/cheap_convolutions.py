@@ -22,6 +22,7 @@ from tskd_tf.graph import (
     is_adapted_normalization,
     layer_width,
 )
+from tskd_tf.grouped import GroupedConv2D
 from tskd_tf.rebuild import rebuild, same_layer
 from tskd_tf.shift import ShiftConv2D
 
@@ -189,7 +190,7 @@ def _grouped(layer: keras.layers.Conv2D, groups: int) -> list[keras.layers.Layer
     settings.update(filters=num_channels, activation="linear", use_bias=False)
     settings["kernel_initializer"] = _initializer(layer)
     return [
-        layers.Conv2D.from_config({**layer.get_config(), **settings}),
+        GroupedConv2D.from_config({**layer.get_config(), **settings}),
         _pointwise(layer),
     ]
 

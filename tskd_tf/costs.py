@@ -16,6 +16,7 @@ import tensorflow as tf
 from tskd_tf.dominant import DominantConv2D
 from tskd_tf.errors import InputError
 from tskd_tf.graph import Shape, check_graph, is_per_channel, layer_calls
+from tskd_tf.grouped import GroupedConv2D
 from tskd_tf.rebuild import with_image_shape
 
 
@@ -94,6 +95,7 @@ def _positions(shape: Shape) -> int:
 # differently from its parent.
 _FORMULAS: dict[type, Callable[[Any, Shape, Shape], tuple[int, int]]] = {
     keras.layers.Conv2D: _conv,
+    GroupedConv2D: _conv,
     keras.layers.Conv2DTranspose: _conv_transpose,
     keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.SeparableConv2D: _separable,

@@ -36,7 +36,7 @@ outputs = model.serve(tf.constant(image[None])).numpy()
 """,
 }
 _OWN_LAYERS = """\
-from tskd_tf import DominantConv2D, ShiftConv2D  # which the file names
+from tskd_tf import DominantConv2D, GroupedConv2D, ShiftConv2D  # which it names
 """
 # Those of files that runs of version 1 wrote
 _TAKE_FLOATS = ("litert", "onnx")

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tskd_tf.deployment import Deployment, OpenedFile, deployed, lines_of
+from tskd_tf.grouped import GroupedConv2D
 from tskd_tf.images import Images, chunks
 from tskd_tf.rebuild import copy_weights, rebuild, same_layer
 
@@ -38,16 +38,6 @@ def write_onnx(model: keras.Model, path: str, deployment: Deployment) -> None:
     onnx.save(file, path)
 
 
-class _GroupedConv2D(keras.layers.Conv2D):
-    """Without XLA, by which Keras runs grouped convolutions; ONNX has no such call."""
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> tf.Tensor:
-        padding = self.padding.upper()
-        return tf.nn.convolution(
-            inputs, kernel, self.strides, padding, dilations=self.dilation_rate
-        )
-
-
 def _exportable(layer: Any) -> Any:
     if isinstance(layer, keras.layers.Normalization):
         # Its constants would become inputs of the ONNX graph
@@ -55,7 +45,8 @@ def _exportable(layer: Any) -> Any:
         offset = -np.asarray(layer.mean) / deviation
         return keras.layers.Rescaling((1 / deviation)[0], offset[0], name=layer.name)
     if type(layer) is keras.layers.Conv2D and layer.groups > 1:
-        return _GroupedConv2D.from_config(layer.get_config())
+        # Keras compiles it by XLA, a call that ONNX does not know
+        return GroupedConv2D.from_config(layer.get_config())
     return same_layer(layer)
 
 

@@ -16,7 +16,7 @@ from tskd_tf.report import (
 
 _UNKNOWN = "not measured"
 # Kinds of convolutions that are layers of this package
-_OF_THIS_PACKAGE = ("dominant", "shift")
+_OF_THIS_PACKAGE = ("dominant", "grouped", "shift")
 
 
 def files_section(report: dict[str, Any]) -> str:

@@ -22,9 +22,12 @@ from tskd_tf.graph import (
     output_activation,
     output_layers,
 )
+from tskd_tf.grouped import GroupedConv2D
 from tskd_tf.shift import ShiftConv2D
 
-_OWN_LAYERS = {kind.__name__: kind for kind in (DominantConv2D, ShiftConv2D)}
+_OWN_LAYERS = {
+    kind.__name__: kind for kind in (DominantConv2D, GroupedConv2D, ShiftConv2D)
+}
 
 
 def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:

@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers
 
 from tskd_tf.errors import InputError
+from tskd_tf.grouped import GroupedConv2D
 from tskd_tf.shift import ShiftConv2D
 
 KINDS = ("plain", "shift", "depthwise", "grouped")
@@ -114,7 +115,8 @@ def _spatial(
     if kind == "shift":
         return ShiftConv2D(name=f"{name}_shift")(x)
     if kind == "grouped":
-        return _convolution(x.shape[-1], 3, groups=groups, name=f"{name}_grouped")(x)
+        name = f"{name}_grouped"
+        return _convolution(x.shape[-1], 3, groups=groups, name=name)(x)
     return layers.DepthwiseConv2D(
         3,
         padding="same",
@@ -144,7 +146,8 @@ def _plain_block(
 def _convolution(
     filters: int, size: int, strides: int = 1, groups: int = 1, name: str = ""
 ) -> layers.Layer:
-    return layers.Conv2D(
+    kind = layers.Conv2D if groups == 1 else GroupedConv2D
+    return kind(
         filters,
         size,
         strides,

@@ -1,0 +1,55 @@
+"""A grouped convolution that a CPU trains as fast as a plain one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("tskd_tf")
+class GroupedConv2D(keras.layers.Conv2D):
+    """Keras's `Conv2D` with `groups`, computed by TensorFlow's own kernels.
+
+    Keras compiles such a layer by XLA, which on a CPU takes a hundred times as long,
+    and which ONNX has no operation for. It has its reasons: not every CPU kernel has
+    gradients of groups, so here they are those of the plain convolution whose kernel is
+    0 between groups. And TensorFlow fuses a convolution with the bias, normalisation or
+    activation right behind it, and what is fused knows no groups on a CPU: so this
+    layer is for where another convolution follows.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> tf.Tensor:
+        """The convolution, without bias and activation."""
+
+        def convolve(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+            return tf.nn.convolution(
+                images,
+                weights,
+                self.strides,
+                self.padding.upper(),
+                dilations=self.dilation_rate,
+            )
+
+        @tf.custom_gradient
+        def convolve_groups(
+            images: tf.Tensor, weights: tf.Tensor
+        ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+            def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+                with tf.GradientTape() as tape:
+                    tape.watch([images, weights])
+                    outputs = convolve(images, _with_zeros(weights, self.groups))
+                return tape.gradient(outputs, [images, weights], upstream)
+
+            return convolve(images, weights), gradient
+
+        return convolve_groups(inputs, tf.convert_to_tensor(kernel))
+
+
+def _with_zeros(kernel: tf.Tensor, groups: int) -> tf.Tensor:
+    """The kernel of the plain convolution that is the same, with 0 between groups."""
+    channels, filters = kernel.shape[2], kernel.shape[3]
+    ones = np.ones((channels, filters // groups))
+    mask = tf.constant(np.kron(np.eye(groups), ones), kernel.dtype)
+    return tf.tile(kernel, (1, 1, groups, 1)) * mask
