@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 from timing import emit
 
-from tskd_tf.convolutions import replace_convolutions
+from tskd_tf import replace_convolutions
 from tskd_tf.costs import complexity
 from tskd_tf.data import Split, load
 from tskd_tf.device import choose_precision

@@ -33,7 +33,6 @@ from tskd_tf.methods import (
     check_method,
     compile_arguments,
     needs_live_teacher,
-    trains_several,
     unused_settings,
 )
 from tskd_tf.rebuild import with_policy
