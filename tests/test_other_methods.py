@@ -157,7 +157,7 @@ TWO_CPUS = """
     import contextlib
     import keras
     import numpy as np
-    from conftest import make_network
+    from conftest import make_data, make_network
     from tskd_tf.methods import build_distiller
     from tskd_tf.task import Task
 
