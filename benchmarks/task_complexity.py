@@ -1,14 +1,15 @@
 """How well measures of a task predict the rate that it needs, over random tasks.
 
-Of one teacher, students at every rate are distilled on random tasks of two to nine
-classes, with the task's head, from the same share of the training images. The rate a
-task needs is where the accuracy of its students, over the teacher's among the task's
-classes, first reaches a share (`--shares`), with straight lines between the rates; a
-task whose students never do counts as needing more than any other, one whose smallest
-does as needing that or less. Every measure of `tskd_tf.task_complexity` comes from the
-teacher alone. Predictions are compared by Spearman's rank correlation, with percentile
-intervals over tasks drawn again (bootstrap); what a measure gains over the number of
-classes has an interval of its own, over the same draws.
+Of one teacher (`cifar10_teacher`), students at every rate are distilled on random tasks
+of two to nine classes, with the task's head, from the same share of the training
+images. The rate a task needs is where the accuracy of its students, over the teacher's
+among the task's classes, first reaches a share (`--shares`), with straight lines
+between the rates; a task whose students never do counts as needing more than any other,
+one whose smallest does as needing that or less. Every measure of
+`tskd_tf.task_complexity` comes from the teacher alone. Predictions are compared by
+Spearman's rank correlation, with percentile intervals over tasks drawn again
+(bootstrap); what a measure gains over the number of classes has an interval of its own,
+over the same draws.
 
 Students are kept in `--partial` as they end, so that a run goes on where another was
 stopped; `--part=0/2` and `--part=1/2` share the work between two processes with files
@@ -22,9 +23,9 @@ import pathlib
 import time
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
+from cifar10_teacher import load_or_train
 from timing import emit
 
 from tskd_tf.data import load
@@ -57,7 +58,7 @@ def random_tasks(num_tasks, seed):
 def trained_tasks(options):
     """Trains what the file has not: a record a task and rate is added to it."""
     data = load("cifar10")
-    teacher = keras.saving.load_model(options.teacher, compile=False)
+    teacher = load_or_train(options.teacher)
     chosen = np.random.default_rng(0).permutation(len(data.train.images))
     chosen = np.sort(chosen[: options.train_examples])
     train = [np.asarray(part)[chosen] for part in data.train]
@@ -191,15 +192,17 @@ def rank_correlations(first, second):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--teacher", help="a .keras file of all ten classes of CIFAR-10"
+        "--teacher",
+        default="cifar10_teacher.keras",
+        help="of all ten classes; trained, if there is none",
     )
     parser.add_argument("--tasks", type=int, default=32)
-    parser.add_argument("--rates", default="0.05,0.1,0.2,0.4,0.7")
-    parser.add_argument("--shares", default="0.9,0.95,0.97")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--rates", default="0.1,0.2,0.4,0.7")
+    parser.add_argument("--shares", default="0.9,0.95,0.98")
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=4e-3)
-    parser.add_argument("--train_examples", type=int, default=20_000)
+    parser.add_argument("--train_examples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1, help="of the tasks")
     parser.add_argument("--partial", default="task_complexity.jsonl")
     parser.add_argument("--part", default="0/1")

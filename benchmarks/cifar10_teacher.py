@@ -1,0 +1,44 @@
+"""A CIFAR-10 teacher that takes minutes, for benchmarks that train many students.
+
+Caffe's networks start from weights so small that thin students of them spend their
+first thousands of steps where they started. With batch normalisation short trainings
+say what the students can do.
+"""
+
+import pathlib
+
+import keras
+from keras import layers
+
+from tskd_tf.data import load
+from tskd_tf.device import choose_precision
+from tskd_tf.training import Recipe, train_teacher
+
+FILTERS = (24, 48, 96)
+
+
+def build(num_classes=10):
+    """Three 3x3 convolutions, each normalised and pooled; 6.0 M multiply-adds."""
+    image = keras.Input((32, 32, 3), name="image")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)
+    for number, filters in enumerate(FILTERS, 1):
+        x = layers.Conv2D(
+            filters, 3, padding="same", use_bias=False, name=f"conv{number}"
+        )(x)
+        x = layers.BatchNormalization(name=f"normalization{number}")(x)
+        x = layers.ReLU(name=f"relu{number}")(x)
+        if number < len(FILTERS):
+            x = layers.MaxPooling2D(name=f"pool{number}")(x)
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
+    return keras.Model(image, layers.Dense(num_classes, name="logits")(x))
+
+
+def load_or_train(path, epochs=12):
+    """The teacher in a file, which is trained and put there first if there is none."""
+    if not pathlib.Path(path).exists():
+        data = load("cifar10")
+        keras.utils.set_random_seed(1)
+        recipe = Recipe(epochs=epochs, precision=choose_precision("auto"))
+        teacher = train_teacher(build(), data.train, data.validation, recipe, verbose=2)
+        teacher.save(path)
+    return keras.saving.load_model(path, compile=False)
