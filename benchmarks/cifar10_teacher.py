@@ -25,7 +25,8 @@ def build(num_classes=10):
         x = layers.Conv2D(
             filters, 3, padding="same", use_bias=False, name=f"conv{number}"
         )(x)
-        x = layers.BatchNormalization(name=f"normalization{number}")(x)
+        # Keras's 0.99 still remembers the first weights after a few hundred steps
+        x = layers.BatchNormalization(momentum=0.9, name=f"normalization{number}")(x)
         x = layers.ReLU(name=f"relu{number}")(x)
         if number < len(FILTERS):
             x = layers.MaxPooling2D(name=f"pool{number}")(x)
