@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from tskd_tf.dominant import DominantConv2D as DominantConv2D
     from tskd_tf.errors import InputError as InputError
     from tskd_tf.grouped import GroupedConv2D as GroupedConv2D
+    from tskd_tf.hints import HintDistiller as HintDistiller
     from tskd_tf.importance import channel_importance as channel_importance
     from tskd_tf.losses import SoftLoss as SoftLoss
+    from tskd_tf.online import OnlineDistiller as OnlineDistiller
+    from tskd_tf.peers import build_students as build_students
+    from tskd_tf.pre_regression import PreRegressionDistiller as PreRegressionDistiller
     from tskd_tf.rebuild import as_logits as as_logits
     from tskd_tf.resnet import cheap_resnet as cheap_resnet
     from tskd_tf.search import find_smallest_student as find_smallest_student
@@ -41,12 +45,16 @@ _MODULES = {
     "Distiller": "distiller",
     "DominantConv2D": "dominant",
     "GroupedConv2D": "grouped",
+    "HintDistiller": "hints",
     "InputError": "errors",
+    "OnlineDistiller": "online",
+    "PreRegressionDistiller": "pre_regression",
     "Recipe": "training",
     "ShiftConv2D": "shift",
     "SoftLoss": "losses",
     "Task": "task",
     "as_logits": "rebuild",
+    "build_students": "peers",
     "capture_soft_targets": "soft_targets",
     "channel_importance": "importance",
     "cheap_resnet": "resnet",
