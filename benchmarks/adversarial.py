@@ -31,7 +31,7 @@ BATCH_SIZE, LEARNING_RATE = 64, 2e-3
 # Weights of L_S, L_L1 and L_GAN, and whether L_GAN is the paper's
 ADVERSARIAL = {
     "all three": (1.0, 1.0, 1.0, True),
-    "all three, not saturating": (1.0, 1.0, 1.0, False),
+    "all three (not saturating)": (1.0, 1.0, 1.0, False),
     "L_S + L_L1": (1.0, 1.0, 0.0, True),
     "L_S + L_GAN": (1.0, 0.0, 1.0, True),
     "L_GAN": (0.0, 0.0, 1.0, True),
