@@ -490,7 +490,7 @@ NOT_A_MODEL = "not_a_model.keras"
         ),
         (("--temperature=0",), "temperature"),
         (("--method=adversary",), "adversary"),
-        (("--method=adversarial", "--temperature=4"), "method=adversarial, whose loss"),
+        (("--method=adversarial", "--temperature=4"), "another temperature; leave"),
         (("--soft_loss_weight=2",), "soft_loss_weight"),
         (("--learning_rate=-1",), "learning_rate"),
         (("--batch_size=0",), "batch_size"),
