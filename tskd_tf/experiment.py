@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tskd_tf.candidates import check_method_fits
 from tskd_tf.config import RunConfig
 from tskd_tf.costs import complexity
 from tskd_tf.data import ImageData
@@ -82,6 +83,8 @@ def run(config: RunConfig) -> tuple[int, str]:
     sizes = task_sizes_of(config, len(data.class_names))
     teacher = untrained_or_loaded_teacher(config, data)
     rates = _checked_rates(config, data, teacher)
+    easiest = Task(range(sizes[0]), head=config.head, class_names=data.class_names)
+    check_method_fits(teacher, easiest, rates[0], recipe_of(config))
     claim_output_dir(config)
     teacher, _ = finished_teacher(config, data, teacher)
     cells = plan_cells(sizes, rates, [int(seed) for seed in config.seeds])
