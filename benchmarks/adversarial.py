@@ -21,10 +21,11 @@ from tskd_tf.data import load
 from tskd_tf.distiller import Distiller
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.models import lenet
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.solvers import build_optimizer
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_teacher
+from tskd_tf.training import train_teacher
 from tskd_tf.width import scale_width
 
 BATCH_SIZE, LEARNING_RATE = 64, 2e-3

@@ -12,7 +12,8 @@ from keras import layers
 
 from tskd_tf.data import load
 from tskd_tf.device import choose_precision
-from tskd_tf.training import Recipe, train_teacher
+from tskd_tf.recipe import Recipe
+from tskd_tf.training import train_teacher
 
 FILTERS = (24, 48, 96)
 

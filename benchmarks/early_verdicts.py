@@ -30,9 +30,10 @@ from tskd_tf.data import Split, load
 from tskd_tf.device import choose_precision
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.models import IMAGE_SHAPES, build_teacher
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_student, train_teacher
+from tskd_tf.training import train_student, train_teacher
 from tskd_tf.verdicts import decision_margin, early_verdict
 from tskd_tf.width import spaced_rates
 

@@ -24,9 +24,10 @@ from tskd_tf.device import choose_precision
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.importance import channel_importance
 from tskd_tf.models import build_teacher
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_student, train_teacher
+from tskd_tf.training import train_student, train_teacher
 from tskd_tf.width import distinct_rates, layer_widths, scale_width, spaced_rates
 
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}

@@ -38,10 +38,11 @@ from tskd_tf.data import Split, load
 from tskd_tf.device import choose_precision
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.litert import litert_latency_us
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.sweep_tables import mean_of
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_student
+from tskd_tf.training import train_student
 from tskd_tf.width import scale_width, spaced_rates
 
 NUM_CLASSES = 10

@@ -60,9 +60,10 @@ from tskd_tf.evaluate import accuracy, predict_logits  # noqa: E402
 from tskd_tf.files import atomic_path, fingerprint  # noqa: E402
 from tskd_tf.models import build_teacher  # noqa: E402
 from tskd_tf.rebuild import with_policy  # noqa: E402
+from tskd_tf.recipe import Recipe  # noqa: E402
 from tskd_tf.search import find_smallest_student  # noqa: E402
 from tskd_tf.task import Task  # noqa: E402
-from tskd_tf.training import Recipe, train_teacher  # noqa: E402
+from tskd_tf.training import train_teacher  # noqa: E402
 from tskd_tf.width import scale_width, spaced_rates  # noqa: E402
 
 TASKS = "mnist:2,mnist:5,mnist:10,cifar10:2,cifar10:10"

@@ -32,11 +32,12 @@ from timing import emit
 from tskd_tf.data import load
 from tskd_tf.device import choose_precision
 from tskd_tf.evaluate import accuracy, predict_logits
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.sweep_tables import rate_needed
 from tskd_tf.task import Task
 from tskd_tf.task_complexity import task_complexity
-from tskd_tf.training import Recipe, train_student
+from tskd_tf.training import train_student
 
 NUM_CLASSES = 10
 MEASURES = ("num_classes", "entropy", "confusion", "effective_rank")

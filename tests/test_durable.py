@@ -11,9 +11,9 @@ from conftest import make_data
 
 from tskd_tf import trainer
 from tskd_tf.errors import InputError, full_disk
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student
 from tskd_tf.search_plan import ORACLES, SearchPlan
-from tskd_tf.training import Recipe
 from tskd_tf.trials import build_tuner
 from tuner import durable
 from tuner.engines import BARGAIN, bargain_score

@@ -15,8 +15,8 @@ from tskd_tf.config import RunConfig
 from tskd_tf.errors import InputError
 from tskd_tf.evidence import Trial
 from tskd_tf.files import write_json
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student
-from tskd_tf.training import Recipe
 from tuner.engines import BARGAIN, ENGINES, bargain_score, build_engine
 from tuner.oracle import CANDIDATE
 from tuner.student_tuner import StudentTuner

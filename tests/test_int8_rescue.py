@@ -15,9 +15,9 @@ from tskd_tf.fake_quantization import quantization_aware
 from tskd_tf.int8_rescue import Retraining
 from tskd_tf.litert import open_litert, write_litert_int8
 from tskd_tf.models import build_teacher
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe
 from tskd_tf.width import scale_width
 
 DIGITS = [str(digit) for digit in range(10)]

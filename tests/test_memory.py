@@ -26,7 +26,7 @@ from tskd_tf.models import lenet
 from tskd_tf.search import find_smallest_student
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe
+from tskd_tf.recipe import Recipe
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.trainer import Trainer
 from tuner.student_tuner import Attempt

@@ -12,11 +12,12 @@ from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.methods import METHODS, build_distiller, compile_arguments
 from tskd_tf.models import lenet
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student
 from tskd_tf.soft_targets import capture
 from tskd_tf.solvers import build_optimizer
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_student, train_teacher
+from tskd_tf.training import train_student, train_teacher
 from tskd_tf.width import scale_width
 
 EQUATION_8 = {"temperature": 4.0, "soft_loss_weight": 0.7, "scale_soft_loss": True}

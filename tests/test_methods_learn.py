@@ -16,8 +16,9 @@ from tskd_tf.models import lenet
 from tskd_tf.online import OnlineDistiller
 from tskd_tf.peers import build_students
 from tskd_tf.pre_regression import PreRegressionDistiller
+from tskd_tf.recipe import Recipe
 from tskd_tf.solvers import build_optimizer
-from tskd_tf.training import Recipe, train_teacher
+from tskd_tf.training import train_teacher
 from tskd_tf.width import scale_width
 
 NUM_IMAGES, BATCH_SIZE, NUM_EPOCHS, LEARNING_RATE = 300, 64, 40, 0.005

@@ -21,7 +21,7 @@ from tskd_tf.methods import (
     build_distiller,
     check_method,
 )
-from tskd_tf.training import Recipe
+from tskd_tf.recipe import Recipe
 from tskd_tf.width import scale_width
 
 OF_FEATURES = (HINT, PRE_REGRESSION, ONLINE, MUTUAL)

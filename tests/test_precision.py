@@ -9,9 +9,10 @@ from tskd_tf.device import uses_float16
 from tskd_tf.distiller import Distiller
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.models import lenet
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_student, train_teacher
+from tskd_tf.training import train_student, train_teacher
 from tskd_tf.width import scale_width
 
 pytest.importorskip("mlxtend")

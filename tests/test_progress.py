@@ -19,8 +19,8 @@ from tskd_tf.progress import (
     verdict_told,
     workload,
 )
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student
-from tskd_tf.training import Recipe
 from tuner.bisection import Bisection
 
 CURVE = {"validation_accuracy": [0.5, 0.9872], "loss": [0.7, 0.1]}

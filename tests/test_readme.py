@@ -13,7 +13,7 @@ from absl import flags
 from absl.testing import flagsaver
 from ai_edge_litert.interpreter import Interpreter
 
-from tskd_tf import latency, main, training
+from tskd_tf import latency, main, recipe
 from tskd_tf.data import Split
 from tskd_tf.deployment import Deployment, write_labels
 from tskd_tf.export import FORMATS, Bargain, export_student
@@ -27,8 +27,8 @@ README = (ROOT / "README.md").read_text()
 def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "_SETTLING_STEPS", 1)
-    monkeypatch.setattr(training, "_FEWEST_EPOCHS", 1)
+    monkeypatch.setattr(recipe, "_SETTLING_STEPS", 1)
+    monkeypatch.setattr(recipe, "_FEWEST_EPOCHS", 1)
     lenet((28, 28, 1), 10).save("teacher.keras")
     generator = np.random.default_rng(0)
 

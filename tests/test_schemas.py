@@ -11,9 +11,9 @@ from reports import make_report, make_report_2, with_budgets, with_trials
 from schemas import VERSIONS, check_schema, schema_of
 
 from tskd_tf.evidence import SCHEMA_VERSION
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe
 
 HERE = pathlib.Path(__file__).parent
 

@@ -17,9 +17,10 @@ from tskd_tf.costs import complexity
 from tskd_tf.data import Split
 from tskd_tf.errors import InputError
 from tskd_tf.event_files import CurveWriter
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student, soft_targets_of
 from tskd_tf.task import Task
-from tskd_tf.training import DivergedError, Recipe, train_student
+from tskd_tf.training import DivergedError, train_student
 from tskd_tf.width import scale_width
 
 RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)

@@ -9,9 +9,9 @@ from tskd_tf.augmentation import Augmentation
 from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
 from tskd_tf.rebuild import as_functional
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe
 
 TASK = Task([3, 1], 4, head="task")
 RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)

@@ -17,11 +17,11 @@ from tskd_tf.costs import complexity
 from tskd_tf.errors import InputError
 from tskd_tf.loading_snippets import snippet
 from tskd_tf.page_search import search_section
+from tskd_tf.recipe import Recipe
 from tskd_tf.report import summary_table
 from tskd_tf.search import find_smallest_student
 from tskd_tf.students import CONVOLUTIONS, thin_student
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe
 from tskd_tf.width import scale_width, spaced_rates
 
 TASK = Task([3, 1], 4, head="task")

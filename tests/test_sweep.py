@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tskd_tf.data import Split
 from tskd_tf.errors import InputError, WorkerError
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.sweep import (
     DISTILLED,
@@ -23,7 +24,6 @@ from tskd_tf.sweep import (
     teacher_rows,
 )
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe
 
 NAMES = ["a", "b", "c", "d"]
 RECIPE = Recipe(epochs=8, batch_size=32, learning_rate=0.02)

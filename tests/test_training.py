@@ -18,9 +18,10 @@ from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.images import ImageFile
 from tskd_tf.models import lenet
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import capture
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_student, train_teacher
+from tskd_tf.training import train_student, train_teacher
 
 VIEWS = Augmentation(flip=True, shift=1)
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.01)

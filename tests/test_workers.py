@@ -16,9 +16,9 @@ from conftest import make_data
 
 from tskd_tf import crew, search, worker
 from tskd_tf.errors import InputError, WorkerError
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student
 from tskd_tf.shared_search import check_importable, importable_name, own_modules
-from tskd_tf.training import Recipe
 from tuner import chief
 from tuner.oracle import SmallestFeasibleOracle
 from tuner.student_tuner import StudentTuner
@@ -149,7 +149,7 @@ import sys
 import keras
 from conftest import make_data
 from tskd_tf.search import find_smallest_student
-from tskd_tf.training import Recipe
+from tskd_tf.recipe import Recipe
 
 teacher = keras.saving.load_model(sys.argv[1])
 find_smallest_student(

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from tskd_tf.peers import build_students as build_students
     from tskd_tf.pre_regression import PreRegressionDistiller as PreRegressionDistiller
     from tskd_tf.rebuild import as_logits as as_logits
+    from tskd_tf.recipe import Recipe as Recipe
     from tskd_tf.resnet import cheap_resnet as cheap_resnet
     from tskd_tf.search import find_smallest_student as find_smallest_student
     from tskd_tf.shift import ShiftConv2D as ShiftConv2D
     from tskd_tf.soft_targets import capture_soft_targets as capture_soft_targets
     from tskd_tf.soft_targets import transfer_set as transfer_set
     from tskd_tf.task import Task as Task
-    from tskd_tf.training import Recipe as Recipe
     from tskd_tf.width import scale_width as scale_width
 
 _MODULES = {
@@ -49,7 +49,7 @@ _MODULES = {
     "InputError": "errors",
     "OnlineDistiller": "online",
     "PreRegressionDistiller": "pre_regression",
-    "Recipe": "training",
+    "Recipe": "recipe",
     "ShiftConv2D": "shift",
     "SoftLoss": "losses",
     "Task": "task",

@@ -13,9 +13,9 @@ from tskd_tf.distiller import check_student
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.methods import build_distiller
 from tskd_tf.rebuild import load_kept_model, with_policy
+from tskd_tf.recipe import Recipe
 from tskd_tf.students import PLAIN, thin_student
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe
 from tskd_tf.width import StudentBuilder, check_rate, distinct_rates
 
 

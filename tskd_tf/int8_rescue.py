@@ -23,9 +23,10 @@ from tskd_tf.litert import (
     write_litert_int16x8,
 )
 from tskd_tf.methods import DISTILLATION
+from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, train_student
+from tskd_tf.training import train_student
 
 _MORE_EXAMPLES = 5000
 _EPOCHS = 5

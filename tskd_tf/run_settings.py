@@ -20,9 +20,9 @@ from tskd_tf.device import (
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.export import check_formats, packages_of
 from tskd_tf.output_folder import FREE_SETTINGS
+from tskd_tf.recipe import Recipe
 from tskd_tf.search import check_bargain
 from tskd_tf.search_plan import SearchPlan
-from tskd_tf.training import Recipe
 from tskd_tf.width import StudentBuilder, check_rate, spaced_rates
 
 _PACKAGES = (

@@ -36,6 +36,7 @@ from tskd_tf.graph import check_model
 from tskd_tf.images import MEMORY_LIMIT_MB, as_uint8
 from tskd_tf.judge import judge
 from tskd_tf.rebuild import as_functional, as_logits, with_image_shape
+from tskd_tf.recipe import Recipe
 from tskd_tf.report import summary_table
 from tskd_tf.search_plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
 from tskd_tf.shared_search import check_importable, stop_sharing
@@ -50,7 +51,6 @@ from tskd_tf.soft_targets import (
 from tskd_tf.students import PLAIN
 from tskd_tf.task import Task, check_class_ids, check_pairs
 from tskd_tf.trainer import Trainer, thinner
-from tskd_tf.training import Recipe
 from tskd_tf.trials import search_widths
 from tskd_tf.width import StudentBuilder, spaced_rates
 from tuner import chief

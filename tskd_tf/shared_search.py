@@ -15,11 +15,11 @@ from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import atomic_path, read_json, write_json
 from tskd_tf.images import Images, chunks
 from tskd_tf.rebuild import load_kept_model
+from tskd_tf.recipe import Recipe
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task
 from tskd_tf.trainer import Trainer, thinner
-from tskd_tf.training import Recipe
 from tskd_tf.width import StudentBuilder
 
 OVER = "over"

@@ -24,11 +24,12 @@ from tskd_tf.data import Split
 from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.evaluate import is_correct, predict_logits
 from tskd_tf.files import read_json, write_json
+from tskd_tf.recipe import Recipe
 from tskd_tf.shared_search import save_images
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.task import Task
 from tskd_tf.trainer import thinner
-from tskd_tf.training import Recipe, train_student
+from tskd_tf.training import train_student
 from tskd_tf.width import layer_widths
 
 DISTILLED, HARD_LABELS = "distilled", "hard_labels"

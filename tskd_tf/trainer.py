@@ -28,11 +28,12 @@ from tskd_tf.progress import (
     workload,
 )
 from tskd_tf.rebuild import load_kept_model
+from tskd_tf.recipe import Recipe
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.students import thin_student
 from tskd_tf.task import Task
-from tskd_tf.training import Recipe, TrainedStudent, train_student
+from tskd_tf.training import TrainedStudent, train_student
 from tskd_tf.trial_files import (
     RECORD,
     keep,
