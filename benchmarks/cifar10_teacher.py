@@ -1,18 +1,22 @@
-"""A CIFAR-10 teacher that takes minutes, for benchmarks that train many students.
+"""What benchmarks that train many students share: a CIFAR-10 teacher of minutes.
 
 Caffe's networks start from weights so small that thin students of them spend their
 first thousands of steps where they started. With batch normalisation short trainings
 say what the students can do.
 """
 
+import json
 import pathlib
 
 import keras
+import numpy as np
 from keras import layers
 
 from tskd_tf.data import load
 from tskd_tf.device import choose_precision
 from tskd_tf.recipe import Recipe
+from tskd_tf.soft_targets import capture
+from tskd_tf.task import Task
 from tskd_tf.training import train_teacher
 
 FILTERS = (24, 48, 96)
@@ -44,3 +48,22 @@ def load_or_train(path, epochs=12):
         teacher = train_teacher(build(), data.train, data.validation, recipe, verbose=2)
         teacher.save(path)
     return keras.saving.load_model(path, compile=False)
+
+
+def some_soft_targets(teacher, train, num_examples):
+    """The teacher's soft targets of all classes, for some of the training images."""
+    chosen = np.random.default_rng(0).permutation(len(train.images))
+    chosen = np.sort(chosen[:num_examples])
+    some = [np.asarray(part)[chosen] for part in train]
+    num_classes = teacher.outputs[0].shape[-1]
+    return capture(teacher, *some, Task(range(num_classes), num_classes))
+
+
+def read(paths):
+    """The records of files, a line each; of none, if there is no such file yet."""
+    return [
+        json.loads(line)
+        for path in paths
+        if pathlib.Path(path).exists()
+        for line in pathlib.Path(path).read_text().splitlines()
+    ]

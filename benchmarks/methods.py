@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from cifar10_teacher import load_or_train
+from cifar10_teacher import load_or_train, read, some_soft_targets
 from timing import emit
 
 from tskd_tf import replace_convolutions
@@ -39,7 +39,6 @@ from tskd_tf.device import choose_precision
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.litert import litert_latency_us
 from tskd_tf.recipe import Recipe
-from tskd_tf.soft_targets import capture
 from tskd_tf.sweep_tables import mean_of
 from tskd_tf.task import Task
 from tskd_tf.training import train_student
@@ -139,11 +138,7 @@ def run(options):
     """Trains what the file has not; a row each is added to it."""
     data = load("cifar10")
     teacher = load_or_train(options.teacher)
-    chosen = np.random.default_rng(0).permutation(len(data.train.images))
-    chosen = np.sort(chosen[: options.train_examples])
-    train = [np.asarray(part)[chosen] for part in data.train]
-    everything = Task(range(NUM_CLASSES), NUM_CLASSES)
-    soft_targets = capture(teacher, *train, everything)
+    soft_targets = some_soft_targets(teacher, data.train, options.train_examples)
     partial = pathlib.Path(options.partial)
     kept = read([partial])
     done = {(r["num_classes"], r["contestant"], r["seed"]) for r in kept}
@@ -199,16 +194,6 @@ def measured(contestant, setting, rate, num_epochs, seed):
         "latency_us": litert_latency_us(student, setting.test.images),
         "accuracy": accuracy(logits, setting.test.class_ids),
     }
-
-
-def read(paths):
-    """The rows of files; of none, if there is no such file yet."""
-    return [
-        json.loads(line)
-        for path in paths
-        if pathlib.Path(path).exists()
-        for line in pathlib.Path(path).read_text().splitlines()
-    ]
 
 
 def table(rows):

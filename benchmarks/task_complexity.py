@@ -26,14 +26,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from cifar10_teacher import load_or_train
+from cifar10_teacher import load_or_train, read, some_soft_targets
 from timing import emit
 
 from tskd_tf.data import load
 from tskd_tf.device import choose_precision
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.recipe import Recipe
-from tskd_tf.soft_targets import capture
 from tskd_tf.sweep_tables import rate_needed
 from tskd_tf.task import Task
 from tskd_tf.task_complexity import task_complexity
@@ -61,11 +60,7 @@ def trained_tasks(options):
     """Trains what the file has not: a record a task and rate is added to it."""
     data = load("cifar10")
     teacher = load_or_train(options.teacher)
-    chosen = np.random.default_rng(0).permutation(len(data.train.images))
-    chosen = np.sort(chosen[: options.train_examples])
-    train = [np.asarray(part)[chosen] for part in data.train]
-    everything = Task(range(NUM_CLASSES), NUM_CLASSES)
-    soft_targets = capture(teacher, *train, everything)
+    soft_targets = some_soft_targets(teacher, data.train, options.train_examples)
     test_logits = predict_logits(teacher, data.test.images)
     recipe = Recipe(
         epochs=options.epochs,
@@ -103,16 +98,6 @@ def trained_tasks(options):
             with partial.open("a") as stream:
                 stream.write(json.dumps(record) + "\n")
             print(json.dumps(record), flush=True)
-
-
-def read(paths):
-    """The records of files; of none, if there is no such file yet."""
-    return [
-        json.loads(line)
-        for path in paths
-        if pathlib.Path(path).exists()
-        for line in pathlib.Path(path).read_text().splitlines()
-    ]
 
 
 def rates_needed(records, share):
