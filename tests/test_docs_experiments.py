@@ -1,5 +1,6 @@
 """The tables in docs/experiments are those of the counts beside them."""
 
+import importlib
 import json
 import pathlib
 
@@ -7,10 +8,8 @@ import pytest
 
 from tskd_tf.sweep_tables import as_csv, as_markdown
 
-FOLDERS = sorted(
-    path.parent
-    for path in pathlib.Path(__file__).parents[1].glob("docs/experiments/*/sweep.json")
-)
+DOCS = pathlib.Path(__file__).parents[1] / "docs" / "experiments"
+FOLDERS = sorted(path.parent for path in DOCS.glob("*/sweep.json"))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -22,6 +21,17 @@ def test_tables_are_recomputed_from_the_counts(folder):
     for student in sweep["students"]:
         num_test = teacher[student["num_classes"]]["num_test"]
         assert 0 <= student["num_right"] <= student["num_right_of_task"] <= num_test
+
+
+def test_the_correlations_are_recomputed_from_the_students(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS.parents[1] / "benchmarks"))
+    benchmark = importlib.import_module("task_complexity")
+    records = benchmark.read([DOCS / "task_complexity" / "students.jsonl"])
+    rows = benchmark.table(records, (0.7, 0.8, 0.9))
+    told = (DOCS / "README.md").read_text(encoding="utf-8")
+    assert len(rows) == 12
+    for row in rows:
+        assert f"| {' | '.join(row)} |" in told
 
 
 def test_there_are_experiments():

@@ -2,8 +2,9 @@
 
 Shi et al. 2017 measure a task by its number of classes, and warn that this need not be
 its difficulty. These measures come from what a trained teacher gives for the task's
-training images; `benchmarks/task_complexity.py` says how well each predicts the rate
-that a task needs.
+training images. `benchmarks/task_complexity.py` says how well each predicts the rate
+that a task needs: over random tasks of CIFAR-10, none better than their number of
+classes.
 """
 
 from typing import NamedTuple
