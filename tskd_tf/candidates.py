@@ -98,13 +98,7 @@ def check_method_fits(
     Raises:
         InputError: If teacher, student and method do not fit each other.
     """
-    build = build_student or functools.partial(
-        thin_student,
-        teacher,
-        task=task,
-        convolutions=recipe.convolutions,
-        groups=recipe.groups,
-    )
+    build = build_student or recipe.thin_students(teacher, task)
     build_distiller(
         recipe.method, lambda: build(rate), teacher, task, recipe.num_students
     )

@@ -1,6 +1,9 @@
 """How a student is trained: what can be chosen, what goes together, what by default."""
 
+import functools
 from typing import Any, NamedTuple
+
+import keras
 
 from tskd_tf.augmentation import Augmentation
 from tskd_tf.device import DISTRIBUTIONS
@@ -8,8 +11,9 @@ from tskd_tf.errors import InputError
 from tskd_tf.methods import DISTILLATION, check_method, unused_settings
 from tskd_tf.soft_targets import DEFAULT_NUM_VIEWS
 from tskd_tf.solvers import ADAM, SOLVERS
-from tskd_tf.students import PLAIN, check_convolutions
-from tskd_tf.width import INITIALIZATIONS
+from tskd_tf.students import PLAIN, check_convolutions, thin_student
+from tskd_tf.task import Task
+from tskd_tf.width import INITIALIZATIONS, StudentBuilder
 
 CLASS_WEIGHTS = ("none", "balanced")
 # What a small network needs to settle, whatever the size of the transfer set
@@ -162,6 +166,26 @@ class Recipe(NamedTuple):
     def stored_views(self) -> Augmentation:
         """The views whose soft targets are stored; none for a live teacher."""
         return Augmentation() if self.uses_live_teacher else self.augmentation
+
+    def thin_students(
+        self, teacher: keras.Model, task: Task, **start: Any
+    ) -> StudentBuilder:
+        """Builds the thinner students of a teacher that this recipe asks for.
+
+        Args:
+            teacher: As in `thin_student`.
+            task: θ and the head.
+            **start: `initialize` and `importance` of `thin_student`; by default
+                students start from random weights.
+        """
+        return functools.partial(
+            thin_student,
+            teacher,
+            task=task,
+            convolutions=self.convolutions,
+            groups=self.groups,
+            **start,
+        )
 
     def on_hard_labels(self) -> "Recipe":
         """The same training without a teacher: the control."""

@@ -31,7 +31,6 @@ from tskd_tf.rebuild import load_kept_model
 from tskd_tf.recipe import Recipe
 from tskd_tf.search_plan import SearchPlan
 from tskd_tf.soft_targets import TransferSet
-from tskd_tf.students import thin_student
 from tskd_tf.task import Task
 from tskd_tf.training import TrainedStudent, train_student
 from tskd_tf.trial_files import (
@@ -338,14 +337,8 @@ def thinner(
     importance = None
     if recipe.initialize == "teacher":
         importance = channel_importance(teacher, task, transfer.images, transfer.labels)
-    return functools.partial(
-        thin_student,
-        teacher,
-        task=task,
-        convolutions=recipe.convolutions,
-        groups=recipe.groups,
-        initialize=recipe.initialize,
-        importance=importance,
+    return recipe.thin_students(
+        teacher, task, initialize=recipe.initialize, importance=importance
     )
 
 

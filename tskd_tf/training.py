@@ -4,7 +4,6 @@ Both use one of `solvers` over all their steps, by default Adam with a cosine, a
 the weights of the last epoch: what is measured is what is kept.
 """
 
-import functools
 import logging
 import pathlib
 import time
@@ -34,7 +33,6 @@ from tskd_tf.rebuild import with_policy
 from tskd_tf.recipe import Recipe
 from tskd_tf.soft_targets import TransferSet
 from tskd_tf.solvers import build_optimizer
-from tskd_tf.students import thin_student
 from tskd_tf.task import Task
 from tskd_tf.width import StudentBuilder
 
@@ -118,13 +116,7 @@ def train_student(
     with strategy.scope():
         is_live = recipe.uses_live_teacher or needs_live_teacher(recipe.method)
         live = with_policy(teacher, "float32") if is_live else None
-        build_student = build_student or functools.partial(
-            thin_student,
-            teacher,
-            task=task,
-            convolutions=recipe.convolutions,
-            groups=recipe.groups,
-        )
+        build_student = build_student or recipe.thin_students(teacher, task)
         distiller = build_distiller(
             recipe.method,
             lambda: with_policy(build_student(rate), recipe.precision),
