@@ -5,7 +5,7 @@ On CIFAR-10 tasks of two, five and all ten classes, students of one teacher
 `--rate`; others are as wide as comes nearest to it) are trained for equal CPU seconds
 by each method, and by plain distillation on hard labels only. How many epochs fill
 `--cpu_seconds` is measured for each contestant first, from the second epoch on, so that
-building and tracing do not count; every schedule ends with its training. Online and
+building and tracing count nowhere; every schedule ends with its training. Online and
 mutual students share their time among `--num_students`, of which the best on validation
 data is kept. Accuracy is that on the task's test images, among its outputs; latency
 that in LiteRT, float32, one thread. Intervals are Student's t over the seeds; those of
@@ -13,8 +13,8 @@ a gain over distillation, and over hard labels, are over the differences of the 
 seeds.
 
 Rows are kept in `--partial` as they end, so that a run goes on where another was
-stopped; `--part=0/2` and `--part=1/2` share the seeds between two processes with files
-of their own. `--read` takes any number of such files and only computes.
+stopped; `--part=0/2` and `--part=1/2` share the contestants between two processes with
+files of their own. `--read` takes any number of such files and only computes.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import gc
 import json
 import logging
 import pathlib
+import statistics
 import time
 from typing import Any, NamedTuple
 
@@ -105,8 +106,22 @@ def nearest_rate(contestant, setting):
     )
 
 
+class EpochClock(keras.callbacks.Callback):
+    """CPU seconds of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.process_time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.process_time() - self._start)
+
+
 def trained(contestant, setting, rate, num_epochs, seed):
-    """A student, and the CPU seconds of its training with all that belongs to it."""
+    """A student, and the CPU seconds of an epoch of its training, but of the first."""
     recipe = setting.recipe._replace(epochs=num_epochs, seed=seed)
     if contestant.method == HARD_LABELS:
         recipe = recipe.on_hard_labels()
@@ -114,7 +129,7 @@ def trained(contestant, setting, rate, num_epochs, seed):
         recipe = recipe._replace(method=contestant.method)
     keras.backend.clear_session()
     gc.collect()
-    start = time.process_time()
+    clock = EpochClock()
     student = train_student(
         setting.teacher,
         rate,
@@ -124,14 +139,15 @@ def trained(contestant, setting, rate, num_epochs, seed):
         recipe,
         verbose=0,
         build_student=functools.partial(build, contestant, setting),
+        callbacks=[clock],
     ).student
-    return student, time.process_time() - start
+    return student, statistics.mean(clock.seconds[1:] or clock.seconds)
 
 
 def epochs_that_fit(contestant, setting, rate, cpu_seconds):
-    """How many epochs take that long, by what a second and third one take."""
-    short, long = (trained(contestant, setting, rate, n, 0)[1] for n in (1, 3))
-    return max(1, round(cpu_seconds / max(1e-3, (long - short) / 2)))
+    """How many epochs take that long, by what the second to the sixth take."""
+    an_epoch = trained(contestant, setting, rate, 6, 0)[1]
+    return max(1, round(cpu_seconds / an_epoch))
 
 
 def run(options):
@@ -144,7 +160,7 @@ def run(options):
     done = {(r["num_classes"], r["contestant"], r["seed"]) for r in kept}
     epochs = {(r["num_classes"], r["contestant"]): r["epochs"] for r in kept}
     part, num_parts = map(int, options.part.split("/"))
-    for num_classes in map(int, options.task_sizes.split(",")):
+    for position, num_classes in enumerate(map(int, options.task_sizes.split(","))):
         task = Task(range(num_classes), NUM_CLASSES, head="task")
         setting = Setting(
             teacher,
@@ -160,12 +176,14 @@ def run(options):
             ),
             complexity(scale_width(teacher, options.rate, task)).num_macs,
         )
-        for seed in range(1 + part, options.seeds + 1, num_parts):
-            for name in options.contestants.split(","):
+        names = options.contestants.split(",")
+        # So that tasks, which differ in what they cost, begin with another process each
+        for name in names[(part + position) % num_parts :: num_parts]:
+            contestant = CONTESTANTS[name]
+            rate = nearest_rate(contestant, setting)
+            for seed in range(1, options.seeds + 1):
                 if (num_classes, name, seed) in done:
                     continue
-                contestant = CONTESTANTS[name]
-                rate = nearest_rate(contestant, setting)
                 if (num_classes, name) not in epochs:
                     epochs[num_classes, name] = epochs_that_fit(
                         contestant, setting, rate, options.cpu_seconds
@@ -181,14 +199,14 @@ def run(options):
 
 def measured(contestant, setting, rate, num_epochs, seed):
     """A row: what was trained, and how it did."""
-    student, cpu_seconds = trained(contestant, setting, rate, num_epochs, seed)
+    student, an_epoch = trained(contestant, setting, rate, num_epochs, seed)
     cost = complexity(student)
     logits = predict_logits(student, setting.test.images)
     return {
         "seed": seed,
         "rate": rate,
         "epochs": num_epochs,
-        "cpu_seconds": cpu_seconds,
+        "cpu_seconds": num_epochs * an_epoch,
         "num_params": cost.num_params,
         "num_macs": cost.num_macs,
         "latency_us": litert_latency_us(student, setting.test.images),
