@@ -3,14 +3,14 @@
 On CIFAR-10 tasks of two, five and all ten classes, students of one teacher
 (`cifar10_teacher`) and one number of multiply-adds (that of the plain student at
 `--rate`; others are as wide as comes nearest to it) are trained for equal CPU seconds
-by each method, and by plain distillation on hard labels only. How many epochs fill
-`--cpu_seconds` is measured for each contestant first, from the second epoch on, so that
-building and tracing count nowhere; every schedule ends with its training. Online and
-mutual students share their time among `--num_students`, of which the best on validation
-data is kept. Accuracy is that on the task's test images, among its outputs; latency
-that in LiteRT, float32, one thread. Intervals are Student's t over the seeds; those of
-a gain over distillation, and over hard labels, are over the differences of the same
-seeds.
+by each method, and by plain distillation on hard labels only: `--cpu_seconds` for each
+class of the task. How many epochs fill them is measured for each contestant first, from
+the second epoch on, so that building and tracing count nowhere; every schedule ends
+with its training. Online and mutual students share their time among `--num_students`,
+of which the best on validation data is kept. Accuracy is that on the task's test
+images, among its outputs; latency that in LiteRT, float32, one thread. Intervals are
+Student's t over the seeds; those of a gain over distillation, and over hard labels, are
+over the differences of the same seeds.
 
 Rows are kept in `--partial` as they end, so that a run goes on where another was
 stopped; `--part=0/2` and `--part=1/2` share the contestants between two processes with
@@ -145,8 +145,8 @@ def trained(contestant, setting, rate, num_epochs, seed):
 
 
 def epochs_that_fit(contestant, setting, rate, cpu_seconds):
-    """How many epochs take that long, by what the second to the sixth take."""
-    an_epoch = trained(contestant, setting, rate, 6, 0)[1]
+    """How many epochs take that long, by what the second to the fourth take."""
+    an_epoch = trained(contestant, setting, rate, 4, 0)[1]
     return max(1, round(cpu_seconds / an_epoch))
 
 
@@ -185,8 +185,9 @@ def run(options):
                 if (num_classes, name, seed) in done:
                     continue
                 if (num_classes, name) not in epochs:
+                    budget = num_classes * options.cpu_seconds
                     epochs[num_classes, name] = epochs_that_fit(
-                        contestant, setting, rate, options.cpu_seconds
+                        contestant, setting, rate, budget
                     )
                 row = measured(
                     contestant, setting, rate, epochs[num_classes, name], seed
@@ -273,7 +274,7 @@ def main():
     parser.add_argument("--task_sizes", default="2,5,10")
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
     parser.add_argument("--rate", type=float, default=0.3)
-    parser.add_argument("--cpu_seconds", type=float, default=12.0)
+    parser.add_argument("--cpu_seconds", type=float, default=6.0)
     parser.add_argument("--num_students", type=int, default=4)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=4e-3)
