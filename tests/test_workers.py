@@ -12,13 +12,23 @@ import types
 import keras
 import pytest
 import worker_students
-from conftest import make_data
+from conftest import NUM_CLASSES, make_data
 
 from tskd_tf import crew, search, worker
+from tskd_tf.data import Split
 from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.recipe import Recipe
 from tskd_tf.search import find_smallest_student
-from tskd_tf.shared_search import check_importable, importable_name, own_modules
+from tskd_tf.search_plan import SearchPlan
+from tskd_tf.shared_search import (
+    check_importable,
+    importable_name,
+    own_modules,
+    share,
+)
+from tskd_tf.soft_targets import capture
+from tskd_tf.task import Task
+from tskd_tf.trainer import Trainer, thinner
 from tuner import chief
 from tuner.oracle import SmallestFeasibleOracle
 from tuner.student_tuner import StudentTuner
@@ -133,11 +143,20 @@ def test_a_chief_of_kerastuner_and_workers_that_come_when_they_like(
     with pytest.raises(InputError, match="directory that the chief shares"):
         find(trained_teacher, splits)
     early = _start_worker(folder, {**variables, "KERASTUNER_TUNER_ID": "early"})
+    # Of another search, whose files are there, but sent to this one's chief
+    stranger = _start_worker(
+        _share_elsewhere(trained_teacher, splits, tmp_path / "elsewhere"),
+        {**variables, "KERASTUNER_TUNER_ID": "early"},
+        stderr=subprocess.PIPE,
+    )
     try:
         report = find(trained_teacher, splits, directory=str(folder)).report
         assert early.wait(60) == 0
+        told = stranger.communicate(timeout=120)[1].decode()
+        assert stranger.returncode == 2 and "those of another search's" in told
     finally:
         early.kill()
+        stranger.kill()
     monkeypatch.undo()
     assert answer(report) == answer(find(trained_teacher, splits).report)
     late = _start_worker(folder, {**variables, "KERASTUNER_TUNER_ID": "late"})
@@ -147,7 +166,7 @@ def test_a_chief_of_kerastuner_and_workers_that_come_when_they_like(
 CHIEF = """
 import sys
 import keras
-from conftest import make_data
+from conftest import NUM_CLASSES, make_data
 from tskd_tf.search import find_smallest_student
 from tskd_tf.recipe import Recipe
 
@@ -350,11 +369,26 @@ def test_a_worker_needs_the_environment_of_one(tmp_path, monkeypatch, trained_te
         find(trained_teacher, (make_data(),) * 3)
 
 
-def _start_worker(folder, variables):
+def _start_worker(folder, variables, **settings):
     return subprocess.Popen(
         [sys.executable, "-m", "tskd_tf.worker", str(folder)],
         env={**os.environ, **variables},
+        **settings,
     )
+
+
+def _share_elsewhere(teacher, splits, folder):
+    """The folder of a search that waits for its workers."""
+    task = Task(range(NUM_CLASSES), NUM_CLASSES)
+    transfer = capture(teacher, *splits[0], task)
+    build = thinner(teacher, transfer, task, RECIPE)
+    plan = SearchPlan(RATES, 0.9)
+    trainer = Trainer(
+        teacher, transfer, Split(*splits[1]), task, RECIPE, plan, None, 0, build
+    )
+    folder.mkdir()
+    share(trainer, None, folder)
+    return folder
 
 
 def _free_port():

@@ -60,7 +60,7 @@ def search_with_workers(
     workers.mkdir(parents=True, exist_ok=True)
     for path in (p for kind in _NOTES for p in workers.glob(f"*.{kind}")):
         path.unlink(missing_ok=True)
-    share(trainer, build_student, folder)
+    search_id = share(trainer, build_student, folder)
     tuner.save()
     listener = Listener(workers)
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -105,7 +105,9 @@ def search_with_workers(
 
     try:
         with _ending(processes):
-            chief.serve(tuner.oracle, chief.address(), start, lost_workers, on_lost)
+            chief.serve(
+                tuner.oracle, search_id, chief.address(), start, lost_workers, on_lost
+            )
             _tell(trainer, tuner, told)
     except chief.AddressError as error:
         raise address_refused(error) from None
@@ -189,6 +191,6 @@ def _wait_for_record(folder: pathlib.Path) -> None:
         if time.monotonic() > patience:
             raise WorkerError(
                 f"a worker says that it trained {folder.name}, but there is no "
-                f"{folder / RECORD}; it may be one of another folder"
+                f"{folder / RECORD}"
             )
         time.sleep(_POLL_SECONDS)

@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import shutil
 import sys
+import uuid
 from typing import Any
 
 import keras
@@ -28,13 +29,17 @@ _PLAN = "plan.json"
 
 def share(
     trainer: Trainer, build_student: StudentBuilder | None, folder: pathlib.Path
-) -> None:
+) -> str:
     """Writes all that a worker needs to train trials; the plan comes last.
 
     Args:
         trainer: The chief's.
         build_student: The user's own builder, if there is one.
         folder: Of the search; all processes reach it by this path.
+
+    Returns:
+        What workers of this search are known by; the same after a resume, for workers
+        that outlived their chief.
 
     Raises:
         InputError: If another process could not import the builder.
@@ -56,7 +61,9 @@ def share(
     with atomic_path(shared / "targets.npz") as temporary:
         np.savez(temporary, **{k: v for k, v in arrays.items() if v is not None})
     task, recipe = trainer.task, trainer.recipe
+    search_id = read_search_id(folder) if is_shared(folder) else uuid.uuid4().hex
     plan = {
+        "search_id": search_id,
         "task": [task.class_ids, task.num_classes, task.head, task.class_names],
         "recipe": {**recipe._asdict(), "augmentation": recipe.augmentation._asdict()},
         "views_of": transfer.augmentation._asdict(),
@@ -66,11 +73,22 @@ def share(
         "modules": sorted(own_modules(trainer.teacher)),
     }
     write_json(shared / _PLAN, plan)
+    return search_id
 
 
 def is_shared(folder: pathlib.Path) -> bool:
     """Whether a chief has written all that a worker needs."""
     return (folder / "shared" / _PLAN).exists()
+
+
+def read_search_id(folder: pathlib.Path) -> str:
+    """What workers of a search are known by.
+
+    Raises:
+        InputError: If the folder is damaged.
+    """
+    search_id: str = read_json(folder / "shared" / _PLAN)["search_id"]
+    return search_id
 
 
 def stop_sharing(folder: pathlib.Path) -> None:

@@ -34,8 +34,8 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
         The number of trials trained here.
 
     Raises:
-        InputError: If the environment variables are missing, files damaged, or the
-            folder cannot be written to.
+        InputError: If the environment variables are missing or lead to the chief of
+            another search, files are damaged, or the folder cannot be written to.
     """
     missing = [
         name
@@ -48,8 +48,9 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             + ", ".join(f"KERASTUNER_{name}" for name in missing)
         )
     # TensorFlow takes seconds to load, which an error need not wait for
-    from tskd_tf.shared_search import OVER, is_shared, load_shared
+    from tskd_tf.shared_search import OVER, is_shared, load_shared, read_search_id
     from tskd_tf.trials import build_tuner
+    from tuner import chief
     from tuner.heartbeat import beating
 
     tuner_id = os.environ["KERASTUNER_TUNER_ID"]
@@ -90,6 +91,7 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             ) from None
         try:
             tuner = build_tuner(load_shared(folder), folder)
+            tuner.tuner_id = chief.member(tuner_id, read_search_id(folder))
         except Exception as error:
             if is_over():
                 # What was being read has been removed
@@ -98,7 +100,13 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             _leave_note(workers / f"{tuner_id}.refused", error)
             raise
         try:
-            tuner.search()
+            with chief.sent_away():
+                tuner.search()
+        except chief.StrangerError:
+            raise InputError(
+                "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
+                f"of {folder}. Received: those of another search's"
+            ) from None
         except Exception as error:
             _leave_note(workers / f"{tuner_id}.failed", error)
             raise

@@ -25,6 +25,10 @@ class AddressError(OSError):
     """The chief cannot listen where it is told to."""
 
 
+class StrangerError(Exception):
+    """The chief that a worker asked is of another search."""
+
+
 def role() -> str | None:
     """`"chief"` or `"worker"` by KerasTuner's environment variables, None without."""
     if "KERASTUNER_TUNER_ID" not in os.environ:
@@ -65,8 +69,32 @@ def check_address() -> None:
         raise AddressError(f"{address()} ({error})") from None
 
 
+def member(tuner_id: str, search_id: str) -> str:
+    """The name by which a worker of a search asks its chief for trials."""
+    return f"{tuner_id}@{search_id}"
+
+
 @contextlib.contextmanager
-def _server(oracle: keras_tuner.Oracle, listen_to: str) -> Iterator[tuple[Any, int]]:
+def sent_away() -> Iterator[None]:
+    """Within it a worker talks with its chief.
+
+    Raises:
+        StrangerError: If that is of another search.
+    """
+    import grpc
+
+    try:
+        yield
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.PERMISSION_DENIED:
+            raise
+        raise StrangerError(error.details()) from None
+
+
+@contextlib.contextmanager
+def _server(
+    oracle: keras_tuner.Oracle, search_id: str, listen_to: str
+) -> Iterator[tuple[Any, int]]:
     """Yields KerasTuner's servicer of the oracle, and the port it listens on."""
     # gRPC takes a second to import, and only a chief needs it
     import grpc
@@ -76,7 +104,18 @@ def _server(oracle: keras_tuner.Oracle, listen_to: str) -> Iterator[tuple[Any, i
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)]
     )
-    servicer = OracleServicer(oracle)
+
+    class MembersOnly(OracleServicer):
+        """The trials of another search's workers would spoil this one."""
+
+        def CreateTrial(self, request: Any, context: Any) -> Any:
+            name, _, theirs = request.tuner_id.rpartition("@")
+            if theirs != search_id:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "of another search")
+            request.tuner_id = name
+            return super().CreateTrial(request, context)
+
+    servicer = MembersOnly(oracle)
     protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
     try:
         port = server.add_insecure_port(listen_to)
@@ -91,6 +130,7 @@ def _server(oracle: keras_tuner.Oracle, listen_to: str) -> Iterator[tuple[Any, i
 
 def serve(
     oracle: keras_tuner.Oracle,
+    search_id: str,
     listen_to: str,
     on_start: Callable[[int], None],
     lost_workers: Callable[[], list[str]],
@@ -100,6 +140,7 @@ def serve(
 
     Args:
         oracle: A `durable.Durable` one.
+        search_id: Workers that do not ask as a `member` are sent away.
         listen_to: `host:port`; port 0 is any free one.
         on_start: Is called with the port, once workers can connect.
         lost_workers: Ids of workers that are known to have died since the last call;
@@ -110,7 +151,7 @@ def serve(
     Raises:
         AddressError: If the address cannot be listened on.
     """
-    with _server(oracle, listen_to) as (servicer, port):
+    with _server(oracle, search_id, listen_to) as (servicer, port):
         on_start(port)
         while not servicer.stop_triggered:
             for tuner_id in lost_workers():
