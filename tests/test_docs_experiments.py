@@ -23,15 +23,34 @@ def test_tables_are_recomputed_from_the_counts(folder):
         assert 0 <= student["num_right"] <= student["num_right_of_task"] <= num_test
 
 
-def test_the_correlations_are_recomputed_from_the_students(monkeypatch):
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Gives a benchmark, by its name."""
     monkeypatch.syspath_prepend(str(DOCS.parents[1] / "benchmarks"))
-    benchmark = importlib.import_module("task_complexity")
-    records = benchmark.read([DOCS / "task_complexity" / "students.jsonl"])
-    rows = benchmark.table(records, (0.7, 0.8, 0.9))
-    told = (DOCS / "README.md").read_text(encoding="utf-8")
+    return importlib.import_module
+
+
+def test_the_correlations_are_recomputed_from_the_students(benchmark):
+    task_complexity = benchmark("task_complexity")
+    records = task_complexity.read([DOCS / "task_complexity" / "students.jsonl"])
+    rows = task_complexity.table(records, (0.7, 0.8, 0.9))
     assert len(rows) == 12
+    check_told(rows, DOCS / "README.md")
+
+
+def test_the_comparison_of_methods_is_recomputed_from_the_students(benchmark):
+    methods = benchmark("methods")
+    records = methods.read([DOCS / "methods" / "students.jsonl"])
+    rows = methods.table(records)
+    assert len(rows) == 3 * len(methods.CONTESTANTS)
+    check_told(rows, DOCS / "methods.md")
+
+
+def check_told(rows, page):
+    """Each row stands in a table of the page."""
+    told = page.read_text(encoding="utf-8")
     for row in rows:
-        assert f"| {' | '.join(row)} |" in told
+        assert f"| {' | '.join(map(str, row))} |" in told
 
 
 def test_there_are_experiments():
