@@ -6,9 +6,12 @@ import pathlib
 
 import pytest
 
-from tskd_tf.sweep_tables import as_csv, as_markdown
+from tskd_tf.sweep import DISTILLED, HARD_LABELS
+from tskd_tf.sweep_tables import as_csv, as_markdown, in_points, summarise_cells
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "experiments"
+# Points that the paper's students of rate 0.1 lose
+PAPER = {("mnist", 2): "0.05", ("mnist", 10): "0.48", ("cifar10", 10): "19.69"}
 FOLDERS = sorted(path.parent for path in DOCS.glob("*/sweep.json"))
 
 
@@ -21,6 +24,36 @@ def test_tables_are_recomputed_from_the_counts(folder):
     for student in sweep["students"]:
         num_test = teacher[student["num_classes"]]["num_test"]
         assert 0 <= student["num_right"] <= student["num_right_of_task"] <= num_test
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_what_a_tenth_of_the_width_loses_is_recomputed_from_the_counts(folder):
+    sweep = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    dataset = sweep["data"]["source"].split()[1].split("/")[0]
+    cells = {
+        (cell.num_classes, cell.method): cell
+        for cell in summarise_cells(sweep)
+        if cell.rate == 0.1
+    }
+    rows = []
+    for num_classes in (2, 10):
+        if (num_classes, DISTILLED) not in cells:
+            continue
+        distilled = cells[num_classes, DISTILLED]
+        teacher = distilled.accuracy.mean + distilled.accuracy_loss.mean
+        rows.append(
+            [
+                f"[{dataset}, {sweep['protocol']}]({folder.name}/sweep.md)",
+                sweep["students"][0]["epochs"],
+                num_classes,
+                PAPER.get((dataset, num_classes), ""),
+                f"{100 * teacher:.2f} %",
+                in_points(distilled.accuracy_loss),
+                in_points(cells[num_classes, HARD_LABELS].accuracy_loss),
+            ]
+        )
+    assert rows
+    check_told(rows, DOCS / "README.md")
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def as_markdown(sweep: dict[str, Any]) -> str:
             [
                 str(size),
                 f"{100 * _teacher(sweep, size):.2f} %",
-                *(_told(cells[size, rate, method].accuracy_loss) for rate in rates),
+                *(in_points(cells[size, rate, method].accuracy_loss) for rate in rates),
             ]
             for size in sizes
         ]
@@ -207,15 +207,16 @@ def as_markdown(sweep: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _told(loss: Mean) -> str:
+def in_points(loss: Mean) -> str:
+    """A loss of accuracy in points, with half of its interval if there is one."""
     if loss.low is None or loss.high is None:
         return f"{100 * loss.mean:.2f}"
     return f"{100 * loss.mean:.2f} ± {50 * (loss.high - loss.low):.2f}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _needed_told(found: RateNeeded) -> str:
