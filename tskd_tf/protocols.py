@@ -18,6 +18,13 @@ from tskd_tf.solvers import CAFFE_SOLVERS
 
 # Nothing is chosen on validation data in a sweep: they are watched only
 _FEW_TO_WATCH = {"validation_fraction": 0.02}
+_CIFAR10 = {
+    "augmentation": ("flip",),
+    # At 3e-3 the teacher gets 61 % right after twelve epochs, at 1e-3 71 % after five
+    "learning_rate": 1e-3,
+    "epochs": 20,
+    "teacher_epochs": 40,
+}
 _BEST: dict[str, dict[str, Any]] = {
     "lenet": {
         "augmentation": ("shift",),
@@ -27,8 +34,8 @@ _BEST: dict[str, dict[str, Any]] = {
         "epochs": 40,
         "teacher_epochs": 20,
     },
-    "cifar10_full": {"augmentation": ("flip",), "epochs": 20, "teacher_epochs": 40},
-    "cifar10_quick": {"augmentation": ("flip",), "epochs": 20, "teacher_epochs": 40},
+    "cifar10_full": _CIFAR10,
+    "cifar10_quick": _CIFAR10,
 }
 
 
