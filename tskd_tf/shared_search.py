@@ -61,7 +61,8 @@ def share(
     with atomic_path(shared / "targets.npz") as temporary:
         np.savez(temporary, **{k: v for k, v in arrays.items() if v is not None})
     task, recipe = trainer.task, trainer.recipe
-    search_id = read_search_id(folder) if is_shared(folder) else uuid.uuid4().hex
+    kept_id = read_search_id(folder) if is_shared(folder) else ""
+    search_id = kept_id or uuid.uuid4().hex
     plan = {
         "search_id": search_id,
         "task": [task.class_ids, task.num_classes, task.head, task.class_names],
@@ -87,7 +88,8 @@ def read_search_id(folder: pathlib.Path) -> str:
     Raises:
         InputError: If the folder is damaged.
     """
-    search_id: str = read_json(folder / "shared" / _PLAN)["search_id"]
+    # A search that an earlier version began has none
+    search_id: str = read_json(folder / "shared" / _PLAN).get("search_id", "")
     return search_id
 
 
