@@ -28,8 +28,10 @@ def predict_logits(
         return model(batch, training=False)
 
     if len(images) > _FEW_BATCHES * batch_size:
-        # A graph fuses what eager calls do not, and is worth its tracing by then
-        run = tf.function(run, reduce_retracing=True)
+        # A graph fuses what eager calls do not, and is worth its tracing by then; one
+        # for batches of any size, of which TensorFlow does not warn that it traces much
+        spec = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
+        run = tf.function(run).get_concrete_function(spec)
     logits = [
         run(tf.convert_to_tensor(np.asarray(images[part]))).numpy()
         for part in chunks(len(images), batch_size)

@@ -100,7 +100,7 @@ def _taylor(
     ]
     weights = [weight for layer in gates for weight, _, _ in layer]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function
     def products(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             logits = task.select_logits(model(images, training=False))
@@ -111,8 +111,10 @@ def _taylor(
         return [weight * gradient for weight, gradient in zip(weights, gradients)]
 
     scores = np.zeros(channels.num_channels)
-    for images, labels in batches(arrays, _BATCH_SIZE):
-        left = iter(products(images, labels))
+    examples = batches(arrays, _BATCH_SIZE)
+    of_batch = products.get_concrete_function(*examples.element_spec)
+    for images, labels in examples:
+        left = iter(of_batch(images, labels))
         for layer in gates:
             change = np.zeros_like(scores)
             for (_, axis, own), product in zip(layer, left):
