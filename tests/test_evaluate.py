@@ -8,7 +8,7 @@ from tskd_tf.evaluate import predict_logits
 
 
 class Traced(keras.layers.Layer):
-    """Counts the calls of its Python code: one a trace, and one a batch in eager mode."""
+    """Counts calls of its Python code: one a trace, or one a batch in eager mode."""
 
     def build(self, input_shape):
         self.num_calls = 0
