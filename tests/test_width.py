@@ -92,10 +92,21 @@ def test_halves_round_up_whatever_binary_fractions_say():
     assert scaled_width(32, 0.01) == 1
 
 
-@pytest.mark.parametrize("rate", [0.0, -0.5, 1.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("rate", [0.0, -0.5, 1.1, float("nan"), float("inf"), "0.5"])
 def test_rates_out_of_range_are_refused(lenet, rate):
     with pytest.raises(InputError, match="above 0 and up to 1"):
         scale_width(lenet, rate)
+
+
+@pytest.mark.parametrize("rate", [0.5, np.float32(0.5), np.float64(0.5)])
+def test_rates_of_any_type_of_number(lenet, rate):
+    assert layer_widths(scale_width(lenet, rate)) == [10, 25, 250, 10]
+
+
+@pytest.mark.parametrize("round_to", [0, -8, 2.5, "8"])
+def test_multiples_that_are_none_are_refused(lenet, round_to):
+    with pytest.raises(InputError, match="round_to to be an integer of at least 1"):
+        scale_width(lenet, 0.5, round_to=round_to)
 
 
 def test_task_head_has_the_tasks_outputs(lenet):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,10 +48,10 @@ def check_rate(rate: float) -> None:
     """Checks a width rate.
 
     Raises:
-        InputError: If it is not in (0, 1].
+        InputError: If it is no number, or not in (0, 1].
     """
-    if not 0.0 < rate <= 1.0:
-        raise InputError(f"Expected a rate above 0 and up to 1. Received: {rate}")
+    if not isinstance(rate, numbers.Real) or not 0.0 < rate <= 1.0:
+        raise InputError(f"Expected a rate above 0 and up to 1. Received: {rate!r}")
 
 
 def scale_width(
@@ -101,8 +102,10 @@ def scale_width(
             f"Expected initialize out of {', '.join(INITIALIZATIONS)}. Received: "
             f"{initialize!r}"
         )
-    if round_to < 1:
-        raise InputError(f"Expected round_to of at least 1. Received: {round_to}")
+    if not isinstance(round_to, numbers.Integral) or round_to < 1:
+        raise InputError(
+            f"Expected round_to to be an integer of at least 1. Received: {round_to!r}"
+        )
     check_model(model, "the teacher")
     num_outputs = model.outputs[0].shape[-1]
     if task is not None:
