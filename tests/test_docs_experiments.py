@@ -35,6 +35,9 @@ def test_what_a_tenth_of_the_width_loses_is_recomputed_from_the_counts(folder):
         for cell in summarise_cells(sweep)
         if cell.rate == 0.1
     }
+    label = f"{dataset}, {sweep['protocol']}"
+    if "--scale_soft_loss" in sweep["command"]:
+        label += ", τ²"
     rows = []
     for num_classes in (2, 10):
         if (num_classes, DISTILLED) not in cells:
@@ -43,7 +46,7 @@ def test_what_a_tenth_of_the_width_loses_is_recomputed_from_the_counts(folder):
         teacher = distilled.accuracy.mean + distilled.accuracy_loss.mean
         rows.append(
             [
-                f"[{dataset}, {sweep['protocol']}]({folder.name}/sweep.md)",
+                f"[{label}]({folder.name}/sweep.md)",
                 sweep["students"][0]["epochs"],
                 num_classes,
                 PAPER.get((dataset, num_classes), ""),

@@ -1,0 +1,123 @@
+"""Why thin students of the paper's CIFAR-10 protocol may stay where they start.
+
+python -m tskd_tf.main --flagfile=cifar10.flags --mode=teacher --protocol=paper \
+  --output_dir=runs/teacher
+python benchmarks/caffe_students.py --teacher=runs/teacher/teacher.keras
+
+Caffe's `cifar10_full` starts with normal weights of standard deviations 0.0001 (first
+convolution) and 0.01, whatever the width, and its solver's decay of the last layer is
+250 times that of the others. Students of rate 0.1 of that teacher are trained by Eq. 8:
+
+- caffe: by that solver
+- no_decay: without any weight decay
+- temperature_squared: by that solver, the softened loss times τ²
+- hard_labels: by that solver, on labels only
+
+A row is the norm of the last layer's weights before training and after it, the loss of
+the last epoch, and the share of 1,000 validation images that is right.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+from cifar10_teacher import some_soft_targets  # noqa: E402
+from timing import emit  # noqa: E402
+
+from tskd_tf.data import Split, load  # noqa: E402
+from tskd_tf.device import choose_precision  # noqa: E402
+from tskd_tf.recipe import Recipe  # noqa: E402
+from tskd_tf.solvers import CAFFE_SOLVERS  # noqa: E402
+from tskd_tf.task import Task  # noqa: E402
+from tskd_tf.training import train_student  # noqa: E402
+
+SOLVER = "caffe_cifar10_full"
+CONTESTANTS = ("caffe", "no_decay", "temperature_squared", "hard_labels")
+
+
+class LastLayer(keras.callbacks.Callback):
+    """Notes the norm of the head's kernel when training starts and ends."""
+
+    def on_train_begin(self, logs=None):
+        self.at_start = self._norm()
+
+    def on_train_end(self, logs=None):
+        self.at_end = self._norm()
+
+    def _norm(self):
+        kernel = self.model.student.get_layer("ip1").kernel
+        return float(keras.ops.norm(kernel))
+
+
+def recipe_of(name, epochs, seed):
+    solver = CAFFE_SOLVERS[SOLVER]
+    recipe = Recipe(
+        epochs=epochs,
+        seed=seed,
+        batch_size=solver.batch_size,
+        learning_rate=solver.learning_rate,
+        solver="no_decay" if name == "no_decay" else SOLVER,
+        scale_soft_loss=name == "temperature_squared",
+        precision=choose_precision("auto"),
+    )
+    return recipe.on_hard_labels() if name == "hard_labels" else recipe
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teacher", required=True)
+    parser.add_argument("--num_examples", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+
+    teacher = keras.saving.load_model(options.teacher, compile=False)
+    data = load("cifar10")
+    task = Task(range(10), class_names=data.class_names)
+    soft_targets = some_soft_targets(teacher, data.train, options.num_examples)
+    validation = Split(*(part[:1000] for part in data.validation))
+    CAFFE_SOLVERS["no_decay"] = CAFFE_SOLVERS[SOLVER]._replace(weight_decay=0.0)
+
+    rows = []
+    for seed in range(1, options.seeds + 1):
+        for name in CONTESTANTS:
+            last_layer = LastLayer()
+            trained = train_student(
+                teacher,
+                0.1,
+                soft_targets,
+                validation,
+                task,
+                recipe_of(name, options.epochs, seed),
+                verbose=0,
+                callbacks=[last_layer],
+            )
+            rows.append(
+                {
+                    "contestant": name,
+                    "seed": seed,
+                    "norm_at_start": last_layer.at_start,
+                    "norm_at_end": last_layer.at_end,
+                    "loss": trained.curve["loss"][-1],
+                    "accuracy": trained.accuracy,
+                }
+            )
+    header = ["contestant", "seed", "norm at start", "at end", "loss", "right"]
+    table = [
+        [
+            row["contestant"],
+            row["seed"],
+            f"{row['norm_at_start']:.4f}",
+            f"{row['norm_at_end']:.4f}",
+            f"{row['loss']:.3f}",
+            f"{100 * row['accuracy']:.1f} %",
+        ]
+        for row in rows
+    ]
+    emit("caffe_students", {**vars(options), "students": rows}, header, table)
+
+
+if __name__ == "__main__":
+    main()
