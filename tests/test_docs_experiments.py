@@ -36,7 +36,7 @@ def test_what_a_tenth_of_the_width_loses_is_recomputed_from_the_counts(folder):
         if cell.rate == 0.1
     }
     label = f"{dataset}, {sweep['protocol']}"
-    if "--scale_soft_loss" in sweep["command"]:
+    if sweep.get("scale_soft_loss"):
         label += ", τ²"
     rows = []
     for num_classes in (2, 10):

@@ -14,6 +14,7 @@ from tskd_tf.sweep_tables import (
     as_csv,
     as_markdown,
     mean_of,
+    method_names,
     rate_needed,
     rates_needed,
     summarise_cells,
@@ -185,3 +186,20 @@ def test_figures_show_the_means():
     (curve, *_), *_ = figure.axes[0].containers
     assert list(curve.get_xdata()) == [0.1, 0.5, 1.0]
     assert list(curve.get_ydata()) == pytest.approx([10, 5, 0])
+
+
+@pytest.mark.parametrize(
+    "settings, name",
+    [
+        ({}, "distilled (Eq. 8)"),
+        ({"method": "distillation", "scale_soft_loss": False}, "distilled (Eq. 8)"),
+        ({"method": "distillation", "scale_soft_loss": True}, "distilled (Eq. 8, τ²)"),
+        ({"method": "hint", "scale_soft_loss": False}, "distilled (hint)"),
+    ],
+)
+def test_students_are_called_by_what_they_learnt_from(settings, name):
+    sweep = make_sweep(by_width) | settings
+    assert method_names(sweep) == {"distilled": name, "hard_labels": "hard labels only"}
+    assert f"Points lost, {name}:" in as_markdown(sweep)
+    titles = [axes.get_title() for axes in accuracy_by_rate(sweep).axes]
+    assert titles == [name, "hard labels only"]

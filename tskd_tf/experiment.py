@@ -99,6 +99,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         "method": config.method,
         "temperature": config.temperature,
         "soft_loss_weight": config.soft_loss_weight,
+        "scale_soft_loss": config.scale_soft_loss,
         "convolutions": config.convolutions,
         "groups": config.groups,
         "confidence": config.confidence,

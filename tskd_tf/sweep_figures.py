@@ -6,7 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tskd_tf.sweep import DISTILLED, HARD_LABELS
-from tskd_tf.sweep_tables import CellSummary, rates_needed, summarise_cells
+from tskd_tf.sweep_tables import (
+    CellSummary,
+    method_names,
+    rates_needed,
+    summarise_cells,
+)
 
 _INK = "#1b1f24"
 _GRID = "#d0d7de"
@@ -21,9 +26,9 @@ def accuracy_by_rate(sweep: dict[str, Any]) -> Figure:
     """
     figure = Figure(figsize=(10.5, 4.6), layout="constrained", dpi=160)
     panels = figure.subplots(1, 2, sharey=True)
-    titles = {DISTILLED: "distilled (Eq. 8)", HARD_LABELS: "hard labels only"}
     cells = summarise_cells(sweep)
-    for axes, (method, title) in zip(panels, titles.items(), strict=True):
+    names = method_names(sweep)
+    for axes, (method, title) in zip(panels, names.items(), strict=True):
         of_method = [cell for cell in cells if cell.method == method]
         sizes = sorted({cell.num_classes for cell in of_method})
         for number, size in enumerate(sizes):

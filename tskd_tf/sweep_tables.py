@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 from tskd_tf.sweep import DISTILLED, HARD_LABELS
 
-METHODS = {DISTILLED: "distilled (Eq. 8)", HARD_LABELS: "hard labels only"}
+
+def method_names(sweep: dict[str, Any]) -> dict[str, str]:
+    """What tables and figures call a sweep's students, by the method in its counts.
+
+    Those of the first versions have no `method`: it was Eq. 8.
+    """
+    learnt_by = sweep.get("method") or "distillation"
+    if learnt_by == "distillation":
+        learnt_by = "Eq. 8, τ²" if sweep.get("scale_soft_loss") else "Eq. 8"
+    return {DISTILLED: f"distilled ({learnt_by})", HARD_LABELS: "hard labels only"}
 
 
 class Mean(NamedTuple):
@@ -180,7 +189,8 @@ def as_markdown(sweep: dict[str, Any]) -> str:
     sizes = sorted({key[0] for key in cells})
     rates = sorted({key[1] for key in cells})
     parts = []
-    for method, name in METHODS.items():
+    names = method_names(sweep)
+    for method, name in names.items():
         header = ["classes", "teacher", *(f"rate {rate:g}" for rate in rates)]
         rows = [
             [
@@ -196,8 +206,8 @@ def as_markdown(sweep: dict[str, Any]) -> str:
         for found in rates_needed(sweep)
     }
     shares = sweep["normalized_accuracies"]
-    columns = [(method, share) for method in METHODS for share in shares]
-    header = ["classes", *(f"{METHODS[m]}, {100 * share:g} %" for m, share in columns)]
+    columns = [(method, share) for method in names for share in shares]
+    header = ["classes", *(f"{names[m]}, {100 * share:g} %" for m, share in columns)]
     rows = [
         [str(size), *(_needed_told(needed[size, m, share]) for m, share in columns)]
         for size in sizes
