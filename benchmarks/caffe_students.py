@@ -1,7 +1,7 @@
 """Why thin students of the paper's CIFAR-10 protocol may stay where they start.
 
 python -m tskd_tf.main --flagfile=cifar10.flags --mode=teacher --protocol=paper \
-  --output_dir=runs/teacher
+  --teacher_epochs=140 --output_dir=runs/teacher
 python benchmarks/caffe_students.py --teacher=runs/teacher/teacher.keras
 
 Caffe's `cifar10_full` starts with normal weights of standard deviations 0.0001 (first
