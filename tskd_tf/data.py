@@ -346,20 +346,15 @@ def batches(
     num_batches, rest = divmod(num_examples, batch_size)
     num_batches += int(rest >= smallest_batch)
 
-    if shuffle_seed is None:
-        draws = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
-    else:
-        # A new draw each time the data set is iterated, that is each epoch
-        draws = tf.data.Dataset.random(
-            seed=shuffle_seed, rerandomize_each_iteration=True
-        ).take(1)
+    def in_order(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        start = number * batch_size
+        end = tf.minimum(start + batch_size, num_examples)
+        return tf.range(start, end), tf.stack([tf.zeros_like(start), start + 1])
 
-    def cut(draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        order = tf.range(num_examples)
-        if shuffle_seed is not None:
-            order = tf.random.experimental.stateless_shuffle(
-                order, seed=tf.stack([draw, shuffle_seed])
-            )
+    def shuffled(draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(num_examples), seed=tf.stack([draw, shuffle_seed])
+        )
         places = num_batches * batch_size
         order = tf.pad(order, [[0, max(0, places - num_examples)]])[:places]
         starts = tf.range(0, places, batch_size, tf.int64)
@@ -373,10 +368,20 @@ def batches(
         return batch if finish is None else finish(batch, seed)
 
     has_file = any(isinstance(part, ImageFile) for part in parts)
-    # Not flat_map: its function takes a while to start, and each epoch starts it
-    gathered = (
-        draws.map(cut).unbatch().map(gather, num_parallel_calls=2 if has_file else None)
-    )
+    num_calls = 2 if has_file else None
+    # Each epoch starts the data set, and each function in it takes a while to start: so
+    # one for what is not shuffled, and no flat_map
+    if shuffle_seed is None:
+        gathered = tf.data.Dataset.range(num_batches).map(
+            lambda number: gather(*in_order(number)), num_parallel_calls=num_calls
+        )
+    else:
+        # A new draw each time the data set is iterated, that is each epoch
+        draws = tf.data.Dataset.random(
+            seed=shuffle_seed, rerandomize_each_iteration=True
+        ).take(1)
+        orders = draws.map(shuffled).unbatch()
+        gathered = orders.map(gather, num_parallel_calls=num_calls)
     known = gathered.apply(tf.data.experimental.assert_cardinality(num_batches))
     # A gather is over sooner than threads are woken, and the autotuner's own thread
     # takes from the arithmetic: a fifth of the time of an epoch on two cores

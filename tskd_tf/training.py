@@ -153,6 +153,8 @@ def train_student(
         examples,
         validation_data=_validation_batches(validation, strategy),
         epochs=num_epochs,
+        # Else Keras starts the data set twice an epoch, and does not use the second
+        steps_per_epoch=len(examples),
         callbacks=all_callbacks,
         shuffle=False,
         verbose=verbose,
@@ -220,6 +222,7 @@ def train_teacher(
         examples,
         validation_data=_validation_batches(validation, strategy),
         epochs=num_epochs,
+        steps_per_epoch=len(examples),
         callbacks=[*_callbacks(log_dir), *callbacks],
         shuffle=False,
         verbose=verbose,
