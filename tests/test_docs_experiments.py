@@ -82,6 +82,19 @@ def test_the_comparison_of_methods_is_recomputed_from_the_students(benchmark):
     check_told(rows, DOCS / "methods.md")
 
 
+def test_the_comparison_of_searches_is_recomputed_from_them(benchmark):
+    search = benchmark("search")
+    told = (DOCS / "search" / "searches.jsonl").read_text(encoding="utf-8")
+    searches = [json.loads(line) for line in told.splitlines()]
+    pairs = dict.fromkeys((row["task"], row["contestant"]) for row in searches)
+    rows = [
+        search.table_row(search.summarise(searches, *pair, "ours"), "ours")
+        for pair in pairs
+    ]
+    assert len(rows) == 3 * len({task for task, _ in pairs})
+    check_told(rows, DOCS / "search.md")
+
+
 def check_told(rows, page):
     """Each row stands in a table of the page."""
     told = page.read_text(encoding="utf-8")
