@@ -30,7 +30,9 @@ changes from seed to seed and from task to task. The teacher is trained once a d
 on the same images, untimed.
 
 With --partial each search is added to a file as it ends, and one found there, of the
-same settings, teacher and seed, is not run again. Cut short, start it once more.
+same settings, teacher and seed, is not run again. Cut short, start it once more. Seeds
+may be shared out to processes by --first_seed, each with a file and a core of its own
+(`taskset -c 0`) and the same --teachers.
 """
 
 import argparse
@@ -298,7 +300,7 @@ def timed(contestant, setting, seed):
     return {"seconds": seconds, "search_seconds": seconds, **outcome}
 
 
-def run_all(settings, contestants, num_seeds, partial):
+def run_all(settings, contestants, first_seed, num_seeds, partial):
     """A row for each search, those of earlier runs included."""
     earlier = []
     if partial is not None and partial.exists():
@@ -307,7 +309,9 @@ def run_all(settings, contestants, num_seeds, partial):
     rows = []
     for seed in range(1, num_seeds + 1):
         for setting in settings:
-            for name in generator.sample(contestants, len(contestants)):
+            # Drawn for seeds left out too: a seed's order is the same in every run
+            order = generator.sample(contestants, len(contestants))
+            for name in order if seed >= first_seed else []:
                 wanted = {**description(setting), "contestant": name, "seed": seed}
                 same = [row for row in earlier if wanted.items() <= row.items()]
                 if same:
@@ -382,7 +386,8 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", default=TASKS, help="data set:number of classes, …")
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="the last of them")
+    parser.add_argument("--first_seed", type=int, default=1)
     parser.add_argument(
         "--epochs", type=int, help="a trial; by default as a run chooses by itself"
     )
@@ -410,6 +415,8 @@ def parse_options():
         dataset, _, num_classes = task.partition(":")
         if dataset not in TEACHERS or num_classes not in map(str, range(2, 11)):
             parser.error(f"expected tasks like mnist:2, up to 10 classes, not {task}")
+    if not 1 <= options.first_seed <= options.seeds:
+        parser.error(f"expected --first_seed of 1 to --seeds ({options.seeds})")
     unknown = [name for name in options.contestants if name not in CONTESTANTS]
     if unknown:
         parser.error(
@@ -438,7 +445,13 @@ def main():
     settings = [
         prepare(task, *given[task.split(":")[0]], options) for task in options.tasks
     ]
-    rows = run_all(settings, options.contestants, options.seeds, options.partial)
+    rows = run_all(
+        settings,
+        options.contestants,
+        options.first_seed,
+        options.seeds,
+        options.partial,
+    )
     base = "ours" if "ours" in options.contestants else options.contestants[0]
     found = [
         summarise(rows, task, name, base)
