@@ -82,9 +82,10 @@ def test_the_comparison_of_methods_is_recomputed_from_the_students(benchmark):
     check_told(rows, DOCS / "methods.md")
 
 
-def test_the_comparison_of_searches_is_recomputed_from_them(benchmark):
+@pytest.mark.parametrize("name", ["searches.jsonl", "searches_one_core.jsonl"])
+def test_the_comparison_of_searches_is_recomputed_from_them(benchmark, name):
     search = benchmark("search")
-    told = (DOCS / "search" / "searches.jsonl").read_text(encoding="utf-8")
+    told = (DOCS / "search" / name).read_text(encoding="utf-8")
     searches = [json.loads(line) for line in told.splitlines()]
     pairs = dict.fromkeys((row["task"], row["contestant"]) for row in searches)
     rows = [
