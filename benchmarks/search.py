@@ -15,7 +15,7 @@ and Eq. 8 for a loss:
   of Keras would write it: the corrected loss of distill_epoch.py, students thinned by
   `scale_width`, the score that of the last epoch, whose weights are kept
 - ours_two_workers: the same with `num_workers=2`, each with half of the cores; their
-  start is part of it
+  start is part of it, and their seconds of search add up what both spend on trials
 - hyperband: `keras_tuner.Hyperband` over the same, `max_epochs` being the epochs a
   trial. Trials that go on do so with their weights and their optimiser's state, under
   one cosine for all `max_epochs`

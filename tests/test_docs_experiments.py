@@ -82,7 +82,9 @@ def test_the_comparison_of_methods_is_recomputed_from_the_students(benchmark):
     check_told(rows, DOCS / "methods.md")
 
 
-@pytest.mark.parametrize("name", ["searches.jsonl", "searches_one_core.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["searches.jsonl", "searches_one_core.jsonl", "workers.jsonl"]
+)
 def test_the_comparison_of_searches_is_recomputed_from_them(benchmark, name):
     search = benchmark("search")
     told = (DOCS / "search" / name).read_text(encoding="utf-8")
