@@ -25,7 +25,7 @@ def test_verdicts():
     lost = make_report(40, 0)
     assert verdict(lost).startswith("The student chosen on validation data fails")
     for trial in lost["search"]["trials"]:
-        trial["feasible"] = False
+        trial.update(feasible=False, accuracy=lost["search"]["validation_floor"] - 0.01)
     assert verdict(lost).startswith("No student keeps the bargain. A student of 10")
 
 
@@ -105,6 +105,30 @@ def test_budgets_and_loss_contradict_each_other_by_so_much():
     # Where the budgets leave nothing out, it is not they that contradict
     report["search"]["num_over_budget"] = 0
     assert verdict(report).startswith("No student keeps the bargain.")
+
+
+def test_the_verdict_is_that_of_the_search_where_a_rate_was_executed_twice():
+    report = with_budgets(make_report(40, 0))
+    trial = {**report["search"]["trials"][0], "rate": 0.4}
+    floor = report["search"]["validation_floor"]
+
+    def said(*trials):
+        report["search"]["trials"] = [
+            {**trial, "accuracy": a, "feasible": a >= floor, "seed": seed}
+            for a, seed in trials
+        ]
+        return verdict(report)
+
+    # The first was enough, the mean of both is not
+    contradiction = said((floor + 0.002, 0), (floor - 0.004, 1))
+    assert contradiction.startswith("The budgets and the loss allowed contradict")
+    assert "loses 0.60 points on the validation images" in contradiction
+    assert said((floor - 0.002, 0), (floor + 0.004, 1)).startswith("The student chosen")
+    # Hyperband's trials of a rate differ in their epochs, and the best counts
+    assert said((floor - 0.3, 7), (floor, 7)).startswith("The student chosen")
+    # A report of an earlier version tells no floor
+    del report["search"]["validation_floor"]
+    assert verdict(report).startswith("The student chosen")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The words of a report, and its table for the end of a log."""
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def verdict(report: dict[str, Any]) -> str:
         return f"{size}; the cost was pre-set, any loss allowed."
     if report["meets_threshold"]:
         return f"{size}; {allowed} were allowed."
-    if any(trial["feasible"] for trial in report["search"]["trials"]):
+    if _found_a_feasible_rate(report["search"]):
         failure = "The student chosen on validation data fails on the test data."
     elif report["search"].get("num_over_budget"):
         failure = _contradiction(report)
@@ -67,16 +68,37 @@ def allows_any_loss(report: dict[str, Any]) -> bool:
     return allowed >= 1.0
 
 
+def _found_a_feasible_rate(search: dict[str, Any]) -> bool:
+    """As the search judges: by the mean, where a rate was executed more than once."""
+    floor = search.get("validation_floor")
+    if floor is None:
+        # A report of an earlier version
+        return any(trial["feasible"] for trial in search["trials"])
+    return any(accuracy >= floor for accuracy in _accuracies(search).values())
+
+
+def _accuracies(search: dict[str, Any]) -> dict[float, float]:
+    """What the search judged each of its rates by."""
+    by_rate: dict[float, dict[int, float]] = {}
+    for trial in search["trials"]:
+        by_seed = by_rate.setdefault(trial["rate"], {})
+        # One seed's differ in their epochs, as Hyperband's do
+        by_seed[trial["seed"]] = max(
+            trial["accuracy"], by_seed.get(trial["seed"], trial["accuracy"])
+        )
+    return {rate: statistics.fmean(by_rate[rate].values()) for rate in by_rate}
+
+
 def _contradiction(report: dict[str, Any]) -> str:
     """By how much the budgets and the loss allowed miss each other."""
     search, allowed = report["search"], report["max_accuracy_loss"]
     # The widest is tried before a search ends without a feasible one
-    widest = max(search["trials"], key=lambda trial: trial["rate"])
-    loss = search["validation_teacher_accuracy"] - widest["accuracy"]
+    widest, accuracy = max(_accuracies(search).items())
+    loss = search["validation_teacher_accuracy"] - accuracy
     lost, allowed_points = _told_apart(loss, allowed)
     return (
         "The budgets and the loss allowed contradict each other: the widest student "
-        f"that fits, at rate {widest['rate']:g}, loses {lost} on the validation "
+        f"that fits, at rate {widest:g}, loses {lost} on the validation "
         f"images, {allowed_points} were allowed."
     )
 
