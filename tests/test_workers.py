@@ -248,6 +248,20 @@ def test_a_search_that_was_over_starts_no_worker(tmp_path):
     assert not (tmp_path / "shared").exists()
 
 
+def test_a_search_without_workers_needs_none_to_go_on(
+    trained_teacher, splits, tmp_path, monkeypatch
+):
+    folder = tmp_path / "search"
+    settings = {"rates": RATES[:3], "directory": str(folder)}
+    report = find(trained_teacher, splits, **settings).report
+    # Ended while the control was trained
+    (path,) = folder.glob("control_rate_*.keras")
+    path.unlink()
+    monkeypatch.setattr(crew, "_start", None)
+    again = find(trained_teacher, splits, **settings, num_workers=2).report
+    assert answer(again) == answer(report)
+
+
 def test_a_record_that_is_seen_late_or_never(tmp_path, monkeypatch):
     folder, told = tmp_path / "trial_0000", []
     folder.mkdir()
@@ -295,7 +309,7 @@ def test_only_a_chief_listens_where_kerastuner_says(monkeypatch, variables, addr
         assert str(error) == address
 
 
-@pytest.mark.parametrize("port", ["none", "70000"])
+@pytest.mark.parametrize("port", ["none", "70000", "0"])
 def test_a_port_that_there_is_not_is_told_at_once(teacher, monkeypatch, port):
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
@@ -317,11 +331,32 @@ def as_worker(monkeypatch):
 
 
 def test_a_worker_that_cannot_write_says_so(tmp_path, as_worker):
-    as_worker("no/such/folder")
+    as_worker("worker0")
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "plan.json").touch()
+    (tmp_path / "workers").touch()
     with pytest.raises(InputError, match="this worker, too, can write to"):
         worker.run(tmp_path)
+
+
+# Lost ones are known again by their names, which are those of files
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", ".."])
+def test_a_worker_without_a_name_for_files_is_refused(tmp_path, as_worker, name):
+    as_worker(name)
+    with pytest.raises(InputError, match="KERASTUNER_TUNER_ID to name this worker"):
+        worker.run(tmp_path)
+
+
+def test_a_worker_that_nobody_answers_ends_no_search(
+    trained_teacher, splits, tmp_path, as_worker, monkeypatch, caplog
+):
+    as_worker("lonely")
+    folder = _share_elsewhere(trained_teacher, splits, tmp_path / "search")
+    monkeypatch.setattr("keras_tuner.src.distribute.oracle_client.TIMEOUT", 1)
+    with pytest.raises(InputError, match="127.0.0.1:1, where nobody answers"):
+        worker.run(folder)
+    assert "lonely: nobody answers at 127.0.0.1:1; it waits" in caplog.text
+    assert [path.name for path in (folder / "workers").iterdir()] == ["lonely.refused"]
 
 
 def test_the_name_of_a_worker_overwrites_no_file(tmp_path, as_worker):

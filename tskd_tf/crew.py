@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tskd_tf.errors import InputError, WorkerError, in_one_line
-from tskd_tf.shared_search import OVER, share, stop_sharing
+from tskd_tf.shared_search import share, stop_sharing
 from tskd_tf.trainer import Trainer
-from tskd_tf.trial_files import RECORD
+from tskd_tf.trial_files import OVER, RECORD
 from tskd_tf.width import StudentBuilder
 from tuner import chief
 from tuner.heartbeat import Listener

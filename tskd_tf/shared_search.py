@@ -23,7 +23,6 @@ from tskd_tf.task import Task
 from tskd_tf.trainer import Trainer, thinner
 from tskd_tf.width import StudentBuilder
 
-OVER = "over"
 _PLAN = "plan.json"
 
 

@@ -1,4 +1,4 @@
-"""What a trial leaves in its folder: the student and its record."""
+"""What trials leave: each a student and its record, and a mark when all ended."""
 
 import pathlib
 
@@ -10,6 +10,8 @@ from tskd_tf.files import atomic_path, read_json, write_json
 
 STUDENT = "student.keras"
 RECORD = "result.json"
+# In the folder of the search
+OVER = "over"
 
 
 def kept_records(search_dir: pathlib.Path) -> list[Trial]:

@@ -14,7 +14,7 @@ from tskd_tf.evidence import Trial
 from tskd_tf.rebuild import load_kept_model
 from tskd_tf.search_plan import SMALLEST
 from tskd_tf.trainer import ACCURACY, Trainer
-from tskd_tf.trial_files import RECORD, STUDENT, read_record
+from tskd_tf.trial_files import OVER, RECORD, STUDENT, read_record
 from tuner.student_tuner import StudentTuner
 
 # Whatever reading them may raise
@@ -69,6 +69,8 @@ def search_widths(
         if isinstance(error.__cause__, (InputError, OSError)):
             raise error.__cause__
         raise
+    # Whoever goes on with it needs no workers
+    (folder / OVER).touch()
     folders: dict[float, list[tuple[Trial, pathlib.Path]]] = {}
     accuracies: dict[float, list[float]] = {}
     trials = []

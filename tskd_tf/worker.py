@@ -47,13 +47,19 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             "Expected the environment variables of a worker. Received: no "
             + ", ".join(f"KERASTUNER_{name}" for name in missing)
         )
+    tuner_id = os.environ["KERASTUNER_TUNER_ID"]
+    # It names this worker's files
+    if not tuner_id or tuner_id != pathlib.Path(tuner_id).name or tuner_id[0] == ".":
+        raise InputError(
+            "Expected KERASTUNER_TUNER_ID to name this worker, without a slash and no "
+            f"dot first, such as worker1. Received: {tuner_id!r}"
+        )
     # TensorFlow takes seconds to load, which an error need not wait for
-    from tskd_tf.shared_search import OVER, is_shared, load_shared, read_search_id
+    from tskd_tf.shared_search import is_shared, load_shared, read_search_id
+    from tskd_tf.trial_files import OVER
     from tskd_tf.trials import build_tuner
     from tuner import chief
     from tuner.heartbeat import beating
-
-    tuner_id = os.environ["KERASTUNER_TUNER_ID"]
 
     def is_over() -> bool:
         return (folder / OVER).exists()
@@ -99,13 +105,26 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             # Perhaps of this machine only, so that the search need not end
             _leave_note(workers / f"{tuner_id}.refused", error)
             raise
+        if not chief.answers():
+            _logger.warning(
+                "%s: nobody answers at %s; it waits for an hour",
+                tuner_id,
+                chief.address(),
+            )
         try:
-            with chief.sent_away():
+            with chief.refused():
                 tuner.search()
         except chief.StrangerError:
             raise InputError(
                 "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
                 f"of {folder}. Received: those of another search's"
+            ) from None
+        except chief.UnreachableError as error:
+            # Nothing of the search is wrong, which others go on with
+            _leave_note(workers / f"{tuner_id}.refused", error)
+            raise InputError(
+                "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
+                f"of {folder}. Received: {chief.address()}, where nobody answers"
             ) from None
         except Exception as error:
             _leave_note(workers / f"{tuner_id}.failed", error)

@@ -29,6 +29,10 @@ class StrangerError(Exception):
     """The chief that a worker asked is of another search."""
 
 
+class UnreachableError(Exception):
+    """No chief answers, or it does no longer."""
+
+
 def role() -> str | None:
     """`"chief"` or `"worker"` by KerasTuner's environment variables, None without."""
     if "KERASTUNER_TUNER_ID" not in os.environ:
@@ -37,7 +41,7 @@ def role() -> str | None:
 
 
 def address() -> str:
-    """`host:port` that a chief listens on; of no role, loopback and any free port.
+    """`host:port` of the environment's chief; of no role, loopback and any free port.
 
     Raises:
         AddressError: If a chief's is not set.
@@ -58,6 +62,8 @@ def check_address() -> None:
         AddressError: If not, or it is not set.
     """
     host, _, port = address().rpartition(":")
+    if role() is not None and port == "0":
+        raise AddressError(f"{address()} (any free port, which no worker would know)")
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
         family, kind, protocol, _, (name, _, *others) = found[0]
@@ -69,26 +75,42 @@ def check_address() -> None:
         raise AddressError(f"{address()} ({error})") from None
 
 
+def answers(patience_seconds: float = 5.0) -> bool:
+    """Whether anything listens on `address()`, be it a chief or not."""
+    host, _, port = address().rpartition(":")
+    try:
+        socket.create_connection(
+            (host.strip("[]"), int(port)), patience_seconds
+        ).close()
+    except (OSError, OverflowError, ValueError):
+        return False
+    return True
+
+
 def member(tuner_id: str, search_id: str) -> str:
     """The name by which a worker of a search asks its chief for trials."""
     return f"{tuner_id}@{search_id}"
 
 
 @contextlib.contextmanager
-def sent_away() -> Iterator[None]:
+def refused() -> Iterator[None]:
     """Within it a worker talks with its chief.
 
     Raises:
         StrangerError: If that is of another search.
+        UnreachableError: If it does not answer, for as long as KerasTuner waits.
     """
     import grpc
 
     try:
         yield
     except grpc.RpcError as error:
-        if error.code() != grpc.StatusCode.PERMISSION_DENIED:
-            raise
-        raise StrangerError(error.details()) from None
+        if error.code() == grpc.StatusCode.PERMISSION_DENIED:
+            raise StrangerError(error.details()) from None
+        unreachable = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE
+        if error.code() in unreachable:
+            raise UnreachableError(f"nobody answers at {address()}") from None
+        raise
 
 
 @contextlib.contextmanager
