@@ -6,16 +6,24 @@ import keras
 import numpy as np
 import pytest
 
-from tskd_tf.errors import in_one_line
+from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import (
     atomic_path,
     fingerprint,
     read_json,
+    read_json_object,
     remove_leftovers,
     size_bytes,
     write_json,
     write_text,
 )
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "1", "", "{"])
+def test_what_is_no_object_is_told(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(InputError, match=r"settings\.json.* use another folder"):
+        read_json_object(tmp_path / "settings.json")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -270,8 +270,11 @@ def test_candidates_are_distinct_and_ordered(lenet):
     assert distinct_rates(lenet, rates) == rates
     assert spaced_rates(0.3) == [0.3, 0.6, 0.9, 1.0]
     assert spaced_rates(1.0) == [1.0]
-    with pytest.raises(InputError, match="rate_step"):
-        spaced_rates(0.0)
+    assert len(spaced_rates(1e-4)) == 10_000
+    # A billion rates would take minutes to write down
+    for rate_step in (0.0, 1e-9, 1.1, float("nan")):
+        with pytest.raises(InputError, match="rate_step from 0.0001 to 1"):
+            spaced_rates(rate_step)
 
 
 def test_of_rates_with_the_same_widths_the_largest_stands():

@@ -16,7 +16,7 @@ import numpy as np
 
 from tskd_tf.costs import Complexity, complexity
 from tskd_tf.errors import InputError
-from tskd_tf.files import read_json, write_json
+from tskd_tf.files import read_json_object, write_json
 from tskd_tf.images import Images
 from tskd_tf.litert import litert_latency_us
 from tskd_tf.rebuild import with_policy
@@ -210,7 +210,7 @@ def kept_latencies(folder: pathlib.Path) -> dict[float, float]:
     path = folder / "latencies.json"
     if not path.exists():
         return {}
-    return {float(rate): value for rate, value in read_json(path).items()}
+    return {float(rate): value for rate, value in read_json_object(path).items()}
 
 
 def keep_latencies(folder: pathlib.Path, latencies_us: dict[float, float]) -> None:

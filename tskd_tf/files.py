@@ -93,6 +93,21 @@ def read_json(path: PathLike) -> Any:
         ) from None
 
 
+def read_json_object(path: PathLike) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Raises:
+        InputError: If it is missing, damaged, or holds anything else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(
+            f"Expected {path} to hold a JSON object. Received: {found!r:.40}, so its "
+            "run cannot go on; use another folder"
+        )
+    return found
+
+
 def fingerprint(*parts: Any) -> str:
     """SHA-256 over arrays (type, shape and bytes) and JSON-able values, as hex.
 

@@ -14,7 +14,7 @@ from tskd_tf.errors import InputError, full_disk, in_one_line
 from tskd_tf.evidence import SCHEMA_VERSION
 from tskd_tf.files import (
     atomic_path,
-    read_json,
+    read_json_object,
     remove_leftovers,
     write_json,
     write_text,
@@ -79,7 +79,7 @@ def check_output_dir(config: RunConfig) -> None:
             "choose another, or pass --resume to go on with the run in it"
         )
     try:
-        found = read_json(folder / "config.json")
+        found = read_json_object(folder / "config.json")
     except InputError:
         raise InputError(
             f"Expected the folder of a run to resume. Received: {folder}, without a "

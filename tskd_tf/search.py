@@ -31,7 +31,7 @@ from tskd_tf.device import choose_precision
 from tskd_tf.errors import InputError
 from tskd_tf.evaluate import accuracy, predict_logits
 from tskd_tf.evidence import build_report
-from tskd_tf.files import fingerprint, read_json, write_json
+from tskd_tf.files import fingerprint, read_json_object, write_json
 from tskd_tf.graph import check_model
 from tskd_tf.images import MEMORY_LIMIT_MB, as_uint8
 from tskd_tf.judge import judge
@@ -426,7 +426,7 @@ def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     path = folder / "settings.json"
     if not path.exists():
         return
-    found = read_json(path)
+    found = read_json_object(path)
     # What an earlier version knew no setting for was as it is by default
     defaults = {**Recipe()._asdict(), "augmentation": Augmentation()._asdict()}
     found["recipe"] = {**defaults, **found.get("recipe", {})}

@@ -1,5 +1,6 @@
 """What a search looks for: the candidates, the floor, and who chooses what is tried."""
 
+import numbers
 from typing import Any, NamedTuple
 
 from tskd_tf.errors import InputError
@@ -44,9 +45,10 @@ class SearchPlan(NamedTuple):
                 f"Expected oracle out of {', '.join(ORACLES)}. Received: {self.oracle}"
             )
         for name in ("max_executions", "num_workers"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < 1:
                 raise InputError(
-                    f"Expected {name} of at least 1. Received: {getattr(self, name)}"
+                    f"Expected {name} of at least 1, a whole number. Received: {value}"
                 )
         missing = missing_packages(self.oracle)
         if missing:

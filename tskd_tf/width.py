@@ -266,12 +266,11 @@ def spaced_rates(rate_step: float) -> list[float]:
     """`rate_step`, 2·`rate_step`, … 1.0.
 
     Raises:
-        InputError: If `rate_step` is not in (0, 1].
+        InputError: If `rate_step` is not in [0.0001, 1].
     """
-    if not 0.0 < rate_step <= 1.0:
-        raise InputError(
-            f"Expected rate_step above 0 and up to 1. Received: {rate_step}"
-        )
+    # No layer is so wide that finer steps would be other students
+    if not 1e-4 <= rate_step <= 1.0:
+        raise InputError(f"Expected rate_step from 0.0001 to 1. Received: {rate_step}")
     count = math.ceil(1.0 / rate_step - 1e-9)
     return [round(rate_step * (i + 1), 10) for i in range(count - 1)] + [1.0]
 
