@@ -268,7 +268,7 @@ def spaced_rates(rate_step: float) -> list[float]:
     Raises:
         InputError: If `rate_step` is not in [0.0001, 1].
     """
-    # No layer is so wide that finer steps would be other students
+    # Finer steps are more candidates than anyone searches, and soon fill the memory
     if not 1e-4 <= rate_step <= 1.0:
         raise InputError(f"Expected rate_step from 0.0001 to 1. Received: {rate_step}")
     count = math.ceil(1.0 / rate_step - 1e-9)
