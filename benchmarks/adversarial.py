@@ -18,16 +18,16 @@ import tensorflow as tf
 from cifar10_teacher import load_or_train, some_soft_targets
 from timing import emit
 
-from tskd_tf.adversarial import AdversarialDistiller
-from tskd_tf.data import load
-from tskd_tf.distiller import Distiller
-from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.models import lenet
-from tskd_tf.recipe import Recipe
-from tskd_tf.solvers import build_optimizer
-from tskd_tf.task import Task
-from tskd_tf.training import train_teacher
-from tskd_tf.width import scale_width
+from tskd_tf.data.task import Task
+from tskd_tf.data.tfds import load
+from tskd_tf.distillation.distiller import Distiller
+from tskd_tf.distillation.methods.adversarial import AdversarialDistiller
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.solvers import build_optimizer
+from tskd_tf.distillation.training import train_teacher
+from tskd_tf.networks.evaluate import accuracy, predict_logits
+from tskd_tf.networks.width import scale_width
+from tskd_tf.networks.zoo.models import lenet
 
 BATCH_SIZE, LEARNING_RATE = 64, 2e-3
 # Weights of L_S, L_L1 and L_GAN, and whether L_GAN is the paper's

@@ -26,12 +26,13 @@ import keras  # noqa: E402
 from cifar10_teacher import some_soft_targets  # noqa: E402
 from timing import emit  # noqa: E402
 
-from tskd_tf.data import Split, load  # noqa: E402
-from tskd_tf.device import choose_precision  # noqa: E402
-from tskd_tf.recipe import Recipe  # noqa: E402
-from tskd_tf.solvers import CAFFE_SOLVERS  # noqa: E402
-from tskd_tf.task import Task  # noqa: E402
-from tskd_tf.training import train_student  # noqa: E402
+from tskd_tf.data.splits import Split  # noqa: E402
+from tskd_tf.data.task import Task  # noqa: E402
+from tskd_tf.data.tfds import load  # noqa: E402
+from tskd_tf.distillation.device import choose_precision  # noqa: E402
+from tskd_tf.distillation.recipe import Recipe  # noqa: E402
+from tskd_tf.distillation.solvers import CAFFE_SOLVERS  # noqa: E402
+from tskd_tf.distillation.training import train_student  # noqa: E402
 
 SOLVER = "caffe_cifar10_full"
 CONTESTANTS = ("caffe", "no_decay", "temperature_squared", "hard_labels")

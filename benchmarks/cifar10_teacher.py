@@ -12,12 +12,12 @@ import keras
 import numpy as np
 from keras import layers
 
-from tskd_tf.data import load
-from tskd_tf.device import choose_precision
-from tskd_tf.recipe import Recipe
-from tskd_tf.soft_targets import capture
-from tskd_tf.task import Task
-from tskd_tf.training import train_teacher
+from tskd_tf.data.task import Task
+from tskd_tf.data.tfds import load
+from tskd_tf.distillation.device import choose_precision
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.soft_targets import capture
+from tskd_tf.distillation.training import train_teacher
 
 FILTERS = (24, 48, 96)
 

@@ -4,7 +4,7 @@ python benchmarks/class_filter.py [--dataset mnist] [--classes 0,1,2]
 
 Contestants, all on the training split in memory, shuffled, in batches of 128:
 
-- ours: `Task.filter` of a pair of arrays, then `tskd_tf.data.batches`
+- ours: `Task.filter` of a pair of arrays, then `tskd_tf.data.batches.batches`
 - tf_data: `from_tensor_slices`, `filter` an example at a time, `shuffle`, `batch`
 - tf_data_cached: the same with `cache` after the filter
 - ours_streaming: `Task.filter` of shuffled batches, for data that is a stream already
@@ -27,15 +27,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402
 from timing import alternate, emit, medians, ratios  # noqa: E402
 
-from tskd_tf import data  # noqa: E402
-from tskd_tf.task import Task  # noqa: E402
+from tskd_tf.data import batches, tfds  # noqa: E402
+from tskd_tf.data.task import Task  # noqa: E402
 
 BATCH_SIZE = 128
 SHUFFLE_BUFFER = 10_000
 
 
 def ours(images, class_ids, task):
-    return data.batches(task.filter((images, class_ids)), BATCH_SIZE, shuffle_seed=1)
+    return batches.batches(task.filter((images, class_ids)), BATCH_SIZE, shuffle_seed=1)
 
 
 def tf_data(images, class_ids, task, is_cached=False):
@@ -153,7 +153,7 @@ def main():
 
 def whole_training_split(name):
     """Images and class ids of TFDS's training split, the validation part included."""
-    source = data.load(name)
+    source = tfds.load(name)
     return tuple(
         tf.concat(parts, axis=0).numpy()
         for parts in zip(source.train, source.validation)

@@ -44,14 +44,17 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from timing import alternate, emit, medians, ratios  # noqa: E402
 
-from tskd_tf import data  # noqa: E402
-from tskd_tf.device import choose_precision, choose_steps_per_execution  # noqa: E402
-from tskd_tf.distiller import Distiller  # noqa: E402
-from tskd_tf.models import build_teacher  # noqa: E402
-from tskd_tf.rebuild import with_policy  # noqa: E402
-from tskd_tf.soft_targets import capture  # noqa: E402
-from tskd_tf.task import Task  # noqa: E402
-from tskd_tf.width import scale_width  # noqa: E402
+from tskd_tf.data import batches, tfds  # noqa: E402
+from tskd_tf.data.task import Task  # noqa: E402
+from tskd_tf.distillation.device import (  # noqa: E402
+    choose_precision,
+    choose_steps_per_execution,
+)
+from tskd_tf.distillation.distiller import Distiller  # noqa: E402
+from tskd_tf.distillation.soft_targets import capture  # noqa: E402
+from tskd_tf.networks.rebuild import with_policy  # noqa: E402
+from tskd_tf.networks.width import scale_width  # noqa: E402
+from tskd_tf.networks.zoo.models import build_teacher  # noqa: E402
 
 BATCH_SIZE = 128
 TEMPERATURE, SOFT_LOSS_WEIGHT = 3.0, 0.9
@@ -89,8 +92,10 @@ def hard_labels(teacher, stored, rate, precision):
         steps_per_execution=steps_per_execution(len(stored.images)),
         jit_compile=False,
     )
-    batches = data.batches((stored.images, stored.labels), BATCH_SIZE, shuffle_seed=1)
-    return lambda: student.fit(batches, verbose=0, shuffle=False)
+    examples = batches.batches(
+        (stored.images, stored.labels), BATCH_SIZE, shuffle_seed=1
+    )
+    return lambda: student.fit(examples, verbose=0, shuffle=False)
 
 
 def keras_distillation(teacher, stored, rate, precision):
@@ -290,7 +295,7 @@ def main():
     result, rows, torch_threads = [], [], {}
     for dataset in arguments.dataset.split(","):
         num_images = arguments.num_images or NUM_IMAGES[dataset]
-        source = data.load(dataset)
+        source = tfds.load(dataset)
         images, class_ids = (part[:num_images] for part in source.train)
         # Without LRN: PyTorch's is another
         teacher = build_teacher(TEACHERS[dataset], images, 10, use_lrn=False)

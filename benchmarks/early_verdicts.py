@@ -26,16 +26,17 @@ from keras import layers
 from timing import emit
 
 from tskd_tf.acceptance import accuracy_floor
-from tskd_tf.data import Split, load
-from tskd_tf.device import choose_precision
-from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.models import IMAGE_SHAPES, build_teacher
-from tskd_tf.recipe import Recipe
-from tskd_tf.soft_targets import capture
-from tskd_tf.task import Task
-from tskd_tf.training import train_student, train_teacher
-from tskd_tf.verdicts import decision_margin, early_verdict
-from tskd_tf.width import spaced_rates
+from tskd_tf.data.splits import Split
+from tskd_tf.data.task import Task
+from tskd_tf.data.tfds import load
+from tskd_tf.distillation.device import choose_precision
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.soft_targets import capture
+from tskd_tf.distillation.training import train_student, train_teacher
+from tskd_tf.networks.evaluate import accuracy, predict_logits
+from tskd_tf.networks.width import spaced_rates
+from tskd_tf.networks.zoo.models import IMAGE_SHAPES, build_teacher
+from tskd_tf.search.early_verdict import decision_margin, early_verdict
 
 # What a file of curves is of; seeds and rates may be added to it
 SETTINGS = (

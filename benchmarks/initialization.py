@@ -19,16 +19,22 @@ import keras
 import tensorflow as tf
 from timing import emit
 
-from tskd_tf.data import Split, load
-from tskd_tf.device import choose_precision
-from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.importance import channel_importance
-from tskd_tf.models import build_teacher
-from tskd_tf.recipe import Recipe
-from tskd_tf.soft_targets import capture
-from tskd_tf.task import Task
-from tskd_tf.training import train_student, train_teacher
-from tskd_tf.width import distinct_rates, layer_widths, scale_width, spaced_rates
+from tskd_tf.data.splits import Split
+from tskd_tf.data.task import Task
+from tskd_tf.data.tfds import load
+from tskd_tf.distillation.device import choose_precision
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.soft_targets import capture
+from tskd_tf.distillation.training import train_student, train_teacher
+from tskd_tf.networks.evaluate import accuracy, predict_logits
+from tskd_tf.networks.importance import channel_importance
+from tskd_tf.networks.width import (
+    distinct_rates,
+    layer_widths,
+    scale_width,
+    spaced_rates,
+)
+from tskd_tf.networks.zoo.models import build_teacher
 
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
 

@@ -33,16 +33,17 @@ from cifar10_teacher import load_or_train, read, some_soft_targets
 from timing import emit
 
 from tskd_tf import replace_convolutions
-from tskd_tf.costs import complexity
-from tskd_tf.data import Split, load
-from tskd_tf.device import choose_precision
-from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.litert import litert_latency_us
-from tskd_tf.recipe import Recipe
-from tskd_tf.sweep_tables import mean_of
-from tskd_tf.task import Task
-from tskd_tf.training import train_student
-from tskd_tf.width import scale_width, spaced_rates
+from tskd_tf.data.splits import Split
+from tskd_tf.data.task import Task
+from tskd_tf.data.tfds import load
+from tskd_tf.distillation.device import choose_precision
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.training import train_student
+from tskd_tf.export.litert import litert_latency_us
+from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.evaluate import accuracy, predict_logits
+from tskd_tf.networks.width import scale_width, spaced_rates
+from tskd_tf.sweep.tables import mean_of
 
 NUM_CLASSES = 10
 CONFIDENCE = 0.95

@@ -36,7 +36,7 @@ from typing import NamedTuple
 import numpy as np
 from timing import emit
 
-from tskd_tf.verdicts import decision_margin
+from tskd_tf.search.early_verdict import decision_margin
 from tuner.bisection import Bisection
 
 NUM_CANDIDATES = 20

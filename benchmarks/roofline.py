@@ -27,14 +27,17 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from timing import alternate, emit, medians  # noqa: E402
 
-from tskd_tf import data  # noqa: E402
-from tskd_tf.costs import complexity  # noqa: E402
-from tskd_tf.device import choose_precision, choose_steps_per_execution  # noqa: E402
-from tskd_tf.distiller import Distiller  # noqa: E402
-from tskd_tf.models import build_teacher  # noqa: E402
-from tskd_tf.soft_targets import capture  # noqa: E402
-from tskd_tf.task import Task  # noqa: E402
-from tskd_tf.width import scale_width  # noqa: E402
+from tskd_tf.data import tfds  # noqa: E402
+from tskd_tf.data.task import Task  # noqa: E402
+from tskd_tf.distillation.device import (  # noqa: E402
+    choose_precision,
+    choose_steps_per_execution,
+)
+from tskd_tf.distillation.distiller import Distiller  # noqa: E402
+from tskd_tf.distillation.soft_targets import capture  # noqa: E402
+from tskd_tf.networks.costs import complexity  # noqa: E402
+from tskd_tf.networks.width import scale_width  # noqa: E402
+from tskd_tf.networks.zoo.models import build_teacher  # noqa: E402
 
 BATCH_SIZE = 128
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
@@ -155,7 +158,7 @@ def main():
 
     epochs, macs = {}, {}
     for dataset in arguments.datasets.split(","):
-        source = data.load(dataset)
+        source = tfds.load(dataset)
         images, class_ids = (part[: arguments.num_images] for part in source.train)
         teacher = build_teacher(TEACHERS[dataset], images, 10, use_lrn=False)
         stored = capture(teacher, images, class_ids, Task(range(10), 10))

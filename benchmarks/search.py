@@ -54,19 +54,21 @@ import tensorflow as tf  # noqa: E402
 from timing import emit  # noqa: E402
 
 from tskd_tf.acceptance import accuracy_floor  # noqa: E402
-from tskd_tf.candidates import buildable_rates  # noqa: E402
-from tskd_tf.costs import complexity  # noqa: E402
-from tskd_tf.data import ImageData, Split, load  # noqa: E402
-from tskd_tf.device import choose_precision  # noqa: E402
-from tskd_tf.evaluate import accuracy, predict_logits  # noqa: E402
-from tskd_tf.files import atomic_path, fingerprint  # noqa: E402
-from tskd_tf.models import build_teacher  # noqa: E402
-from tskd_tf.rebuild import with_policy  # noqa: E402
-from tskd_tf.recipe import Recipe  # noqa: E402
-from tskd_tf.search import find_smallest_student  # noqa: E402
-from tskd_tf.task import Task  # noqa: E402
-from tskd_tf.training import train_teacher  # noqa: E402
-from tskd_tf.width import scale_width, spaced_rates  # noqa: E402
+from tskd_tf.data.images import fingerprint  # noqa: E402
+from tskd_tf.data.splits import ImageData, Split  # noqa: E402
+from tskd_tf.data.task import Task  # noqa: E402
+from tskd_tf.data.tfds import load  # noqa: E402
+from tskd_tf.distillation.device import choose_precision  # noqa: E402
+from tskd_tf.distillation.recipe import Recipe  # noqa: E402
+from tskd_tf.distillation.training import train_teacher  # noqa: E402
+from tskd_tf.files import atomic_path  # noqa: E402
+from tskd_tf.networks.costs import complexity  # noqa: E402
+from tskd_tf.networks.evaluate import accuracy, predict_logits  # noqa: E402
+from tskd_tf.networks.rebuild import with_policy  # noqa: E402
+from tskd_tf.networks.width import scale_width, spaced_rates  # noqa: E402
+from tskd_tf.networks.zoo.models import build_teacher  # noqa: E402
+from tskd_tf.search.candidates import buildable_rates  # noqa: E402
+from tskd_tf.search.smallest_student import find_smallest_student  # noqa: E402
 
 TASKS = "mnist:2,mnist:5,mnist:10,cifar10:2,cifar10:10"
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}

@@ -29,14 +29,14 @@ import tensorflow as tf
 from cifar10_teacher import load_or_train, read, some_soft_targets
 from timing import emit
 
-from tskd_tf.data import load
-from tskd_tf.device import choose_precision
-from tskd_tf.evaluate import accuracy, predict_logits
-from tskd_tf.recipe import Recipe
-from tskd_tf.sweep_tables import rate_needed
-from tskd_tf.task import Task
-from tskd_tf.task_complexity import task_complexity
-from tskd_tf.training import train_student
+from tskd_tf.data.task import Task
+from tskd_tf.data.tfds import load
+from tskd_tf.distillation.device import choose_precision
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.task_complexity import task_complexity
+from tskd_tf.distillation.training import train_student
+from tskd_tf.networks.evaluate import accuracy, predict_logits
+from tskd_tf.sweep.tables import rate_needed
 
 NUM_CLASSES = 10
 MEASURES = ("num_classes", "entropy", "confusion", "effective_rank")

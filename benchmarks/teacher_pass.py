@@ -24,10 +24,11 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from timing import alternate, emit, medians, ratios  # noqa: E402
 
-from tskd_tf import data  # noqa: E402
-from tskd_tf.models import build_teacher  # noqa: E402
-from tskd_tf.soft_targets import capture, transfer_set  # noqa: E402
-from tskd_tf.task import Task  # noqa: E402
+from tskd_tf.data import tfds  # noqa: E402
+from tskd_tf.data.images import chunks  # noqa: E402
+from tskd_tf.data.task import Task  # noqa: E402
+from tskd_tf.distillation.soft_targets import capture, transfer_set  # noqa: E402
+from tskd_tf.networks.zoo.models import build_teacher  # noqa: E402
 
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
 TOLERANCE = 1e-4
@@ -38,7 +39,7 @@ def contestants_for(teacher, images, class_ids):
     task = Task(range(10), 10)
 
     def eager():
-        parts = data.chunks(len(images), 128)
+        parts = chunks(len(images), 128)
         return np.concatenate(
             [teacher(images[part], training=False).numpy() for part in parts]
         )
@@ -78,7 +79,7 @@ def main():
 
     result, rows = {}, []
     for dataset in arguments.datasets.split(","):
-        source = data.load(dataset)
+        source = tfds.load(dataset)
         images, class_ids = (part[: arguments.num_images] for part in source.train)
         keras.utils.set_random_seed(1)
         teacher = build_teacher(TEACHERS[dataset], images, 10)

@@ -22,9 +22,9 @@ from onnxruntime import InferenceSession
 from schemas import check_schema
 
 from tskd_tf.acceptance import paired_interval
-from tskd_tf.config import RunConfig
-from tskd_tf.run_inputs import load_data
-from tskd_tf.run_settings import import_student_builder
+from tskd_tf.run.config import RunConfig
+from tskd_tf.run.inputs import load_data
+from tskd_tf.run.settings import import_student_builder
 
 
 def predict(model, images):

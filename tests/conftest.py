@@ -12,7 +12,7 @@ import pytest  # noqa: E402
 import requests  # noqa: E402
 from schemas import check_schema  # noqa: E402
 
-from tskd_tf.task import Task  # noqa: E402
+from tskd_tf.data.task import Task  # noqa: E402
 
 NUM_CLASSES = 4
 IMAGE_SHAPE = (8, 8, 1)

@@ -22,9 +22,9 @@ import time
 
 import numpy as np
 
-from tskd_tf import pipeline
-from tskd_tf.config import RunConfig
-from tskd_tf.data import ImageData, Split
+from tskd_tf.data.splits import ImageData, Split
+from tskd_tf.run import search_job
+from tskd_tf.run.config import RunConfig
 
 # What the log says where a stage begins, in order
 STAGES = {
@@ -57,16 +57,16 @@ def made_up_data(config):
 def run(folder, settings):
     """The pipeline, with a line in the log before exports."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    pipeline.load_data = made_up_data
-    export = pipeline.export_student
+    search_job.load_data = made_up_data
+    export = search_job.export_student
 
     def say_and_export(*arguments):
         print("Exports", flush=True)
         return export(*arguments)
 
-    pipeline.export_student = say_and_export
+    search_job.export_student = say_and_export
     config = RunConfig(output_dir=str(folder), resume=True, **settings)
-    pipeline.run(config)
+    search_job.run(config)
 
 
 def fork(folder, settings):

@@ -9,7 +9,7 @@ VERSIONS = (1, 2)
 
 
 def schema_of(version):
-    folder = importlib.resources.files("tskd_tf")
+    folder = importlib.resources.files("tskd_tf.report")
     return json.loads((folder / f"report_schema_{version}.json").read_text("utf-8"))
 
 

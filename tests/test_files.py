@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from tskd_tf.data.images import fingerprint
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import (
     atomic_path,
-    fingerprint,
     read_json,
     read_json_object,
     remove_leftovers,

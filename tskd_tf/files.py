@@ -1,7 +1,6 @@
 """Writing files so that an interrupted run never leaves half of one."""
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -10,10 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from tskd_tf.errors import InputError
-from tskd_tf.images import ImageFile, chunks
 
 PathLike = str | os.PathLike[str]
 
@@ -106,24 +102,3 @@ def read_json_object(path: PathLike) -> dict[str, Any]:
             "run cannot go on; use another folder"
         )
     return found
-
-
-def fingerprint(*parts: Any) -> str:
-    """SHA-256 over arrays (type, shape and bytes) and JSON-able values, as hex.
-
-    NumPy's numbers count as arrays, images in a file as the array they stand for.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, (np.ndarray, np.generic)):
-            digest.update(f"{part.dtype}{part.shape}".encode())
-            # As bytes, because bfloat16 has no buffer of its own
-            digest.update(np.ascontiguousarray(part).view(np.uint8).data)
-        elif isinstance(part, ImageFile):
-            digest.update(f"{part.dtype}{part.shape}".encode())
-            for chunk in chunks(len(part)):
-                digest.update(np.asarray(part[chunk]).data)
-        else:
-            digest.update(json.dumps(part, sort_keys=True).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()

@@ -7,7 +7,7 @@ searches for the smallest student that loses no more accuracy than allowed, and 
 the student, its files to deploy and the evidence in --output_dir. Exit status: 0 the
 student keeps the bargain; 3 none does, the best is left all the same; 2 flags or
 inputs are wrong; 1 anything else. This module is kept short on purpose: it defines the
-flags and calls `pipeline.run`.
+flags and calls `search_job.run`.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 
-from tskd_tf.config import RunConfig
 from tskd_tf.errors import InputError, WorkerError, full_disk
+from tskd_tf.run.config import RunConfig
 
 
 def _define_flags() -> None:
@@ -116,16 +116,16 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"Expected flags only. Received: {' '.join(argv[1:])}")
         config = _read_config()
         # TensorFlow loads here, after --help
-        from tskd_tf import experiment, pipeline
-        from tskd_tf.protocols import with_protocol
+        from tskd_tf.run import search_job, sweep_job
+        from tskd_tf.run.protocols import with_protocol
 
         config = with_protocol(config)
         if config.mode == "sweep":
-            status, summary = experiment.run(config)
-        elif config.mode == "report" and experiment.holds_sweep(config.output_dir):
-            status, summary = experiment.redraw(config.output_dir)
+            status, summary = sweep_job.run(config)
+        elif config.mode == "report" and sweep_job.holds_sweep(config.output_dir):
+            status, summary = sweep_job.redraw(config.output_dir)
         else:
-            status, summary = pipeline.run(config)
+            status, summary = search_job.run(config)
     except InputError as error:
         _fail(str(error))
         return 2

@@ -1,0 +1,1 @@
+"""Images, splits, sources, views, and the task."""

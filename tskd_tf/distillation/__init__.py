@@ -1,0 +1,1 @@
+"""Learning: losses, `Distiller`, methods, recipe, one training."""

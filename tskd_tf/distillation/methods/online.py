@@ -1,0 +1,254 @@
+"""Students that teach each other: online distillation, and deep mutual learning.
+
+Online distillation is Xie, Lin, Zhang and Luo, arXiv:1909.13063, as far as the authors'
+code tells: m students of one architecture, and a teacher that is no more than a head
+over their feature maps. Mutual learning, without that head, is Zhang, Xiang, Hospedales
+and Lu, CVPR 2018 (arXiv:1706.00384). Neither has a trained teacher.
+"""
+
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tskd_tf.data.task import Task
+from tskd_tf.distillation.batch import Batch, images_of
+from tskd_tf.distillation.distiller import Distiller, Losses
+from tskd_tf.distillation.losses import divergence, hard_loss
+from tskd_tf.distillation.methods.peers import build_fused_head, check_students
+from tskd_tf.distillation.methods.stages import with_stages
+from tskd_tf.errors import InputError
+
+
+@keras.saving.register_keras_serializable("tskd_tf")
+class OnlineDistiller(Distiller):
+    """Trains several students that learn from the labels and from each other.
+
+    With the fused head, of each example,
+
+        L = H(Y, P_t) + Σ_j [H(Y, P_j) + w·KL(P_t^τ ‖ P_j^τ)].
+
+    P_t is the fused head's: batch normalisation, ReLU, mean over the places and a dense
+    layer, over the students' last feature maps (see `stages`) side by side. Without it,
+
+        L = Σ_j [H(Y, P_j) + w/(m−1) · Σ_{k≠j} KL(P_k^τ ‖ P_j^τ)].
+
+    All students take their step at once; Zhang et al. update one after the other. No
+    teacher logits are needed, and stored ones are passed over. `loss` is the sum above,
+    `hard_loss` and `soft_loss` are the students' means of its parts, `teacher_loss` is
+    H(Y, P_t); the metrics of training are the first student's.
+
+    One student is kept. `fit` measures all of them in each validation and notes which
+    is best, by the accuracy if there is that metric, else by the loss: the values of
+    the validation, `predict`, `evaluate` and `best_student` are of that one, until the
+    next validation. Without any it is the first.
+
+    Args:
+        students: At least two of one architecture, with weights of their own; see
+            `build_students`. The first is also `student`, the others `peers`.
+        task: As in `Distiller`.
+        fused_head: Whether the fused head teaches, or the students each other.
+        **kwargs: For `keras.Model`, e.g. `name`.
+
+    Raises:
+        InputError: If students and task do not fit each other, there is one only, or
+            they have no feature maps that could be fused.
+
+    Example:
+
+    >>> students = build_students(lambda: scale_width(teacher, 0.3, task), 4)
+    >>> distiller = OnlineDistiller(students, task)
+    >>> distiller.compile("adam", temperature=4.0, metrics=["accuracy"])
+    >>> distiller.fit(task.filter(train), validation_data=task.filter(validation))
+    >>> distiller.best_student().save("student.keras")
+    """
+
+    training_losses: tuple[str, ...] = ("hard_loss", "soft_loss", "teacher_loss")
+    needs_teacher_logits = False
+
+    def __init__(
+        self,
+        students: Sequence[keras.Model],
+        task: Task | None = None,
+        fused_head: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        first, *peers = check_students(students, task)
+        if not fused_head:
+            self.training_losses = ("hard_loss", "soft_loss")
+        super().__init__(first, task=task, **kwargs)
+        self.peers = peers
+        # Part of a saved distiller, so that a loaded one goes on with the same
+        self.chosen_student = self._add_scalar("chosen_student", 0.0)
+        self.fused_head = None
+        self._kl_weight: float | None = None
+        self._stops_gradient = False
+        if fused_head:
+            views = [
+                with_stages(student, "the students") for student in self.students()
+            ]
+            views = [
+                keras.Model(v.inputs[0], [v.outputs[0], v.outputs[-1]]) for v in views
+            ]
+            shape, num_outputs = views[0].outputs[1].shape, first.outputs[0].shape[-1]
+            self.fused_head = build_fused_head(shape[1:], len(views), num_outputs)
+            # Keras would count models in attributes as further layers
+            self._views = types.SimpleNamespace(students=views)
+
+    def students(self) -> list[keras.Model]:
+        """All students; `peers` are those after the first."""
+        return [self.student, *self.peers]
+
+    def compile(  # type: ignore[override]
+        self,
+        optimizer: Any = "adam",
+        temperature: float = 3.0,
+        kl_weight: float | None = None,
+        stop_gradient: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Sets the optimiser, the loss's parameters and the metrics.
+
+        Args:
+            optimizer: A Keras optimiser, or its name; of all students and the head.
+            temperature: τ > 0 of the divergence. Xie et al. have 4, Zhang et al. 1.
+            kl_weight: w ≥ 0 of an example's divergence, which is a sum over the
+                classes. By default τ²/C with the fused head, C the number of outputs:
+                Xie et al. write τ², but their code's divergence is the mean over batch
+                and classes, so that of an example counts for a C-th of that. Without
+                the head τ², which at their τ = 1 is Zhang et al.'s.
+            stop_gradient: Whether P_t, or P_k, is a constant in the divergence. By
+                default as in the sources: not with the fused head, which then learns
+                from its students, too; without it yes.
+            **kwargs: As in `Distiller.compile`. There is no λ: `soft_loss_weight` and
+                `scale_soft_loss` have no effect.
+
+        Raises:
+            InputError: If a value is out of range, or a `soft_loss` is given.
+        """
+        if kl_weight is not None and not 0.0 <= kl_weight < float("inf"):
+            raise InputError(f"Expected kl_weight from 0 on. Received: {kl_weight}")
+        if kwargs.get("soft_loss") is not None:
+            raise InputError(
+                "Expected no soft_loss: students that teach each other are compared by "
+                f"a divergence. Received: {type(kwargs['soft_loss']).__name__}"
+            )
+        super().compile(optimizer, temperature=temperature, **kwargs)
+        self._kl_weight = kl_weight
+        is_mutual = self.fused_head is None
+        self._stops_gradient = is_mutual if stop_gradient is None else stop_gradient
+        own = {"kl_weight": kl_weight, "stop_gradient": stop_gradient}
+        self._loss_config = {**self._loss_config, **own}
+
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        """The best student's logits, `(batch, num_outputs)`; see `best_student`."""
+        images = images_of(inputs)
+        return tf.switch_case(
+            tf.cast(self.chosen_student, tf.int32),
+            [_calling(student, images, training) for student in self.students()],
+        )
+
+    def best_student(self) -> keras.Model:
+        """The best student in the last validation of a `fit`; before any the first."""
+        return self.students()[int(self.chosen_student)]
+
+    def compute_losses(self, batch: Batch) -> tuple[Losses, tf.Tensor]:
+        """The losses of one batch, each of shape `(batch,)`, and a student's logits."""
+        if self.fused_head is None:
+            logits = [
+                student(batch.images, training=True) for student in self.students()
+            ]
+            return self._mutual_losses(batch, logits), logits[0]
+        outputs = [view(batch.images, training=True) for view in self._views.students]
+        logits = [z for z, _ in outputs]
+        joint = tf.concat([tf.cast(m, tf.float32) for _, m in outputs], axis=-1)
+        teacher_logits = self.fused_head(joint, training=True)
+        return self._online_losses(batch, logits, teacher_logits), logits[0]
+
+    def _online_losses(
+        self, batch: Batch, logits: Sequence[tf.Tensor], teacher_logits: tf.Tensor
+    ) -> Losses:
+        target = self._target(teacher_logits)
+        divergences = [divergence(target, z, self.temperature) for z in logits]
+        losses = self._sum_up(batch, logits, divergences)
+        teacher_loss = hard_loss(batch.labels, teacher_logits)
+        loss = losses["loss"] + teacher_loss
+        return {**losses, "loss": loss, "teacher_loss": teacher_loss}
+
+    def _mutual_losses(self, batch: Batch, logits: Sequence[tf.Tensor]) -> Losses:
+        divergences = [
+            tf.add_n(
+                [
+                    divergence(self._target(other), z, self.temperature)
+                    for other in logits
+                    if other is not z
+                ]
+            )
+            / (len(logits) - 1)
+            for z in logits
+        ]
+        return self._sum_up(batch, logits, divergences)
+
+    def _sum_up(
+        self, batch: Batch, logits: Sequence[tf.Tensor], divergences: list[tf.Tensor]
+    ) -> Losses:
+        num_students, num_outputs = len(logits), logits[0].shape[-1]
+        weight: Any = self._kl_weight
+        if weight is None:
+            share = 1 if self.fused_head is None else num_outputs
+            weight = tf.square(self.temperature) / share
+        hard = tf.add_n([hard_loss(batch.labels, z) for z in logits])
+        soft = weight * tf.add_n(divergences)
+        return {
+            "loss": hard + soft,
+            "hard_loss": hard / num_students,
+            "soft_loss": soft / num_students,
+        }
+
+    def _target(self, logits: tf.Tensor) -> tf.Tensor:
+        return tf.stop_gradient(logits) if self._stops_gradient else logits
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`: the best student on the task."""
+        # What only the validation of a fit passes: it chooses, a test must not
+        if not kwargs.get("_use_cached_eval_dataset"):
+            return super().evaluate(*args, **kwargs)
+        results = []
+        for index in range(len(self.students())):
+            self.chosen_student.assign(float(index))
+            results.append(super().evaluate(*args, **kwargs))
+        best = max(range(len(results)), key=lambda index: _merit(results[index]))
+        self.chosen_student.assign(float(best))
+        return results[best]
+
+    def get_config(self) -> dict[str, Any]:
+        """The students, the task and whether there is a fused head."""
+        students = [keras.saving.serialize_keras_object(s) for s in self.students()]
+        config = {k: v for k, v in super().get_config().items() if k != "student"}
+        fused_head = self.fused_head is not None
+        return {**config, "students": students, "fused_head": fused_head}
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> "OnlineDistiller":
+        """Another of the same architecture, from `get_config`."""
+        students = [
+            keras.saving.deserialize_keras_object(student, custom_objects)
+            for student in config["students"]
+        ]
+        task = None if config["task"] is None else Task(**config["task"])
+        return cls(students, task, config["fused_head"], name=config["name"])
+
+
+def _calling(
+    student: keras.Model, images: tf.Tensor, training: bool | None
+) -> Callable[[], tf.Tensor]:
+    return lambda: student(images, training=training)
+
+
+def _merit(results: dict[str, float]) -> tuple[float, float]:
+    """By which the better of two students is known; equal accuracies by their loss."""
+    return results.get("accuracy", 0.0), -results["loss"]

@@ -1,0 +1,393 @@
+"""Soft targets: the teacher's logits over D(θ), captured once (Algorithm 1, step 3).
+
+Logits are stored, not probabilities, so that one pass serves every temperature.
+"""
+
+import json
+import zipfile
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tskd_tf.data.augmentation import Augmentation, as_pixels
+from tskd_tf.data.batches import as_arrays, batches, check_images
+from tskd_tf.data.images import MEMORY_LIMIT_MB, Images, chunks, fingerprint
+from tskd_tf.data.task import (
+    Task,
+    check_class_ids,
+    check_num_outputs,
+    check_pairs,
+    check_task,
+    first_batch_size,
+)
+from tskd_tf.errors import InputError
+from tskd_tf.files import PathLike, atomic_path
+from tskd_tf.networks.evaluate import predict_logits
+from tskd_tf.networks.graph import check_logits, check_model, layer_calls
+
+DEFAULT_BATCH_SIZE = 128
+DEFAULT_NUM_VIEWS = 8
+
+
+class TransferSet(NamedTuple):
+    """D(θ), with the teacher's logits beside each example.
+
+    Attributes:
+        images: Shape `(n, height, width, channels)`, as the data set gives them.
+        labels: int32 of shape `(n,)`, in the student's label space.
+        teacher_logits: float32 of shape `(n, num_outputs)`; with stored views
+            `(n, num_views, num_outputs)`.
+        sample_weights: float32 of shape `(n,)`, or None.
+        augmentation: What the views were drawn from; none by default.
+        views: int32 of shape `(n, num_views, 3)`, those that the teacher saw, or None
+            where it saw the images as they are.
+        task: θ, or None where it is not known.
+    """
+
+    images: Images
+    labels: np.ndarray
+    teacher_logits: np.ndarray
+    sample_weights: np.ndarray | None = None
+    augmentation: Augmentation = Augmentation()
+    views: np.ndarray | None = None
+    task: Task | None = None
+
+    def for_task(self, task: Task) -> "TransferSet":
+        """The transfer set of a task within this one's; the teacher is not run.
+
+        What several devices share: their own class lists and heads, one pass of the
+        teacher over the classes of all.
+
+        Args:
+            task: Classes of which this set has examples.
+
+        Raises:
+            InputError: If this set has not all of the teacher's logits, or lacks a
+                class of the task.
+
+        Example:
+
+        >>> everything = capture_soft_targets((images, class_ids), teacher)
+        >>> batches = everything.for_task(Task([7, 2, 4], 10)).batches()
+        """
+        all_ids = list(range(task.num_classes))
+        if self.task is None or self.task.output_class_ids != all_ids:
+            raise InputError(
+                "Expected soft targets with the logits of all "
+                f"{task.num_classes} classes of the data. Received: those of "
+                f"{self.task}; capture them with a full head"
+            )
+        chosen = task.indices(self.labels)
+        weights, views = self.sample_weights, self.views
+        return TransferSet(
+            self.images[chosen],
+            task.to_labels(self.labels[chosen]),
+            task.select_logits(self.teacher_logits[chosen]),
+            None if weights is None else weights[chosen],
+            self.augmentation,
+            None if views is None else views[chosen],
+            task,
+        )
+
+    def batches(
+        self,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        seed: int | None = 1,
+        smallest_batch: int = 1,
+    ) -> tf.data.Dataset:
+        """Shuffled batches that `Distiller.fit` takes, of known cardinality.
+
+        Each is `({"images", "teacher_logits", "teacher_pixels"}, labels)`, with the
+        sample weights as a third part where there are any. The logits ride with the
+        inputs, so that Keras still sees one target and applies `class_weight` to it;
+        the pixels, so that the `Distiller` notices when the images are no longer those
+        that the teacher saw. With stored views, an example comes in another of its
+        views each epoch. See `data.batches` for the arguments.
+        """
+        inputs = {"images": self.images, "teacher_logits": self.teacher_logits}
+        if self.views is not None:
+            inputs["views"] = self.views
+        weights = () if self.sample_weights is None else (self.sample_weights,)
+        arrays = (inputs, self.labels, *weights)
+        return batches(arrays, batch_size, seed, self._finish, smallest_batch)
+
+    def _finish(self, batch: Any, seed: tf.Tensor) -> Any:
+        inputs, *others = batch
+        if self.views is not None:
+            size, num_views = tf.shape(others[0]), self.views.shape[1]
+            pick = tf.random.stateless_uniform(size, seed, 0, num_views, tf.int32)
+            views = tf.gather(inputs["views"], pick, batch_dims=1)
+            logits = tf.gather(inputs["teacher_logits"], pick, batch_dims=1)
+            images = self.augmentation.apply(inputs["images"], views)
+            inputs = {"images": images, "teacher_logits": logits}
+        pixels = as_pixels(inputs["images"])
+        return ({**inputs, "teacher_pixels": pixels}, *others)
+
+
+def check_teacher(teacher: keras.Model, task: Task) -> None:
+    """Checks at the door that a teacher gives a logit for each class of the data.
+
+    Raises:
+        InputError: If it does not.
+    """
+    check_task(task)
+    check_model(teacher, "the teacher")
+    check_logits(teacher, "the teacher")
+    check_num_outputs(teacher.name, teacher.outputs[0].shape[-1], task)
+
+
+def transfer_set(
+    dataset: Any,
+    teacher: keras.Model,
+    task: Task | None = None,
+    batch_size: int | None = None,
+    seed: int = 1,
+    augmentation: Augmentation = Augmentation(),
+    num_views: int = DEFAULT_NUM_VIEWS,
+    memory_limit_mb: float = MEMORY_LIMIT_MB,
+) -> tf.data.Dataset:
+    """The transfer set D(θ) with stored soft targets, ready for `Distiller.fit`.
+
+    The data set is read and the teacher run once, here; the result serves any number
+    of students and epochs. Images are held in memory (a byte a pixel for uint8) or,
+    beyond the limit, in a temporary file.
+
+    Args:
+        dataset: A finite `tf.data.Dataset` of `(images, class ids)` batches, or a
+            pair of arrays; optionally with sample weights as a third part. Images are
+            what the teacher takes.
+        teacher: Gives a logit for each class of the data set.
+        task: The classes to keep, and the head; by default all of them.
+        batch_size: Examples a batch; by default that of the data set, 128 for arrays.
+        seed: Decides the order, which is new each epoch, and the views.
+        augmentation: Views to show to teacher and student alike.
+        num_views: With an augmentation, views an image; the teacher's logits of each
+            are stored (4 bytes an output), the images once. Not for `augmentation.map`
+            and a live teacher, which see new views without end.
+        memory_limit_mb: Megabytes of images that may be held in memory.
+
+    Returns:
+        A `tf.data.Dataset` of known cardinality.
+
+    Raises:
+        InputError: If the images, labels, teacher and task do not fit each other.
+
+    Example:
+
+    >>> distiller.fit(transfer_set((images, class_ids), teacher, task), epochs=10)
+    """
+    check_pairs(dataset)
+    if batch_size is None:
+        batch_size = DEFAULT_BATCH_SIZE
+        if isinstance(dataset, tf.data.Dataset):
+            batch_size = first_batch_size(dataset)
+    stored = capture_soft_targets(
+        dataset, teacher, task, seed, augmentation, num_views, memory_limit_mb
+    )
+    return stored.batches(batch_size, seed)
+
+
+def capture_soft_targets(
+    dataset: Any,
+    teacher: keras.Model,
+    task: Task | None = None,
+    seed: int = 1,
+    augmentation: Augmentation = Augmentation(),
+    num_views: int = DEFAULT_NUM_VIEWS,
+    memory_limit_mb: float = MEMORY_LIMIT_MB,
+) -> TransferSet:
+    """One pass of the teacher, for several tasks: see `TransferSet.for_task`.
+
+    Args:
+        dataset: See `transfer_set`, as for all that follow.
+        teacher: Gives a logit for each class of the data set.
+        task: The classes to keep; by default all of them.
+        seed: Decides the views.
+        augmentation: Views to show to teacher and student alike.
+        num_views: With an augmentation, views an image.
+        memory_limit_mb: Megabytes of images that may be held in memory.
+
+    Raises:
+        InputError: If the images, labels, teacher and task do not fit each other.
+
+    Example:
+
+    >>> everything = capture_soft_targets((images, class_ids), teacher)
+    >>> for task in (Task([0, 1], 10), Task([7, 2, 4], 10, head="task")):
+    ...     student = scale_width(teacher, 0.25, task)
+    ...     Distiller(student, task=task).fit(everything.for_task(task).batches())
+    """
+    check_model(teacher, "the teacher")
+    check_pairs(dataset)
+    if task is None:
+        num_classes = teacher.outputs[0].shape[-1]
+        task = Task(range(num_classes), num_classes)
+    images, class_ids, *weights = as_arrays(dataset, memory_limit_mb)
+    stored = capture(teacher, images, class_ids, task, augmentation, num_views, seed)
+    if not weights:
+        return stored
+    chosen = weights[0][task.indices(class_ids)]
+    return stored._replace(sample_weights=chosen.astype(np.float32))
+
+
+def capture(
+    teacher: keras.Model,
+    images: Images,
+    class_ids: np.ndarray,
+    task: Task,
+    augmentation: Augmentation = Augmentation(),
+    num_views: int = DEFAULT_NUM_VIEWS,
+    seed: int = 1,
+) -> TransferSet:
+    """Selects D(θ) and runs the teacher over it: once, or once for each view.
+
+    Args:
+        teacher: Gives a logit for each class of the data set.
+        images: All images, shape `(n, height, width, channels)`.
+        class_ids: Their class ids, shape `(n,)`.
+        task: θ.
+        augmentation: Views to store.
+        num_views: Views an image, ≥ 1, where there is an augmentation.
+        seed: Of the views.
+
+    Raises:
+        InputError: If they do not fit each other, or the teacher gives NaN.
+    """
+    check_teacher(teacher, task)
+    check_images(images, tuple(teacher.inputs[0].shape[1:]))
+    check_class_ids(class_ids, len(images), task.num_classes)
+    augmentation.check()
+    if augmentation and num_views < 1:
+        raise InputError(f"Expected num_views from 1 on. Received: {num_views}")
+    chosen = task.indices(class_ids)
+    images, labels = images[chosen], task.to_labels(class_ids[chosen])
+    if not augmentation:
+        logits = _teacher_logits(teacher, images, task)
+        return TransferSet(images, labels, logits, task=task)
+    draws = augmentation.draw(len(images) * num_views, (seed, num_views))
+    views = draws.numpy().reshape(len(images), num_views, 3)
+    of_each_view = [
+        np.concatenate(
+            [
+                _teacher_logits(
+                    teacher,
+                    augmentation.apply(np.asarray(images[part]), views[part, k]),
+                    task,
+                )
+                for part in chunks(len(images))
+            ]
+        )
+        for k in range(num_views)
+    ]
+    return TransferSet(
+        images,
+        labels,
+        np.stack(of_each_view, axis=1),
+        augmentation=augmentation,
+        views=views,
+        task=task,
+    )
+
+
+def _teacher_logits(teacher: keras.Model, images: Any, task: Task) -> np.ndarray:
+    all_logits = predict_logits(teacher, images)
+    if (all_logits >= 0).all() and np.allclose(all_logits.sum(axis=-1), 1, atol=1e-3):
+        raise InputError(
+            f"Expected the teacher to give logits. Received: {teacher.name!r}, whose "
+            "outputs are probabilities; build its head with activation=None, or take "
+            "off a softmax that is the last layer with tskd_tf.as_logits"
+        )
+    logits: np.ndarray = task.select_logits(all_logits)
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"Expected finite teacher logits. Received: {teacher.name!r} gives NaN or "
+            "infinity on the transfer set"
+        )
+    return logits
+
+
+def transfer_fingerprint(
+    teacher: keras.Model,
+    images: Images,
+    class_ids: np.ndarray,
+    task: Task,
+    *views: Any,
+) -> str:
+    """Identifies what soft targets depend on: teacher, data, task and views.
+
+    Args:
+        teacher: Its graph, settings and weights count.
+        images: All images of the data set's training split.
+        class_ids: Their class ids.
+        task: θ.
+        *views: What views are drawn from: JSON-able values, none without views.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    layers = [
+        (_settings(call.layer), call.input_shapes) for call in layer_calls(teacher)
+    ]
+    graph = json.dumps(layers, sort_keys=True, default=str)
+    weights = [np.asarray(weight) for weight in teacher.get_weights()]
+    return fingerprint(graph, *weights, images, class_ids, task.get_config(), *views)
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    """A layer's settings but its name, which may differ from process to process."""
+    if isinstance(layer, keras.Model):
+        # A subclassed one need not know its settings
+        return {"class": type(layer).__name__}
+    config = {k: v for k, v in layer.get_config().items() if k != "name"}
+    return {"class": type(layer).__name__, **config}
+
+
+def save_soft_targets(
+    path: PathLike, stored: TransferSet, expected_fingerprint: str
+) -> None:
+    """Writes the logits, labels and views to an `.npz` file, all or nothing."""
+    arrays: dict[str, Any] = {
+        "teacher_logits": stored.teacher_logits,
+        "labels": stored.labels,
+        "fingerprint": np.array(expected_fingerprint),
+    }
+    if stored.views is not None:
+        arrays["views"] = stored.views
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def load_soft_targets(
+    path: PathLike,
+    expected_fingerprint: str,
+    images: Images,
+    class_ids: np.ndarray,
+    task: Task,
+    augmentation: Augmentation = Augmentation(),
+) -> TransferSet:
+    """Reads soft targets back, if they are those of this teacher, data, task, views.
+
+    Raises:
+        InputError: If the file is of another teacher, data set, task or augmentation,
+            or damaged.
+    """
+    try:
+        # np.load itself leaves the file open when it is damaged
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            found = str(stored["fingerprint"])
+            logits, labels = stored["teacher_logits"], stored["labels"]
+            views = stored["views"] if augmentation else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"Cannot read the soft targets in {path} ({error}). Delete the file to run "
+            "the teacher over the transfer set again"
+        ) from None
+    if found != expected_fingerprint:
+        raise InputError(
+            "Expected soft targets of this teacher, data set (in this order), task and "
+            f"augmentation. Received: {path}, stored for another; use another folder"
+        )
+    chosen = images[task.indices(class_ids)]
+    return TransferSet(chosen, labels, logits, None, augmentation, views, task)

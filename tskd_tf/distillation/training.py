@@ -1,0 +1,308 @@
+"""Training one network: the teacher on all classes, a student on the task.
+
+Both use one of `solvers` over all their steps, by default Adam with a cosine, and keep
+the weights of the last epoch: what is measured is what is kept.
+"""
+
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tskd_tf.data.batches import batches
+from tskd_tf.data.splits import Split, balanced_weights
+from tskd_tf.data.task import Task
+from tskd_tf.distillation.curves import Curve, curve_of
+from tskd_tf.distillation.device import (
+    choose_jit_compile,
+    choose_steps_per_execution,
+    choose_strategy,
+)
+from tskd_tf.distillation.event_files import CurveWriter
+from tskd_tf.distillation.methods.method import (
+    build_distiller,
+    compile_arguments,
+    needs_live_teacher,
+)
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.soft_targets import TransferSet
+from tskd_tf.distillation.solvers import build_optimizer
+from tskd_tf.errors import InputError
+from tskd_tf.networks.evaluate import accuracy, predict_logits
+from tskd_tf.networks.rebuild import with_policy
+from tskd_tf.networks.width import StudentBuilder
+
+_VALIDATION_BATCH = 1000
+
+
+class TrainedStudent(NamedTuple):
+    """A student and how it did.
+
+    Attributes:
+        student: In float32, whatever the precision of its training.
+        accuracy: On the validation data, of these very weights, in [0, 1].
+        epochs: Trained; fewer than the recipe's if training was stopped.
+        seconds: Wall-clock time of building, training and measuring it.
+        curve: Its last validation accuracy is in the precision of training, so that
+            it may differ from `accuracy` by rounding.
+    """
+
+    student: keras.Model
+    accuracy: float
+    epochs: int
+    seconds: float
+    curve: Curve
+
+
+class DivergedError(RuntimeError):
+    """Training reached a loss that is not finite."""
+
+
+def train_student(
+    teacher: keras.Model,
+    rate: float,
+    transfer: TransferSet,
+    validation: Split,
+    task: Task,
+    recipe: Recipe,
+    log_dir: str | None = None,
+    verbose: Any = "auto",
+    build_student: StudentBuilder | None = None,
+    early_verdict: Callable[[Sequence[float]], bool | None] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> TrainedStudent:
+    """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
+
+    Args:
+        teacher: Gives the architecture; it is run only if the recipe or its method asks
+            for a live teacher.
+        rate: Width rate of the student.
+        transfer: D(θ) with the teacher's logits.
+        validation: The task's validation images, with labels for class ids.
+        task: θ.
+        recipe: How to train; a `soft_loss_weight` of 0 is the hard-label control.
+        log_dir: For TensorBoard; none is written by default.
+        verbose: As in `keras.Model.fit`.
+        build_student: Function of the rate that builds the student; by default
+            `thin_student`, with random weights.
+        early_verdict: Function of the validation accuracies after each epoch so far;
+            training stops after the epoch at which it gives anything but None.
+        callbacks: Called in training besides, such as `progress.LiveLine`.
+
+    Raises:
+        DivergedError: If the loss is not finite.
+    """
+    start = time.monotonic()
+    num_steps = recipe.num_steps(len(transfer.images))
+    num_epochs = recipe.num_epochs(len(transfer.images))
+    strategy = choose_strategy(recipe.distribute)
+    _check_shares(recipe.batch_size, len(transfer.images), strategy)
+    # First, because tf.data's seeds hang on this one, too
+    keras.utils.set_random_seed(recipe.seed)
+    weights = _sample_weights(transfer.labels, recipe)
+    if recipe.uses_live_teacher:
+        examples = _training_batches(
+            (transfer.images, transfer.labels, *weights), recipe, strategy
+        )
+    else:
+        transfer = transfer._replace(sample_weights=weights[0] if weights else None)
+        examples = transfer.batches(
+            recipe.batch_size, recipe.seed, strategy.num_replicas_in_sync
+        )
+    with strategy.scope():
+        is_live = recipe.uses_live_teacher or needs_live_teacher(recipe.method)
+        live = with_policy(teacher, "float32") if is_live else None
+        build_student = build_student or recipe.thin_students(teacher, task)
+        distiller = build_distiller(
+            recipe.method,
+            lambda: with_policy(build_student(rate), recipe.precision),
+            live,
+            task,
+            recipe.num_students,
+        )
+        distiller.compile(
+            **compile_arguments(
+                recipe.method,
+                lambda factor: build_optimizer(
+                    recipe.solver,
+                    factor * recipe.learning_rate,
+                    num_steps * num_epochs,
+                ),
+                recipe.solver,
+                {
+                    "temperature": recipe.temperature,
+                    "soft_loss_weight": recipe.soft_loss_weight,
+                    "scale_soft_loss": recipe.scale_soft_loss,
+                },
+                round(recipe.hint_share * num_steps * num_epochs),
+            ),
+            metrics=["accuracy"],
+            steps_per_execution=choose_steps_per_execution(
+                num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync
+            ),
+            jit_compile=recipe.jit_compile,
+        )
+    all_callbacks = [*_callbacks(log_dir), *callbacks]
+    if early_verdict is not None:
+        all_callbacks.append(_StopAtVerdict(early_verdict))
+    history = distiller.fit(
+        examples,
+        validation_data=_validation_batches(validation, strategy),
+        epochs=num_epochs,
+        # Else Keras starts the data set twice an epoch, and does not use the second
+        steps_per_epoch=len(examples),
+        callbacks=all_callbacks,
+        shuffle=False,
+        verbose=verbose,
+    )
+    student = with_policy(distiller.best_student(), "float32")
+    logits = predict_logits(student, validation.images)
+    curve = curve_of(history.history)
+    _check_finite(np.append(logits, curve["loss"]), f"the student at rate {rate:g}")
+    return TrainedStudent(
+        student,
+        accuracy(logits, validation.class_ids),
+        len(curve["loss"]),
+        time.monotonic() - start,
+        curve,
+    )
+
+
+def train_teacher(
+    teacher: keras.Model,
+    train: Split,
+    validation: Split,
+    recipe: Recipe,
+    log_dir: str | None = None,
+    verbose: Any = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.Model:
+    """Trains a teacher on all classes with hard labels (Algorithm 1, step 2).
+
+    Args:
+        teacher: Freshly built; gives logits.
+        train: All training images.
+        validation: Watched, not used.
+        recipe: Its temperature and weight do not matter here.
+        log_dir: For TensorBoard.
+        verbose: As in `keras.Model.fit`.
+        callbacks: As in `keras.Model.fit`.
+
+    Returns:
+        The teacher in float32.
+
+    Raises:
+        DivergedError: If the loss is not finite.
+    """
+    num_steps = recipe.num_steps(len(train.images))
+    num_epochs = recipe.num_epochs(len(train.images))
+    strategy = choose_strategy(recipe.distribute)
+    _check_shares(recipe.batch_size, len(train.images), strategy)
+    weights = _sample_weights(train.class_ids, recipe)
+    examples = _training_batches((*train, *weights), recipe, strategy)
+    with strategy.scope():
+        model = with_policy(teacher, recipe.precision)
+        model.compile(
+            optimizer=build_optimizer(
+                recipe.solver, recipe.learning_rate, num_steps * num_epochs
+            ),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            # By object: the name's variables would be made in a first trace of two
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            steps_per_execution=choose_steps_per_execution(
+                num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync
+            ),
+            jit_compile=choose_jit_compile(recipe.jit_compile),
+        )
+    history = model.fit(
+        examples,
+        validation_data=_validation_batches(validation, strategy),
+        epochs=num_epochs,
+        steps_per_epoch=len(examples),
+        callbacks=[*_callbacks(log_dir), *callbacks],
+        shuffle=False,
+        verbose=verbose,
+    )
+    trained = with_policy(model, "float32")
+    logits = predict_logits(trained, validation.images[:1])
+    _check_finite(np.append(logits, history.history["loss"]), "the teacher")
+    logging.getLogger(__name__).info("Teacher trained for %d epochs", num_epochs)
+    return trained
+
+
+def _sample_weights(labels: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, ...]:
+    """What batches carry as a third part: nothing where all examples count alike."""
+    return (balanced_weights(labels),) if recipe.class_weights == "balanced" else ()
+
+
+def _training_batches(
+    arrays: Any, recipe: Recipe, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
+    """Shuffled, through the recipe's views, with an example for each replica.
+
+    TensorFlow's max pooling ends the process on the empty share of a replica.
+    """
+    plain = batches(
+        arrays,
+        recipe.batch_size,
+        recipe.seed,
+        smallest_batch=strategy.num_replicas_in_sync,
+    )
+    return recipe.augmentation.map(plain, recipe.seed) if recipe.augmentation else plain
+
+
+def _validation_batches(
+    validation: Split, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
+    """All images, the first batch shared equally by all replicas as Keras needs it."""
+    num_replicas = strategy.num_replicas_in_sync
+    size = min(_VALIDATION_BATCH, len(validation.images))
+    even = max(num_replicas, size - size % num_replicas)
+    return batches(tuple(validation), even)
+
+
+def _check_shares(
+    batch_size: int, num_examples: int, strategy: tf.distribute.Strategy
+) -> None:
+    """Keras needs a first batch that all replicas get an equal share of."""
+    num_replicas = strategy.num_replicas_in_sync
+    if min(batch_size, num_examples) % num_replicas:
+        raise InputError(
+            f"Expected a batch size, and no fewer images, that {num_replicas} devices "
+            f"share equally. Received: batch_size={batch_size}, {num_examples} images; "
+            "choose another batch size, or --distribute=none"
+        )
+
+
+def _callbacks(log_dir: str | None) -> list[keras.callbacks.Callback]:
+    callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
+    if log_dir is not None:
+        callbacks.append(CurveWriter(pathlib.Path(log_dir)))
+    return callbacks
+
+
+class _StopAtVerdict(keras.callbacks.Callback):
+    """Ends training after the epoch at which the verdict is known."""
+
+    def __init__(self, early_verdict: Callable[[Sequence[float]], bool | None]) -> None:
+        super().__init__()
+        self._early_verdict = early_verdict
+        self._accuracies: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._accuracies.append(float(logs["val_accuracy"]))
+        if self._early_verdict(self._accuracies) is not None:
+            self.model.stop_training = True
+
+
+def _check_finite(logits_and_losses: np.ndarray, name: str) -> None:
+    if not np.isfinite(logits_and_losses).all():
+        raise DivergedError(
+            f"Training {name} diverged: its loss or logits are not finite. Try a "
+            "smaller learning rate, or --precision=float32"
+        )

@@ -1,0 +1,1 @@
+"""Files to deploy: a module a format, each judged and timed."""

@@ -1,0 +1,296 @@
+"""Files to deploy, each run in its own runtime before anything is said about it."""
+
+import importlib.util
+import logging
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tskd_tf.acceptance import meets_threshold, paired_loss
+from tskd_tf.data.images import Images
+from tskd_tf.data.splits import Split
+from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.export.deployment import OUTPUTS, Deployment, OpenedFile, as_outputs
+from tskd_tf.export.int8_rescue import Retraining, rescue
+from tskd_tf.export.latency import latencies_us
+from tskd_tf.export.litert import (
+    arena_bytes,
+    open_litert,
+    write_litert,
+    write_litert_float16,
+    write_litert_int8,
+)
+from tskd_tf.export.onnx import open_onnx, write_onnx
+from tskd_tf.export.saved_model import (
+    one_thread_latencies_us,
+    open_saved_model,
+    write_saved_model,
+)
+from tskd_tf.files import atomic_path, size_bytes
+from tskd_tf.networks.evaluate import is_correct, predict_logits
+from tskd_tf.networks.rebuild import load_kept_model
+
+_logger = logging.getLogger(__name__)
+Latencies = list[dict[str, float]] | None
+_NOT_TIMED = {"latency_us": None, "teacher_latency_us": None, "speedup": None}
+
+
+class Bargain(NamedTuple):
+    """What each file is held to: Eq. 4 on the task's test images.
+
+    Attributes:
+        test: These images, with the student's labels for class ids.
+        teacher_is_correct: Whether the teacher gets each of them right, bool `(n,)`.
+        max_accuracy_loss: Tacc_loss.
+        confidence: Of the paired interval, in (0, 1).
+    """
+
+    test: Split
+    teacher_is_correct: np.ndarray
+    max_accuracy_loss: float
+    confidence: float
+
+    def judge(self, outputs: np.ndarray) -> dict[str, Any]:
+        """Accuracy and what is lost, as a report has them, of outputs `(n, k)`."""
+        student_is_correct = is_correct(outputs, self.test.class_ids)
+        paired = paired_loss(
+            self.teacher_is_correct, student_is_correct, self.confidence
+        )
+        return {
+            "accuracy": float(student_is_correct.mean()),
+            "accuracy_loss": paired.accuracy_loss,
+            "accuracy_loss_interval": [paired.low, paired.high],
+            "certified": meets_threshold(paired.high, self.max_accuracy_loss),
+            "meets_threshold": meets_threshold(
+                paired.accuracy_loss, self.max_accuracy_loss
+            ),
+        }
+
+
+class _Format(NamedTuple):
+    file_name: str
+    write: Callable[[keras.Model, str, Deployment], None]
+    open: Callable[[str], OpenedFile]
+    # None where it is not what a device runs
+    time: Callable[[list[str], Images], Latencies] | None
+    needs: tuple[str, ...] = ()
+
+
+def _write_keras(model: keras.Model, path: str, deployment: Deployment) -> None:
+    model.save(path)
+
+
+def _open_keras(path: str) -> OpenedFile:
+    model = load_kept_model(path)
+    return OpenedFile(model, lambda images: predict_logits(model, images))
+
+
+def _time_litert(paths: list[str], images: Images) -> Latencies:
+    return latencies_us([open_litert(path).run for path in paths], images)
+
+
+def _time_onnx(paths: list[str], images: Images) -> Latencies:
+    return latencies_us([open_onnx(path).run for path in paths], images)
+
+
+_FORMATS = {
+    "keras": _Format("student.keras", _write_keras, _open_keras, None),
+    "litert": _Format("student.tflite", write_litert, open_litert, _time_litert),
+    "litert_float16": _Format(
+        "student_float16.tflite", write_litert_float16, open_litert, _time_litert
+    ),
+    "litert_int8": _Format(
+        "student_int8.tflite", write_litert_int8, open_litert, _time_litert
+    ),
+    "onnx": _Format(
+        "student.onnx",
+        write_onnx,
+        open_onnx,
+        _time_onnx,
+        ("onnx", "onnxruntime", "tf2onnx"),
+    ),
+    "saved_model": _Format(
+        "student_saved_model",
+        write_saved_model,
+        open_saved_model,
+        one_thread_latencies_us,
+    ),
+}
+FORMATS = tuple(_FORMATS)
+
+
+def check_formats(formats: tuple[str, ...]) -> None:
+    """Checks export formats.
+
+    Raises:
+        InputError: If one is unknown, named twice, or needs a package that is missing.
+    """
+    known = set(formats) <= set(FORMATS)
+    if not known or len(set(formats)) < len(formats):
+        raise InputError(
+            f"Expected exports out of {', '.join(FORMATS)}, each once. "
+            f"Received: {', '.join(formats)}"
+        )
+    for name in formats:
+        needs = _FORMATS[name].needs
+        if any(importlib.util.find_spec(package) is None for package in needs):
+            raise InputError(
+                f"The {name} export needs {', '.join(needs)}: "
+                f"pip install 'tskd_tf[{name}]'"
+            )
+
+
+def packages_of(formats: tuple[str, ...]) -> list[str]:
+    """The packages, of those that not every installation has, that formats need."""
+    return [package for name in formats for package in _FORMATS[name].needs]
+
+
+def check_outputs(outputs: str) -> None:
+    """Checks what files are to give.
+
+    Raises:
+        InputError: If it is not one of `deployment.OUTPUTS`.
+    """
+    if outputs not in OUTPUTS:
+        raise InputError(
+            f"Expected outputs out of {', '.join(OUTPUTS)}. Received: {outputs}"
+        )
+
+
+def export_student(
+    student: keras.Model,
+    teacher: keras.Model,
+    formats: tuple[str, ...],
+    directory: str,
+    deployment: Deployment,
+    bargain: Bargain,
+    retraining: Retraining | None = None,
+) -> list[dict[str, Any]]:
+    """Writes a student in each format and measures each file, opened afresh.
+
+    An integer file that breaks the bargain, where the float32 one keeps it, is tried
+    in other ways; see `int8_rescue`.
+
+    Args:
+        student: In float32; takes raw images, gives logits.
+        teacher: The same; its own file of each format is timed in turn with the
+            student's, and not kept.
+        formats: Out of `FORMATS`.
+        directory: Where `student.keras`, `student.tflite` and the others go.
+        deployment: What goes in and comes out; `student.keras` gives logits always.
+        bargain: What each file is held to.
+        retraining: What an integer file is trained for with, if it comes to that; None
+            leaves this out.
+
+    Returns:
+        A record a file, as in the report's `exports`.
+
+    Raises:
+        InputError: If a format or the outputs are unknown, before anything is written.
+    """
+    check_formats(formats)
+    check_outputs(deployment.outputs)
+    in_memory = predict_logits(student, bargain.test.images)
+    records: list[dict[str, Any]] = []
+    for name in formats:
+        made = _FORMATS[name]
+        path = pathlib.Path(directory) / made.file_name
+        with atomic_path(path) as temporary:
+            made.write(student, temporary, deployment)
+        found = made.open(str(path)).outputs(bargain.test.images)
+        attempts: list[dict[str, Any]] = []
+        if name == "litert_int8" and not bargain.judge(found)["meets_threshold"]:
+            if _float_keeps(student, records, deployment, bargain):
+                found, attempts = rescue(
+                    student,
+                    path,
+                    found,
+                    deployment,
+                    bargain.judge,
+                    bargain.test.images,
+                    retraining,
+                )
+        outputs = "logits" if name == "keras" else deployment.outputs
+        records.append(
+            {
+                "format": name,
+                "path": path.name,
+                "size_bytes": size_bytes(path),
+                "outputs": outputs,
+                **bargain.judge(found),
+                **_compared(found, in_memory, outputs),
+                **_timed(made, path, teacher, deployment),
+                "arena_bytes": (
+                    arena_bytes(str(path)) if path.suffix == ".tflite" else None
+                ),
+                "attempts": attempts,
+            }
+        )
+    return records
+
+
+def _float_keeps(
+    student: keras.Model,
+    records: list[dict[str, Any]],
+    deployment: Deployment,
+    bargain: Bargain,
+) -> bool:
+    """Whether the float32 file keeps the bargain, measured for this if need be."""
+    for record in records:
+        if record["format"] == "litert":
+            return bool(record["meets_threshold"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(pathlib.Path(folder) / "student.tflite")
+        write_litert(student, path, deployment)
+        outputs = open_litert(path).outputs(bargain.test.images)
+    return bool(bargain.judge(outputs)["meets_threshold"])
+
+
+def _compared(
+    found: np.ndarray, in_memory: np.ndarray, outputs: str
+) -> dict[str, float]:
+    """A file's outputs against those of the model in memory, image by image."""
+    expected = as_outputs(in_memory, outputs)
+    is_equal = found.argmax(axis=-1) == in_memory.argmax(axis=-1)
+    return {
+        "max_logit_difference": float(np.abs(found - expected).max()),
+        "equal_predictions": float(is_equal.mean()),
+    }
+
+
+def _timed(
+    made: _Format, path: pathlib.Path, teacher: keras.Model, deployment: Deployment
+) -> dict[str, Any]:
+    """What an image takes, in turn with the teacher's own file, if there can be one."""
+    if made.time is None:
+        return _NOT_TIMED
+    paths = [str(path)]
+    with tempfile.TemporaryDirectory() as folder:
+        teacher_path = str(pathlib.Path(folder) / made.file_name)
+        try:
+            made.write(teacher, teacher_path, deployment._replace(labels=[]))
+        except OSError:
+            raise
+        except Exception as error:  # a converter fails in any way there is
+            _logger.warning(
+                "%s is timed alone, as the teacher has no such file: %s",
+                path.name,
+                in_one_line(error),
+            )
+        else:
+            paths.append(teacher_path)
+        found = made.time(paths, deployment.images)
+    if found is None:
+        return _NOT_TIMED
+    of_student, *of_teacher = found
+    if not of_teacher:
+        return {**_NOT_TIMED, "latency_us": of_student}
+    return {
+        "latency_us": of_student,
+        "teacher_latency_us": of_teacher[0],
+        "speedup": of_teacher[0]["p50"] / of_student["p50"],
+    }

@@ -1,0 +1,165 @@
+"""Training that feels the rounding of an int8 file: fake quantisation.
+
+Values are rounded to the steps of LiteRT's 8-bit quantisation
+(https://ai.google.dev/edge/litert/models/quantization_spec) and stay floats; gradients
+pass as if nothing were rounded (Jacob et al., "Quantization and training of neural
+networks for efficient integer-arithmetic-only inference", CVPR 2018).
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tskd_tf.networks.graph import LayerCall, follow
+from tskd_tf.networks.layers.dominant import DominantConv2D
+from tskd_tf.networks.rebuild import copy_weights, rebuild, same_layer
+
+_LARGEST = 127
+_NUM_STEPS = 255
+# So that what is all 0 stays it
+_SMALLEST_RANGE = 1e-30
+# Kernels by attribute, and over which of their axes one scale is shared
+_KERNELS: tuple[tuple[type, dict[str, tuple[int, ...]]], ...] = (
+    (keras.layers.DepthwiseConv2D, {"kernel": (0, 1)}),
+    (
+        keras.layers.SeparableConv2D,
+        {"depthwise_kernel": (0, 1), "pointwise_kernel": (0, 1, 2)},
+    ),
+    (
+        DominantConv2D,
+        {
+            "kernel": (0, 1, 2),
+            "depthwise_kernel": (0, 1),
+            "pointwise_kernel": (0, 1, 2),
+        },
+    ),
+    (keras.layers.Conv2D, {"kernel": (0, 1, 2)}),
+    (keras.layers.Dense, {"kernel": (0,)}),
+)
+# LiteRT makes one operation of a layer and these behind it, and keeps its outputs only
+_FUSED = (keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU)
+_ROUNDED = (*(kind for kind, _ in _KERNELS), *_FUSED, keras.layers.Add)
+
+
+def round_kernel(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
+    """A kernel at the nearest of its 255 int8 steps, symmetric around 0.
+
+    Args:
+        kernel: float32, any shape.
+        axes: Over which one scale is shared; the others are channels with scales of
+            their own.
+    """
+    largest = tf.reduce_max(tf.abs(kernel), axis=axes, keepdims=True)
+    scale = tf.math.maximum(largest, _SMALLEST_RANGE) / _LARGEST
+    return _straight_through(kernel, scale * tf.round(kernel / scale))
+
+
+def round_activations(values: tf.Tensor) -> tf.Tensor:
+    """Activations of a batch at the nearest of 256 steps from the least to the most.
+
+    The range always has 0, which is a step.
+
+    Args:
+        values: float32, any shape.
+    """
+    low = tf.math.minimum(tf.reduce_min(values), 0.0)
+    high = tf.math.maximum(tf.reduce_max(values), 0.0)
+    scale = tf.math.maximum(high - low, _SMALLEST_RANGE) / _NUM_STEPS
+    # Counted from the lowest step
+    zero_point = tf.round(-low / scale)
+    steps = tf.clip_by_value(tf.round(values / scale) + zero_point, 0.0, _NUM_STEPS)
+    return _straight_through(values, scale * (steps - zero_point))
+
+
+def _straight_through(values: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:
+    return values + tf.stop_gradient(rounded - values)
+
+
+@keras.saving.register_keras_serializable("tskd_tf")
+class FakeQuantized(keras.layers.Wrapper):
+    """A layer with its kernels, and if wanted its outputs, rounded as int8 rounds them.
+
+    Args:
+        layer: Kernels of layers that are not `Dense` or 2-D convolutions stay as they
+            are.
+        rounds_outputs: Whether LiteRT keeps its outputs, as it does not where it fuses
+            the layer with the next.
+        **kwargs: For `keras.layers.Wrapper`.
+    """
+
+    def __init__(
+        self, layer: keras.layers.Layer, rounds_outputs: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(layer, **{"name": layer.name, **kwargs})
+        self.rounds_outputs = rounds_outputs
+
+    def call(self, inputs: Any) -> tf.Tensor:
+        """The layer's outputs."""
+        rounded = [
+            (kernel, round_kernel(tf.convert_to_tensor(kernel), axes))
+            for kernel, axes in _kernels(self.layer)
+        ]
+        with keras.StatelessScope(state_mapping=rounded):
+            outputs = self.layer(inputs)
+        return round_activations(outputs) if self.rounds_outputs else outputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """As that of the layer."""
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer and the argument."""
+        return {**super().get_config(), "rounds_outputs": self.rounds_outputs}
+
+
+def _kernels(layer: Any) -> list[tuple[keras.Variable, tuple[int, ...]]]:
+    for kind, names in _KERNELS:
+        if isinstance(layer, kind):
+            kernels = [(getattr(layer, name), axes) for name, axes in names.items()]
+            # A layer of several forms has one of them None
+            return [(kernel, axes) for kernel, axes in kernels if kernel is not None]
+    return []
+
+
+def quantization_aware(student: keras.Model) -> keras.Model:
+    """A copy of a student, weights included, that computes nearly as its int8 file.
+
+    Args:
+        student: Functional or Sequential, in float32.
+
+    Returns:
+        A model of `FakeQuantized` layers; `without_fake_quantization` undoes it.
+    """
+    followers: dict[int, list[Any]] = {}
+
+    def step(call: LayerCall, makers: list[Any]) -> list[Any]:
+        for maker in makers:
+            followers.setdefault(id(maker), []).append(call.layer)
+        return [call.layer] * max(1, call.num_outputs)
+
+    follow(student, [None], step)
+
+    def edit(layer: Any) -> Any:
+        copy = same_layer(layer)
+        if not isinstance(layer, _ROUNDED):
+            return copy
+        behind = followers.get(id(layer), [])
+        is_fused = bool(behind) and all(isinstance(one, _FUSED) for one in behind)
+        return FakeQuantized(copy, rounds_outputs=not is_fused)
+
+    copy = rebuild(student, edit)
+    copy_weights(student, copy)
+    return copy
+
+
+def without_fake_quantization(model: keras.Model) -> keras.Model:
+    """The plain student, with the weights of its `quantization_aware` copy."""
+
+    def edit(layer: Any) -> Any:
+        is_wrapped = isinstance(layer, FakeQuantized)
+        return same_layer(layer.layer if is_wrapped else layer)
+
+    copy = rebuild(model, edit)
+    copy_weights(model, copy)
+    return copy

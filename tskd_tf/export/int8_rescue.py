@@ -1,0 +1,179 @@
+"""Ways to an integer file that keeps the bargain, where the plain one breaks it."""
+
+import logging
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tskd_tf.data.images import Images
+from tskd_tf.data.splits import Split
+from tskd_tf.data.task import Task
+from tskd_tf.distillation.methods.method import DISTILLATION
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.soft_targets import TransferSet
+from tskd_tf.distillation.training import train_student
+from tskd_tf.errors import in_one_line
+from tskd_tf.export.deployment import Deployment
+from tskd_tf.export.fake_quantization import (
+    quantization_aware,
+    without_fake_quantization,
+)
+from tskd_tf.export.litert import (
+    NUM_EXAMPLES,
+    open_litert,
+    write_litert_int8,
+    write_litert_int16x8,
+)
+from tskd_tf.files import atomic_path, size_bytes
+
+_MORE_EXAMPLES = 5000
+_EPOCHS = 5
+_logger = logging.getLogger(__name__)
+
+
+class Retraining(NamedTuple):
+    """What a student is trained with once more, for its integer file.
+
+    Attributes:
+        teacher: Run only if the recipe asks for a live one.
+        transfer: Gives the soft targets of the search; called if it comes to that.
+        validation: The task's validation images, with labels for class ids.
+        task: θ.
+        recipe: Of the student's own training.
+    """
+
+    teacher: keras.Model
+    transfer: Callable[[], TransferSet]
+    validation: Split
+    task: Task
+    recipe: Recipe
+
+
+class _Try(NamedTuple):
+    method: str
+    path: pathlib.Path
+    outputs: np.ndarray
+    judged: dict[str, Any]
+    num_bytes: int
+
+
+class _Failure(NamedTuple):
+    method: str
+    reason: str
+
+
+def rescue(
+    student: keras.Model,
+    path: pathlib.Path,
+    plain_outputs: np.ndarray,
+    deployment: Deployment,
+    judge: Callable[[np.ndarray], dict[str, Any]],
+    images: Images,
+    retraining: Retraining | None,
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Tries other ways to write an integer file, until one keeps the bargain.
+
+    In this order: more examples for the ranges of activations; 16 bits for
+    activations; a short distillation that feels the rounding, after which the weights
+    are those of this file only. Weights have a scale a channel from the start.
+
+    Args:
+        student: In float32; stays as it is.
+        path: Of the plain file; the best of all takes its place: the one that keeps the
+            bargain, else the most accurate.
+        plain_outputs: What it gives for the test images.
+        deployment: See there.
+        judge: Gives accuracy, loss and verdict of such outputs.
+        images: The test images.
+        retraining: What is trained with; None leaves the distillation out.
+
+    Returns:
+        The outputs of the file that is now at `path`; and a record a try, as in the
+        report's `attempts`, the plain one first.
+    """
+    plain = _Try("int8", path, plain_outputs, judge(plain_outputs), size_bytes(path))
+    tries: list[_Try | _Failure] = [plain]
+    best = plain
+    with tempfile.TemporaryDirectory() as folder:
+        for method, write in _ways(student, deployment, retraining):
+            _logger.info("%s breaks the bargain: trying %s", path.name, method)
+            attempt = pathlib.Path(folder) / f"{method}.tflite"
+            try:
+                write(str(attempt))
+            except OSError:
+                raise
+            except Exception as error:  # the converter fails in any way there is
+                tries.append(_Failure(method, in_one_line(error)))
+                _logger.warning("%s cannot be had: %s", *tries[-1])
+                continue
+            outputs = open_litert(str(attempt)).outputs(images)
+            judged = judge(outputs)
+            found = _Try(method, attempt, outputs, judged, size_bytes(attempt))
+            tries.append(found)
+            best = max(best, found, key=_merit)
+            if judged["meets_threshold"]:
+                break
+        if best is not plain:
+            with atomic_path(path) as temporary:
+                shutil.copyfile(best.path, temporary)
+    return best.outputs, [_record(attempt, attempt is best) for attempt in tries]
+
+
+def _merit(attempt: _Try) -> tuple[bool, float]:
+    return attempt.judged["meets_threshold"], attempt.judged["accuracy"]
+
+
+def _record(attempt: _Try | _Failure, is_shipped: bool) -> dict[str, Any]:
+    if isinstance(attempt, _Failure):
+        return {
+            "method": attempt.method,
+            "failure": attempt.reason,
+            "is_shipped": False,
+        }
+    names = ("accuracy", "accuracy_loss", "accuracy_loss_interval", "meets_threshold")
+    return {
+        "method": attempt.method,
+        **{name: attempt.judged[name] for name in names},
+        "size_bytes": attempt.num_bytes,
+        "is_shipped": is_shipped,
+    }
+
+
+def _ways(
+    student: keras.Model, deployment: Deployment, retraining: Retraining | None
+) -> Iterator[tuple[str, Callable[[str], None]]]:
+    if len(deployment.images) > NUM_EXAMPLES:
+        yield "int8_more_examples", lambda path: write_litert_int8(
+            student, path, deployment, _MORE_EXAMPLES
+        )
+    yield "int16x8", lambda path: write_litert_int16x8(
+        student, path, deployment, _MORE_EXAMPLES
+    )
+    if retraining is not None:
+        yield "int8_distilled", lambda path: write_litert_int8(
+            _retrained(student, retraining), path, deployment, _MORE_EXAMPLES
+        )
+
+
+def _retrained(student: keras.Model, retraining: Retraining) -> keras.Model:
+    """The student after some epochs that felt the rounding of its integer file."""
+    # From the soft targets, whatever the method: what is trained has come from it
+    recipe = retraining.recipe._replace(
+        method=DISTILLATION, epochs=_EPOCHS, precision="float32"
+    )
+    trained = train_student(
+        retraining.teacher,
+        1.0,
+        retraining.transfer(),
+        retraining.validation,
+        retraining.task,
+        recipe,
+        verbose=0,
+        build_student=lambda rate: quantization_aware(student),
+    )
+    return without_fake_quantization(trained.student)

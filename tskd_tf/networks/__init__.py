@@ -1,0 +1,1 @@
+"""Keras models: reading a graph, rebuilding, thinning, counting."""

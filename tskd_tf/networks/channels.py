@@ -1,0 +1,445 @@
+"""Which channels of a network stand or fall together, followed through its graph.
+
+Every channel that a layer makes has a number. A tensor of the graph is followed as
+the numbers of its channels: an array with the tensor's rank but the batch, of size 1
+along each axis on which they do not depend, e.g. `(1, 1, 64)` for a feature map and
+`(3136,)` after its `Flatten`. What is added, multiplied or grouped is tied; a channel
+stays or goes with all that it is tied to, so that any choice fits the whole graph.
+Number 0 stands for all that cannot go, such as the channels of the images.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tskd_tf.errors import InputError
+from tskd_tf.networks.graph import (
+    WAY_OUT,
+    LayerCall,
+    Shape,
+    follow,
+    head_layer,
+    is_per_channel,
+    layer_width,
+)
+from tskd_tf.networks.layers.dominant import DominantConv2D
+
+# Layers without weights that mix channels, though shapes may not tell
+_MIXING = {
+    "AdditiveAttention",
+    "Attention",
+    "Dot",
+    "Einsum",
+    "GetItem",
+    "Matmul",
+    "Tensordot",
+}
+# Operations that do so along their axis only
+_MIXING_ALONG_AXIS = {"Cumprod", "Cumsum", "Flip", "Roll", "Sort", "Take"}
+
+
+class Use(NamedTuple):
+    """One use of a layer.
+
+    Attributes:
+        call: Layer and shapes.
+        inputs: The channels of its inputs.
+        output: Those of its first output.
+        inner: Those between the two kernels of a `DominantConv2D` of reading A, shape
+            `(rank,)`; empty in other layers.
+    """
+
+    call: LayerCall
+    inputs: list[np.ndarray]
+    output: np.ndarray
+    inner: np.ndarray
+
+
+class Kept(NamedTuple):
+    """The channels that stay.
+
+    Attributes:
+        stays: Whether each channel does, shape `(num_channels,)`.
+        roots: One of the channels that each is tied to, shape `(num_channels,)`.
+        head: Channels of the head, shape `(num_classes,)`.
+        outputs: Which of these stay, in their new order.
+    """
+
+    stays: np.ndarray
+    roots: np.ndarray
+    head: np.ndarray
+    outputs: Sequence[int]
+
+    def count(self, value: np.ndarray) -> int:
+        """How many entries of a value stay."""
+        return int(self.stays[value].sum())
+
+    def positions(self, axis: np.ndarray) -> np.ndarray:
+        """Positions along an axis that stay, in their new order.
+
+        Args:
+            axis: Channels along it, shape `(m, size)`: a position stays with any of
+                its `m` channels. Those tied to the head are in the order of outputs.
+        """
+        order = np.arange(axis.shape[1])
+        roots, head = self.roots[axis[0]], self.roots[self.head]
+        for start in range(len(roots) - len(head) + 1):
+            if np.array_equal(roots[start : start + len(head)], head):
+                others = np.setdiff1d(np.arange(len(head)), self.outputs)
+                order[start : start + len(head)] = start + np.append(
+                    np.array(self.outputs, int), others
+                )
+        return order[self.stays[axis].any(axis=0)[order]]
+
+
+class Channels:
+    """The channels of a model, and which of them are tied.
+
+    Args:
+        model: A Functional or Sequential classifier with one input.
+
+    Attributes:
+        uses: Every `Use` of every layer, in the order of `layer_calls`.
+        made: The channels a layer makes, shape `(width,)`, by the layer's `id`.
+        inner: The same of those that do not leave it, see `Use`.
+        head: The classifier head.
+
+    Raises:
+        InputError: If a layer mixes channels in a way that is not known.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.uses: list[Use] = []
+        self.made: dict[int, np.ndarray] = {}
+        self.inner: dict[int, np.ndarray] = {}
+        self._parents = [0]
+        follow(model, [_fixed(model.inputs[0].shape)], self._step)
+        self.head = head_layer(model)
+        roots = [self._root(channel) for channel in range(len(self._parents))]
+        self._roots = np.array(roots)
+        self._blocks = self._find_blocks()
+
+    def keep(
+        self,
+        scale: Callable[[int, int], int],
+        outputs: Sequence[int],
+        scores: np.ndarray | None = None,
+    ) -> Kept:
+        """Chooses channels, tied ones alike.
+
+        Channels that the same layers made, tied in the same way, are a block; of
+        each block the given number is kept.
+
+        Args:
+            scale: Given how many tied sets a block has, and how many channels of a
+                layer are in each, returns how many sets to keep.
+            outputs: Channels of the head to keep.
+            scores: Importance of each channel; those with the largest sums over a
+                tied set are kept. By default the first.
+
+        Raises:
+            InputError: If the head cannot be cut down to these outputs.
+        """
+        stays = np.zeros(len(self._roots), bool)
+        head = self.made[id(self.head)]
+        for roots, size in self._blocks:
+            order = np.arange(len(roots))
+            if scores is not None:
+                sums = np.bincount(self._roots, scores, len(self._roots))
+                order = np.argsort(-sums[roots], kind="stable")
+            stays[roots[order[: scale(len(roots), size)]]] = True
+        stays[self._roots[head]] = False
+        stays[self._roots[head[list(outputs)]]] = True
+        stays[self._roots[0]] = True
+        kept = Kept(stays[self._roots], self._roots, head, outputs)
+        if kept.count(head) != len(outputs):
+            raise InputError(
+                "Expected a head whose outputs stay or go one by one. Received: "
+                f"{self.head.name!r}, whose outputs are tied to each other or to the "
+                f"channels of the images; use a full head, or {WAY_OUT}"
+            )
+        return kept
+
+    @property
+    def num_channels(self) -> int:
+        """How many channels there are, number 0 included."""
+        return len(self._roots)
+
+    def tied_to_the_images(self) -> list[str]:
+        """Names of the layers whose width cannot change, as they meet the images.
+
+        Their channels are added to, multiplied by or grouped with the images' own.
+        """
+        layers = {id(use.call.layer): use.call.layer for use in self.uses}
+        return [
+            layers[maker].name
+            for maker, channels in self.made.items()
+            if self._is_fixed(channels)
+        ]
+
+    def weighted(self) -> list[Use]:
+        """The first use of each layer with weights, but for adapted preprocessing."""
+        first = {id(use.call.layer): use for use in reversed(self.uses)}
+        return [
+            use
+            for use in self.uses
+            if use is first[id(use.call.layer)]
+            and bool(getattr(use.call.layer, "weights", ()))
+            and _kind(use.call.layer) != "Normalization"
+        ]
+
+    def _find_blocks(self) -> list[tuple[np.ndarray, int]]:
+        """Roots of each block's tied sets, and the channels a layer has in each."""
+        makers: dict[int, list[int]] = {}
+        all_made = [*self.made.values(), *self.inner.values()]
+        for maker, channels in enumerate(all_made):
+            for root in self._roots[channels].tolist():
+                makers.setdefault(root, []).append(maker)
+        blocks: dict[tuple[int, ...], list[int]] = {}
+        for root, its_makers in makers.items():
+            blocks.setdefault(tuple(sorted(its_makers)), []).append(root)
+        return [(np.array(roots), key.count(key[0])) for key, roots in blocks.items()]
+
+    def _step(self, call: LayerCall, values: list[np.ndarray]) -> list[np.ndarray]:
+        layer = call.layer
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise InputError(
+                f"Expected layers with their channels last. Received: {layer.name!r} "
+                "with data_format='channels_first'"
+            )
+        if getattr(layer, "weights", ()) or _kind(layer) == "Reshape":
+            # A layer has one width, however often it is used
+            for use in self.uses:
+                if use.call.layer is layer:
+                    for value, first in zip(values, use.inputs):
+                        self._tie(value, first)
+        outputs = self._outputs(call, values)
+        inner = self.inner.get(id(layer), np.zeros(0, int))
+        self.uses.append(Use(call, values, outputs[0], inner))
+        return outputs
+
+    def _outputs(self, call: LayerCall, values: list[np.ndarray]) -> list[np.ndarray]:
+        layer, kind, shape = call.layer, _kind(call.layer), call.output_shape
+        if isinstance(layer, keras.Layer) and layer_width(layer.get_config()):
+            return [self._make(call, values[0])]
+        if kind == "DepthwiseConv2D":
+            return [np.repeat(values[0], layer.depth_multiplier, axis=-1)]
+        if kind == "GroupNormalization":
+            self._tie_groups(values[0], values[0], layer.groups)
+        if kind == "Normalization" or _is_rescaling_by_channel(layer):
+            # Its numbers are not weights that could be left out
+            self._tie(values[0], np.zeros(1, int))
+        weightless = kind == "Normalization" or not getattr(layer, "weights", ())
+        if weightless and all(self._is_fixed(value) for value in values):
+            return [_fixed(shape)] * call.num_outputs
+        if kind == "Concatenate":
+            axis = layer.axis % len(shape)
+            if axis == len(shape) - 1:
+                return [_concatenate(values)]
+            return [self._merge(values)]
+        if kind in ("Flatten", "Reshape"):
+            return [self._reshape(values[0], call)]
+        if kind == "Permute":
+            return [values[0].transpose([axis - 1 for axis in layer.dims])]
+        if kind == "Transpose" and layer.axes and layer.axes[0] in (0, -len(shape)):
+            axes = [axis % len(shape) - 1 for axis in layer.axes[1:]]
+            return [values[0].transpose(axes)]
+        if is_per_channel(layer) and not _is_of_last_axis(layer, len(shape)):
+            raise _unknown(call)
+        if is_per_channel(layer) or (weightless and not _is_mixing(layer, len(shape))):
+            widths = [input_shape[-1] for input_shape in call.input_shapes]
+            pairs = zip(values, widths)
+            wide = [value for value, width in pairs if width == shape[-1]]
+            is_spread = all(width in (1, shape[-1]) for width in widths)
+            if wide and is_spread and call.num_outputs == 1:
+                return [_with_rank(self._merge(wide), call)]
+            if shape[-1] == 1 and len(values) == 1:
+                return [_fixed(shape)]
+        raise _unknown(call)
+
+    def _make(self, call: LayerCall, value: np.ndarray) -> np.ndarray:
+        """The channels of a convolution or dense layer, new at its first use."""
+        layer = call.layer
+        if value.size > value.shape[-1]:
+            raise InputError(
+                f"Expected the same channels at each place before {layer.name!r} of "
+                f"type {_kind(layer)} with input {call.input_shapes[0]}. Received: "
+                "others from place to place, as a Reshape or Permute leaves them; "
+                f"{WAY_OUT}"
+            )
+        if id(layer) not in self.made:
+            self.made[id(layer)] = self._new(layer_width(layer.get_config()) or 0)
+            if isinstance(layer, DominantConv2D) and layer.rank is not None:
+                self.inner[id(layer)] = self._new(layer.rank)
+        made = self.made[id(layer)]
+        if getattr(layer, "groups", 1) > 1:
+            self._tie_groups(value, made, layer.groups)
+        return made.reshape((1,) * (len(call.output_shape) - 2) + (-1,))
+
+    def _new(self, count: int) -> np.ndarray:
+        start = len(self._parents)
+        self._parents += range(start, start + count)
+        return np.arange(start, start + count)
+
+    def _tie_groups(self, inputs: np.ndarray, made: np.ndarray, groups: int) -> None:
+        """Ties channels so that groups stay equal: whole groups go, or as many of each.
+
+        Whichever leaves the finer choice.
+        """
+        inputs, made = inputs.reshape(groups, -1), made.reshape(groups, -1)
+        if groups >= inputs.shape[1] and not self._is_fixed(inputs):
+            for group in range(groups):
+                self._tie(np.append(inputs[group], made[group]), inputs[group, :1])
+        else:
+            self._tie(inputs, inputs[:1])
+            self._tie(made, made[:1])
+
+    def _reshape(self, value: np.ndarray, call: LayerCall) -> np.ndarray:
+        shape = call.input_shapes[0][1:]
+        sizes = [size or 1 for size in shape]
+        target = [-1 if size is None else size for size in call.output_shape[1:]]
+        value = np.broadcast_to(value, sizes).reshape(target)
+        for axis in range(value.ndim - 1):
+            first = value.take([0], axis)
+            if (value == first).all():
+                value = first
+        # What was one row of channels became several: each must keep as many
+        self._tie(value, value.reshape(-1, value.shape[-1])[0])
+        return value
+
+    def _merge(self, values: list[np.ndarray]) -> np.ndarray:
+        """Ties values that are added, multiplied or met channel by channel."""
+        for value in values[1:]:
+            self._tie(values[0], value)
+        return np.broadcast_arrays(*values)[0]
+
+    def _is_fixed(self, value: np.ndarray) -> bool:
+        return all(self._root(channel) == self._root(0) for channel in np.unique(value))
+
+    def _tie(self, value: np.ndarray, other: np.ndarray) -> None:
+        pairs = np.broadcast_arrays(value, other)
+        for one, two in zip(*(channels.ravel().tolist() for channels in pairs)):
+            self._parents[self._root(one)] = self._root(two)
+
+    def _root(self, channel: int) -> int:
+        parents = self._parents
+        while parents[channel] != channel:
+            parents[channel] = parents[parents[channel]]
+            channel = parents[channel]
+        return channel
+
+
+def axes_of_weights(use: Use) -> list[list[np.ndarray | None]]:
+    """The channels along each axis of each of a layer's weights.
+
+    Args:
+        use: The layer's first use.
+
+    Returns:
+        For each of `layer.weights`, for each axis, channels as `Kept.positions` takes
+        them, or None where the axis has none.
+
+    Raises:
+        InputError: If the layer keeps its weights in a way that is not known.
+    """
+    layer, kind = use.call.layer, _kind(use.call.layer)
+    inputs, output = last_axis(use.inputs[0]), last_axis(use.output)
+    named: dict[str, list[np.ndarray | None]] = {"bias": [output]}
+    if isinstance(layer, DominantConv2D):
+        spread = np.repeat(inputs, layer.multiplier, axis=-1)
+        named["depthwise_kernel"] = [inputs, None]
+        named["kernel"] = [inputs, use.inner[None]]
+        is_depthwise = layer.rank is None
+        named["pointwise_kernel"] = [
+            spread if is_depthwise else use.inner[None],
+            output,
+        ]
+    elif kind == "SeparableConv2D":
+        spread = np.repeat(inputs, layer.depth_multiplier, axis=-1)
+        named["depthwise_kernel"] = [inputs, None]
+        named["pointwise_kernel"] = [spread, output]
+    elif kind == "DepthwiseConv2D":
+        named["kernel"] = [inputs, None]
+    elif kind.endswith("Transpose"):
+        named["kernel"] = [output, inputs]
+    elif layer_width(layer.get_config()):
+        named["kernel"] = [inputs.reshape(getattr(layer, "groups", 1), -1), output]
+    else:
+        value = use.inputs[0]
+        along = [last_axis(np.moveaxis(value, i, -1)) for i in range(value.ndim)]
+        own = [None if axis.shape[-1] == 1 else axis for axis in along[:-1]]
+        named = {weight.name: [*own, along[-1]] for weight in layer.weights}
+    axes: list[list[np.ndarray | None]] = []
+    for weight in layer.weights:
+        known = named.get(weight.name, [])[-len(weight.shape) :]
+        others: list[np.ndarray | None] = [None] * (len(weight.shape) - len(known))
+        axes.append(others + known)
+        sizes = [
+            size if axis is None else axis.shape[-1]
+            for axis, size in zip(axes[-1], weight.shape)
+        ]
+        if not known or sizes != list(weight.shape):
+            raise InputError(
+                "Expected a layer whose weights are known, to take some of them over. "
+                f"Received: {layer.name!r} of type {kind} with {weight.name!r} of "
+                f"shape {tuple(weight.shape)}; use initialize='random'"
+            )
+    return axes
+
+
+def last_axis(value: np.ndarray) -> np.ndarray:
+    """Channels along a value's last axis, as `Kept.positions` takes them."""
+    return value.reshape(-1, value.shape[-1])
+
+
+def _kind(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def _is_of_last_axis(layer: keras.Layer, rank: int) -> bool:
+    axes = np.atleast_1d(getattr(layer, "axis", -1))
+    return rank - 1 in axes % rank
+
+
+def _is_mixing(layer: Any, rank: int) -> bool:
+    if _kind(layer) in _MIXING_ALONG_AXIS:
+        axis = getattr(layer, "axis", None)
+        return axis is None or _is_of_last_axis(layer, rank)
+    return _kind(layer) in _MIXING
+
+
+def _is_rescaling_by_channel(layer: Any) -> bool:
+    if not isinstance(layer, keras.layers.Rescaling):
+        return False
+    return bool(np.size(layer.scale) > 1 or np.size(layer.offset) > 1)
+
+
+def _fixed(shape: Shape) -> np.ndarray:
+    return np.zeros((1,) * (len(shape) - 2) + (shape[-1] or 1,), int)
+
+
+def _concatenate(values: list[np.ndarray]) -> np.ndarray:
+    rows = np.broadcast_shapes(*(value.shape[:-1] for value in values))
+    wide = [np.broadcast_to(value, (*rows, value.shape[-1])) for value in values]
+    return np.concatenate(wide, axis=-1)
+
+
+def _with_rank(value: np.ndarray, call: LayerCall) -> np.ndarray:
+    """A value after a layer that treats each channel by itself, e.g. after pooling."""
+    if value.size > value.shape[-1]:
+        if call.output_shape not in call.input_shapes:
+            raise _unknown(call)
+        return value
+    return value.reshape((1,) * (len(call.output_shape) - 2) + (-1,))
+
+
+def _unknown(call: LayerCall) -> InputError:
+    layer = call.layer
+    return InputError(
+        "Expected layers whose channels can be followed: convolutions, Dense, "
+        "normalisation, activations, pooling, Add, Multiply, Concatenate, Flatten, "
+        f"Reshape and the like. Received: {layer.name!r} of type {_kind(layer)} with "
+        f"input {', '.join(map(str, call.input_shapes))}; {WAY_OUT}"
+    )

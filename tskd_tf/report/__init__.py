@@ -1,0 +1,1 @@
+"""The report in words, figures, page and TensorBoard, from `report.json` alone."""

@@ -1,0 +1,160 @@
+"""Figures of what was trained and what it gets wrong, drawn from a run's report."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tskd_tf.report.figures.pictures import as_picture
+from tskd_tf.report.figures.plotting import (
+    add_grid,
+    add_legend,
+    blank_figure,
+    empty_figure,
+    short_name,
+)
+
+# Of more classes, neither names nor counts can be read in a figure
+_MOST_COUNTS = 12
+_MOST_NAMES = 40
+_PICTURES_A_ROW = 5
+
+
+def has_curves(report: dict[str, Any]) -> bool:
+    """Whether the report says how anything was trained: earlier versions do not."""
+    return any(curve is not None for _, curve in _curves(report))
+
+
+def _curves(report: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
+    """Who was trained, and how it went; None where that is not known."""
+    trials = [("trials", t.get("curve")) for t in report["search"]["trials"]]
+    names = ("teacher", "student", "control")
+    return [*((name, report[name].get("curve")) for name in names), *trials]
+
+
+def training_curves(report: dict[str, Any], dark: bool = False) -> Figure:
+    """Validation accuracy and training loss by epoch of all that was trained.
+
+    Args:
+        report: As in `report.json`, with at least one curve.
+        dark: For a dark page.
+    """
+    canvas = empty_figure(dark, height=5.6, num_panels=2)
+    accuracy_axes, loss_axes = canvas.axes
+    palette = canvas.palette
+    styles: dict[str, dict[str, Any]] = {
+        "trials": {"color": palette.soft, "linewidth": 0.8, "zorder": 1},
+        "teacher": {"color": palette.teacher, "linestyle": "--", "marker": "D"},
+        "control": {"color": palette.ink, "linestyle": ":", "marker": "s"},
+        "student": {"color": palette.student, "linestyle": "-", "marker": "o"},
+    }
+    named = set()
+    for who, curve in _curves(report):
+        if curve is None:
+            continue
+        accuracies = [100 * accuracy for accuracy in curve["validation_accuracy"]]
+        epochs = range(1, len(accuracies) + 1)
+        label = None if who in named else who
+        named.add(who)
+        style = {"markersize": 4, **styles[who]}
+        accuracy_axes.plot(epochs, accuracies, label=label, **style)
+        loss_axes.plot(range(1, len(curve["loss"]) + 1), curve["loss"], **style)
+    accuracy_axes.set_ylabel("validation accuracy (%)")
+    loss_axes.set_ylabel("training loss")
+    loss_axes.set_xlabel("epoch")
+    loss_axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    add_grid(canvas)
+    add_legend(canvas)
+    return canvas.figure
+
+
+def confusion(report: dict[str, Any], dark: bool = False) -> Figure:
+    """What the student takes the test images of each class for.
+
+    A row a class, shaded by its share of the row; right and wrong answers have shades
+    of their own. Up to twelve classes have their counts written in.
+
+    Args:
+        report: As in `report.json`, with `confusion`.
+        dark: For a dark page.
+    """
+    matrix = report["confusion"]
+    counts = np.array(matrix["student"])
+    num_rows = len(counts)
+    canvas = empty_figure(dark, height=5.2)
+    (axes,), palette = canvas.axes, canvas.palette
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    is_hit = np.eye(*counts.shape) > 0
+    for is_shown, colour, strongest in (
+        (is_hit, palette.hit, 1.0),
+        (~is_hit, palette.miss, max(0.01, float(shares[~is_hit].max(initial=0.0)))),
+    ):
+        axes.imshow(
+            np.ma.masked_where(~is_shown, shares),
+            cmap=LinearSegmentedColormap.from_list("", [palette.paper, colour]),
+            vmin=0.0,
+            vmax=strongest,
+            interpolation="nearest",
+        )
+    if num_rows <= _MOST_COUNTS:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = palette.ink if count else palette.soft
+            axes.text(
+                column, row, f"{count}", ha="center", va="center", color=colour, size=8
+            )
+    _name_classes(axes, matrix)
+    return canvas.figure
+
+
+def _name_classes(axes: Any, matrix: dict[str, Any]) -> None:
+    """Names at both axes; of very many classes, their place in the task instead."""
+    by_place = len(matrix["row_names"]) > _MOST_NAMES
+    for axis, says, names, degrees in (
+        (axes.xaxis, "the student says", matrix["column_names"], 90),
+        (axes.yaxis, "it is", matrix["row_names"], 0),
+    ):
+        axis.set_label_text(says + " (place in the task, from 0)" * by_place)
+        if by_place:
+            axis.set_major_locator(MaxNLocator(integer=True))
+            continue
+        shown = [short_name(name, 18) for name in names]
+        is_long = max(map(len, shown)) > 2
+        axis.set_ticks(
+            range(len(names)),
+            shown,
+            rotation=degrees if is_long else 0,
+            fontsize=9 if len(names) <= _MOST_COUNTS + 1 else 6,
+            # A class name may have dollar signs
+            parse_math=False,
+        )
+
+
+def wrong_images(
+    report: dict[str, Any], images: np.ndarray, dark: bool = False
+) -> Figure:
+    """Test images that the student gets wrong and the teacher right, the surest first.
+
+    Args:
+        report: As in `report.json`, with `wrong_images`.
+        images: uint8, shape `(n, height, width, channels)`, in that order; n ≥ 1.
+        dark: For a dark page.
+    """
+    num_rows = -(-len(images) // _PICTURES_A_ROW)
+    figure, palette = blank_figure(dark, 1.6 * num_rows)
+    panels = figure.subplots(num_rows, _PICTURES_A_ROW, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, image, wrong in zip(panels, images, report["wrong_images"]):
+        picture = as_picture(image)
+        pixels = picture[..., 0] if picture.shape[2] == 1 else picture
+        panel.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+        taken_for = short_name(wrong["student_prediction"], 12)
+        panel.set_title(
+            f"{short_name(wrong['class_name'], 12)}\nfor {taken_for}",
+            color=palette.ink,
+            fontsize=8,
+            parse_math=False,
+        )
+    return figure

@@ -1,0 +1,253 @@
+"""Figures of a search, drawn from its report."""
+
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from tskd_tf.report.figures.palette import Palette
+from tskd_tf.report.figures.plotting import (
+    MOST_NUMBERS,
+    Canvas,
+    add_grid,
+    add_legend,
+    empty_figure,
+)
+from tskd_tf.report.words import short_count
+
+_VERDICTS = (
+    (True, "o", "good", "keeps the bargain"),
+    (False, "X", "bad", "loses too much"),
+)
+
+
+def accuracy_against_macs(report: dict[str, Any], dark: bool = False) -> Figure:
+    """The search: validation accuracy of every trial over its multiply-adds.
+
+    Feasible students are filled circles, infeasible ones crosses, the chosen one is
+    ringed, and the dashed line is the smallest accuracy that Eq. 4 allows, if it asks
+    for any. Numbers are those of the trials; the thin line joins them in this order.
+
+    Args:
+        report: As in `report.json`.
+        dark: For a dark page.
+    """
+    canvas = empty_figure(dark, height=4.4)
+    (axes,), palette = canvas.axes, canvas.palette
+    search = report["search"]
+    trials = search["trials"]
+    points = [(t["num_macs"], 100 * t["accuracy"]) for t in trials]
+    if len(trials) <= MOST_NUMBERS:
+        _draw_path(axes, points, palette)
+    for feasible, marker, colour, name in _VERDICTS:
+        marked = [p for p, t in zip(points, trials) if t["feasible"] == feasible]
+        if marked:
+            axes.scatter(
+                *zip(*marked),
+                marker=marker,
+                s=60,
+                color=getattr(palette, colour),
+                label=name,
+                zorder=3,
+            )
+    _ring(axes, points[chosen_index(report)], palette)
+    _number(axes, report, points, palette)
+    axes.scatter(
+        [report["teacher"]["num_macs"]],
+        [100 * search["validation_teacher_accuracy"]],
+        marker="D",
+        s=60,
+        color=palette.teacher,
+        label="teacher",
+        zorder=3,
+    )
+    _draw_floor(axes, search["validation_floor"], palette)
+    axes.set_xscale("log")
+    macs = [report["teacher"]["num_macs"], *(point[0] for point in points)]
+    is_wide = max(macs) > 1000 * min(macs)
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0))
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda macs, _: short_count(macs)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.08, y=0.15)
+    axes.set_xlabel("multiply-adds of one inference")
+    axes.set_ylabel("validation accuracy (%)")
+    add_grid(canvas)
+    add_legend(canvas)
+    return canvas.figure
+
+
+def _draw_path(axes: Any, points: list[tuple[float, float]], palette: Palette) -> None:
+    for start, end in pairwise(points):
+        axes.annotate(
+            "",
+            end,
+            start,
+            arrowprops={
+                "arrowstyle": "->",
+                "color": palette.soft,
+                "linewidth": 0.8,
+                "shrinkA": 5,
+                "shrinkB": 5,
+                "connectionstyle": "arc3,rad=0.12",
+            },
+        )
+
+
+def _number(
+    axes: Any,
+    report: dict[str, Any],
+    points: list[tuple[float, float]],
+    palette: Palette,
+) -> None:
+    """Numbers of the trials, those of one rate together below the lowest of them."""
+    of_rate: dict[float, list[int]] = {}
+    for i, trial in enumerate(report["search"]["trials"]):
+        of_rate.setdefault(trial["rate"], []).append(i)
+    has_room = len(of_rate) <= MOST_NUMBERS
+    for indices in of_rate.values():
+        axes.annotate(
+            ", ".join(str(i + 1) for i in indices),
+            min((points[i] for i in indices), key=lambda point: point[1]),
+            xytext=(0, -18),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9 if has_room else 7,
+            color=palette.ink,
+            # Readable on the path
+            bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 0.5},
+        )
+
+
+def _draw_floor(axes: Any, floor: float, palette: Palette) -> None:
+    # Where any loss is allowed, no accuracy is needed
+    if floor <= 0:
+        return
+    axes.axhline(100 * floor, color=palette.ink, linestyle="--", linewidth=1)
+    axes.text(
+        0.005,
+        100 * floor,
+        f"needed: {100 * floor:.2f} %",
+        transform=axes.get_yaxis_transform(),
+        ha="left",
+        va="bottom",
+        fontsize=9,
+        color=palette.ink,
+    )
+
+
+def search_by_trial(report: dict[str, Any], dark: bool = False) -> Figure:
+    """The search as it closed in: the rate of every trial, as they ended.
+
+    Marks are those of `accuracy_against_macs`; hollow ones trained a rate once more,
+    with another seed. The band is where the smallest feasible rate could still lie,
+    see `open_intervals`.
+
+    Args:
+        report: As in `report.json`.
+        dark: For a dark page.
+    """
+    canvas = empty_figure(dark, height=4.4)
+    (axes,), palette = canvas.axes, canvas.palette
+    trials = report["search"]["trials"]
+    if len(trials) > 1:
+        low, high = zip(*open_intervals(report), strict=True)
+        axes.fill_between(
+            [0.5, *range(1, len(trials) + 1), len(trials) + 0.5],
+            [*low, low[-1]],
+            [*high, high[-1]],
+            step="post",
+            color=palette.band,
+            linewidth=0,
+            label="where the smallest may lie",
+            zorder=1,
+        )
+    rates = [trial["rate"] for trial in trials]
+    _mark_trials(canvas, trials)
+    chosen = chosen_index(report)
+    _ring(axes, (chosen + 1, rates[chosen]), palette)
+    has_room = len(trials) <= MOST_NUMBERS
+    if has_room:
+        for number, trial in enumerate(trials, start=1):
+            axes.annotate(
+                f"{100 * trial['accuracy']:.2f}",
+                (number, trial["rate"]),
+                xytext=(0, -18),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=palette.ink,
+            )
+    axes.set_xlim(0.5, len(trials) + 0.5)
+    # Room for the number below a mark
+    axes.set_ylim(-0.07, 1.06)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    note = " (at the marks: validation accuracy in %)" * has_room
+    axes.set_xlabel(f"trial{note}")
+    axes.set_ylabel("rate")
+    add_grid(canvas)
+    add_legend(canvas)
+    return canvas.figure
+
+
+def _mark_trials(canvas: Canvas, trials: list[dict[str, Any]]) -> None:
+    rates = [trial["rate"] for trial in trials]
+    for feasible, marker, colour, name in _VERDICTS:
+        for again in (False, True):
+            marked = [
+                i
+                for i, trial in enumerate(trials)
+                if trial["feasible"] == feasible and (rates[i] in rates[:i]) == again
+            ]
+            if marked:
+                colour_code = getattr(canvas.palette, colour)
+                canvas.axes[0].scatter(
+                    [i + 1 for i in marked],
+                    [rates[i] for i in marked],
+                    marker=marker,
+                    s=60,
+                    facecolors=canvas.palette.paper if again else colour_code,
+                    edgecolors=colour_code,
+                    label=f"{name}, trained again" if again else name,
+                    zorder=3,
+                )
+
+
+def open_intervals(report: dict[str, Any]) -> list[tuple[float, float]]:
+    """Where the smallest feasible rate could lie before the first trial and after each.
+
+    From the largest rate found infeasible below any feasible one (0 if none) to the
+    smallest found feasible (1 if none), by the mean accuracy over the seeds of a rate.
+    """
+    search = report["search"]
+    scores: dict[float, dict[int, float]] = {}
+    intervals = [(0.0, 1.0)]
+    for trial in search["trials"]:
+        of_rate = scores.setdefault(trial["rate"], {})
+        # Hyperband trains a seed again, for more epochs
+        best = max(trial["accuracy"], of_rate.get(trial["seed"], 0.0))
+        of_rate[trial["seed"]] = best
+        floor = search["validation_floor"]
+        means = {rate: fmean(seeds.values()) for rate, seeds in scores.items()}
+        high = min((rate for rate in means if means[rate] >= floor), default=None)
+        below = [rate for rate in means if high is None or rate < high]
+        intervals.append((max(below, default=0.0), 1.0 if high is None else high))
+    return intervals
+
+
+def chosen_index(report: dict[str, Any]) -> int:
+    """Which trial is handed over: of the chosen rate, the most accurate."""
+    trials, rate = report["search"]["trials"], report["student"]["rate"]
+    return max(
+        (i for i, trial in enumerate(trials) if trial["rate"] == rate),
+        key=lambda i: trials[i]["accuracy"],
+    )
+
+
+def _ring(axes: Any, point: tuple[float, float], palette: Palette) -> None:
+    axes.scatter(
+        *point, s=170, facecolors="none", edgecolors=palette.ink, label="chosen"
+    )

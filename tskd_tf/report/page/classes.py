@@ -1,0 +1,171 @@
+"""The page's part about classes: accuracy a class, what is taken for what."""
+
+from typing import Any
+
+import numpy as np
+
+from tskd_tf.report.figures.pictures import as_picture, png_bytes
+from tskd_tf.report.page.html import (
+    data_address,
+    figure,
+    framed_table,
+    note,
+    percent,
+    table,
+    text,
+)
+from tskd_tf.report.words import classes_to_show
+
+_MOST_CELLS = 12
+_MOST_MISTAKES = 10
+_SHORT_NAME = 3
+
+
+def classes_section(
+    report: dict[str, Any],
+    confusion_pngs: tuple[bytes, bytes] | None,
+    wrong_images: np.ndarray | None,
+) -> str:
+    """Accuracy by class, the confusion matrix, and the student's own mistakes.
+
+    Args:
+        report: As in `report.json`; what an earlier version lacks is left out.
+        confusion_pngs: Of the matrix, for a task of more classes than a table holds.
+        wrong_images: uint8, shape `(n, height, width, channels)`, in the order of the
+            report's `wrong_images`; None where there are none.
+    """
+    body = _by_class(report)
+    if "confusion" in report:
+        body += _confusion(report, confusion_pngs)
+    if report.get("wrong_images") and wrong_images is not None:
+        body += _wrong_images(report, wrong_images)
+    return f"<h2>By class</h2>\n{body}" if body else ""
+
+
+def _by_class(report: dict[str, Any]) -> str:
+    """Accuracies by class; of many, those that lose most, and all when asked for."""
+    shown, classes = classes_to_show(report), report.get("classes", [])
+    if not shown:
+        return ""
+    balanced = [
+        percent(report[who]["balanced_accuracy"])
+        for who in ("teacher", "student", "control")
+    ]
+    rows = [*_class_rows(shown), ["balanced accuracy", *balanced, "", ""]]
+    header = ["class", "teacher", "student", "control"]
+    header += ["training images", "test images"]
+    caption = "Accuracy on the test images of each class, and their mean"
+    if len(shown) == len(classes):
+        return table(caption, header, rows, "named")
+    part = f"{caption}: the {len(shown)} of {len(classes)} classes that lose most"
+    everything = table(f"{caption}: all classes", header, _class_rows(classes), "named")
+    return (
+        f"{table(part, header, rows, 'named')}"
+        f"<details><summary>All classes</summary>{everything}</details>\n"
+    )
+
+
+def _class_rows(classes: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            result["class_name"],
+            *(
+                percent(result[f"{who}_accuracy"])
+                for who in ("teacher", "student", "control")
+            ),
+            f"{result['num_train']:,}",
+            f"{result['num_test']:,}",
+        ]
+        for result in classes
+    ]
+
+
+def _confusion(report: dict[str, Any], pngs: tuple[bytes, bytes] | None) -> str:
+    matrix = report["confusion"]
+    body = "<h3>What is taken for what</h3>\n"
+    if len(matrix["row_names"]) <= _MOST_CELLS:
+        body += (
+            f"{_matrix(matrix, 'student')}<details><summary>The same of the teacher"
+            f"</summary>{_matrix(matrix, 'teacher')}</details>\n"
+        )
+    elif pngs is not None:
+        body += figure(
+            pngs,
+            f"Confusion matrix of the student, {len(matrix['row_names'])} classes. The "
+            "table below has its largest numbers outside of the diagonal.",
+            "A row a class, shaded by the share of its test images; right answers are "
+            "on the diagonal.",
+        )
+    return body + _mistakes(matrix)
+
+
+def _matrix(matrix: dict[str, Any], who: str) -> str:
+    """Counts in shaded cells: right answers framed and bold, wrong ones by share."""
+    counts = np.array(matrix[who])
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    is_hit = np.eye(*counts.shape) > 0
+    most_missed = max(float(shares[~is_hit].max(initial=0.0)), 0.01)
+    names = matrix["column_names"]
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
+    rows = []
+    for i, name in enumerate(matrix["row_names"]):
+        cells = []
+        for j, count in enumerate(counts[i]):
+            kind = "hit" if i == j else "miss" if count else "zero"
+            shade = shares[i, j] / (1.0 if i == j else most_missed)
+            cells.append(
+                f'<td class="{kind}" style="--shade:{100 * shade:.0f}%">{count}</td>'
+            )
+        rows.append(f'<tr><th scope="row">{text(name)}</th>{"".join(cells)}</tr>\n')
+    return framed_table(
+        f"Test images by their class (rows) and by what the {who} takes them for "
+        "(columns); right answers are framed",
+        f'<thead><tr><th scope="col">class</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody>",
+        "matrix spelled" if max(map(len, names)) > _SHORT_NAME else "matrix",
+    )
+
+
+def _mistakes(matrix: dict[str, Any]) -> str:
+    student, teacher = np.array(matrix["student"]), np.array(matrix["teacher"])
+    wrong = np.where(np.eye(*student.shape) > 0, 0, student)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_MISTAKES]
+    rows = [
+        [
+            f"{matrix['row_names'][i]} taken for {matrix['column_names'][j]}",
+            f"{student[i, j]:,}",
+            f"{teacher[i, j]:,}",
+        ]
+        for i, j in zip(*np.unravel_index(order, wrong.shape))
+        if wrong[i, j]
+    ]
+    if not rows:
+        return note("The student gets every test image right.")
+    caption = "The student's commonest mistakes, in test images"
+    return table(caption, ["mistake", "student", "teacher"], rows, "named")
+
+
+def _wrong_images(report: dict[str, Any], images: np.ndarray) -> str:
+    items = []
+    for wrong, image in zip(report["wrong_images"], images):
+        words = (
+            f"{wrong['class_name']} taken for {wrong['student_prediction']}, "
+            f"{_sure(wrong['student_probability'])} sure"
+        )
+        source = data_address(png_bytes(as_picture(image)))
+        items.append(
+            f'<li><img alt="{text(words)}" src="{source}">'
+            f"<span>{text(words)}</span></li>\n"
+        )
+    num_shown, num_wrong = len(items), report["num_only_teacher_correct"]
+    which = "All" if num_shown == num_wrong else f"{num_shown} of the"
+    return (
+        "<h3>Images that the student gets wrong and the teacher right</h3>\n"
+        + note(f"{which} {num_wrong} of them, those it is surest of first.")
+        + f'<ul class="pictures">{"".join(items)}</ul>\n'
+    )
+
+
+def _sure(probability: float) -> str:
+    whole = percent(probability, 0)
+    return f"over {percent(0.99, 0)}" if probability > 0.995 else whole

@@ -1,0 +1,267 @@
+"""The report as one self-contained HTML page."""
+
+from typing import Any
+
+import numpy as np
+
+from tskd_tf.acceptance import wilson_interval
+from tskd_tf.export.loading_snippets import NAMES
+from tskd_tf.report.page.classes import classes_section
+from tskd_tf.report.page.files import files_section, interval_points, microseconds
+from tskd_tf.report.page.html import Pngs, percent, table, text
+from tskd_tf.report.page.range_plot import Range, range_plot
+from tskd_tf.report.page.search import search_section, training_section
+from tskd_tf.report.page.style import style
+from tskd_tf.report.words import (
+    allows_any_loss,
+    broken_files,
+    budget_rows,
+    certainty,
+    loss_and_allowed,
+    method_of,
+    points,
+    ratio_of,
+    short_bytes,
+    short_count,
+    verdict,
+)
+
+# Nothing is loaded from anywhere, and nothing runs
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'"
+)
+_MOST_NAMES = 20
+
+
+def render(
+    report: dict[str, Any], figures: Pngs, wrong_images: np.ndarray | None = None
+) -> str:
+    """The page.
+
+    Args:
+        report: As in `report.json`, of this version or an earlier one, whose page lacks
+            what it does not say.
+        figures: PNG files by name, for a light and for a dark page; those that are
+            missing are left out.
+        wrong_images: uint8, shape `(n, height, width, channels)`, in the order of the
+            report's `wrong_images`.
+
+    Returns:
+        HTML that loads nothing from anywhere.
+    """
+    body = (
+        f"{_header(report)}<main>{_classifiers(report)}{_budgets(report)}"
+        f"{search_section(report, figures)}{training_section(report, figures)}"
+        f"{classes_section(report, figures.get('confusion'), wrong_images)}"
+        f"{files_section(report)}{_repetition(report)}</main>"
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Smallest student: {text(_classes(report))}</title>
+<style>{style()}</style></head><body>
+{body}
+</body></html>
+"""
+
+
+def _classes(report: dict[str, Any]) -> str:
+    names = report["task"]["class_names"]
+    return ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} classes"
+
+
+def _header(report: dict[str, Any]) -> str:
+    kept = report["meets_threshold"]
+    badge = "✓ Keeps the bargain" if kept else "✗ Does not keep the bargain"
+    if allows_any_loss(report):
+        badge = "✓ Of the pre-set cost"
+    cards = "".join(
+        f"<li><b>{text(number)}</b><span>{text(name)}</span>"
+        f"<small>{text(details)}</small></li>"
+        for number, name, details in _numbers(report)
+    )
+    data, broken = report["data"], broken_files(report)
+    warning = f'<p class="bad">✗ {text(broken)}</p>\n' if broken else ""
+    return f"""<header><div class="badge {'good' if kept else 'bad'}">{badge}</div>
+<h1>{text(verdict(report))}</h1>
+<p>{text(certainty(report))}</p>
+{warning}<ul class="numbers">{cards}</ul>
+<p class="note">Task: {text(_classes(report))}; {text(report["task"]["head"])} head.
+Data: {text(data.get("source", "arrays"))}; {data["num_train"]:,} training,
+{data["num_validation"]:,} validation and {data["num_test"]:,} test images of the
+task.</p></header>
+"""
+
+
+def _numbers(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Four numbers, each with its name and what it is made of."""
+    teacher, student = report["teacher"], report["student"]
+    loss, allowed = loss_and_allowed(report)
+    if allows_any_loss(report):
+        allowed = "any"
+    direction = "gained" if report["accuracy_loss"] < 0 else "lost"
+    kept = "–"
+    if teacher["accuracy"]:
+        kept = percent(student["accuracy"] / teacher["accuracy"])
+    bytes_ratio, more_bytes = ratio_of(teacher, student, "size_bytes")
+    macs_ratio, more_macs = ratio_of(teacher, student, "num_macs")
+    return [
+        (
+            kept,
+            "of the teacher's accuracy kept",
+            f"{percent(student['accuracy'])} of test images right, teacher "
+            f"{percent(teacher['accuracy'])}: {loss} {direction}, {allowed} allowed",
+        ),
+        (
+            f"{bytes_ratio:.1f}×",
+            "smaller" if more_bytes == "fewer" else "larger",
+            f"{short_bytes(student['size_bytes'])} of weights, teacher "
+            f"{short_bytes(teacher['size_bytes'])}",
+        ),
+        (
+            f"{macs_ratio:.1f}×",
+            f"{more_macs} multiply-adds",
+            f"{short_count(student['num_macs'])} an image, teacher "
+            f"{short_count(teacher['num_macs'])}",
+        ),
+        _speed(report),
+    ]
+
+
+def _speed(report: dict[str, Any]) -> tuple[str, str, str]:
+    measured = {e["format"]: e for e in report.get("exports", []) if e.get("speedup")}
+    for name in ("litert", "litert_float16", "litert_int8"):
+        if name in measured:
+            export = measured[name]
+            break
+    else:
+        return (
+            "–",
+            "speed not measured",
+            "No LiteRT file was timed beside the teacher's",
+        )
+    ratio = export["speedup"]
+    times = [
+        microseconds(export[key], "p50") for key in ("latency_us", "teacher_latency_us")
+    ]
+    return (
+        f"{ratio if ratio >= 1 else 1 / ratio:.1f}×",
+        "faster" if ratio >= 1 else "slower",
+        f"{NAMES[name]} on one thread: {times[0]} an image, teacher {times[1]}",
+    )
+
+
+def _classifiers(report: dict[str, Any]) -> str:
+    teacher = report["teacher"]
+    num_test, confidence = report["data"]["num_test"], report["confidence"]
+    intervals = {
+        who: wilson_interval(
+            round(report[who]["accuracy"] * num_test), num_test, confidence
+        )
+        for who in ("teacher", "student", "control")
+    }
+    ranges = [
+        Range(
+            f"{who} {percent(report[who]['accuracy'])}, {_percents(interval)}",
+            who,
+            100 * interval[0],
+            100 * report[who]["accuracy"],
+            100 * interval[1],
+        )
+        for who, interval in intervals.items()
+    ]
+    share = f"{100 * confidence:g} %"
+    return (
+        "<h2>Teacher, student and control</h2>\n"
+        f"<h3>Accuracy in percent, with {share} intervals</h3>\n"
+        f"{range_plot('; '.join(r.name for r in ranges), ranges)}"
+        "<h3>What the student loses, in points (below 0 it gains)</h3>\n"
+        f"{_loss_plot(report)}"
+        f"{_comparison(report, intervals)}"
+        '<p class="note">All accuracies are on the task\'s test images. The control is '
+        "the student's network trained on the hard labels only. The teacher gets "
+        f"{percent(teacher['accuracy_all_outputs'])} right choosing among all its "
+        f"outputs and {percent(teacher['accuracy_task_outputs'])} choosing among the "
+        "task's. Intervals: Wilson's score interval for an accuracy; for the "
+        f"loss {text(report['accuracy_loss_interval_method'])}, image by image, which "
+        "is narrower than the accuracies one by one let expect.</p>\n"
+    )
+
+
+def _percents(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.2f} to {percent(interval[1])}"
+
+
+def _loss_plot(report: dict[str, Any]) -> str:
+    low, high = report["accuracy_loss_interval"]
+    loss = report["accuracy_loss"]
+    words = f"{points(loss)}, {interval_points([low, high])}".replace("-", "−")
+    shown = Range(words, "student", 100 * low, 100 * loss, 100 * high)
+    allowed = report["max_accuracy_loss"]
+    if allows_any_loss(report):
+        return range_plot(f"The student loses {words}", [shown])
+    limit = f"allowed: {points(allowed)}"
+    return range_plot(
+        f"The student loses {words}; {limit}", [shown], (100 * allowed, limit)
+    )
+
+
+def _comparison(
+    report: dict[str, Any], intervals: dict[str, tuple[float, float]]
+) -> str:
+    teacher, student = report["teacher"], report["student"]
+    keys = ("num_params", "num_macs", "size_bytes")
+    rows = [
+        [
+            name,
+            percent(report[name]["accuracy"]),
+            _percents(intervals[name]),
+            *(f"{cost[key]:,}" for key in keys),
+        ]
+        for name, cost in (("teacher", teacher), ("student", student))
+    ]
+    rows.append(["control", percent(report["control"]["accuracy"])])
+    rows[-1] += [_percents(intervals["control"]), *rows[1][3:]]
+    ratios = [ratio_of(teacher, student, key) for key in keys]
+    told = [f"{ratio:.1f}× {direction}" for ratio, direction in ratios]
+    rows.append(["student against teacher", "", "", *told])
+    header = ["", "accuracy", "interval", "parameters", "multiply-adds"]
+    return table(
+        "Accuracy on the test images, and cost",
+        [*header, "bytes of weights"],
+        rows,
+    )
+
+
+def _budgets(report: dict[str, Any]) -> str:
+    rows = budget_rows(report)
+    if not rows:
+        return ""
+    caption = "What the student may cost, and does"
+    return f"<h2>Budgets</h2>\n{table(caption, ['', 'limit', 'student'], rows)}"
+
+
+def _repetition(report: dict[str, Any]) -> str:
+    environment, data = report["environment"], report["data"]
+    # Reports of earlier versions do not say why
+    reason = environment.get("precision_reason", "")
+    rows = [
+        ("seed", f"{environment['seed']}"),
+        ("data", data.get("source", "arrays")),
+        *([("method", method)] if (method := method_of(report)) else []),
+        (
+            "precision",
+            environment["precision"] + (f" ({reason})" if reason else ""),
+        ),
+        ("device", environment["device"]),
+        *environment["versions"].items(),
+        *(
+            (f"seconds: {stage}", f"{seconds:.0f}")
+            for stage, seconds in report.get("seconds", {}).items()
+        ),
+    ]
+    return f"<h2>To repeat it</h2>\n<pre>{text(report['command'])}</pre>\n" + table(
+        "Seed, data, machine and versions of this run", [], rows, "words"
+    )

@@ -1,0 +1,1 @@
+"""One run of the command line: settings, inputs, what each mode does, its folder."""

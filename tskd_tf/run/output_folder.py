@@ -1,0 +1,253 @@
+"""The output folder: whose it is, and the report in it."""
+
+import json
+import pathlib
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from tskd_tf.errors import InputError, full_disk, in_one_line
+from tskd_tf.files import (
+    atomic_path,
+    read_json_object,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
+from tskd_tf.report.figures.drawings import draw_figures
+from tskd_tf.report.page.page import render
+from tskd_tf.run.config import RunConfig
+from tskd_tf.search.evidence import SCHEMA_VERSION
+
+# A run may go on with another value of these
+FREE_SETTINGS = ("resume", "output_dir", "memory_limit_mb", "workers")
+# A finished sweep may be gone on with for more students
+SWEEP_SETTINGS = ("task_sizes", "rates", "seeds", "normalized_accuracies")
+TEACHER_SETTINGS = (
+    "dataset",
+    "data_dir",
+    "offline_sample",
+    "image_dir",
+    "image_size",
+    "skip_corrupt_images",
+    "teacher",
+    "input_range",
+    "class_weights",
+    "teacher_epochs",
+    "batch_size",
+    "learning_rate",
+    "solver",
+    "precision",
+    "augmentation",
+    "augmentation_pixels",
+    "validation_fraction",
+    "seed",
+)
+
+_WRONG_IMAGES = pathlib.PurePath("search", "wrong_images.npz")
+# Whatever reading them may raise
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def check_output_dir(config: RunConfig) -> None:
+    """Refuses a folder that holds something other than this run, interrupted.
+
+    Raises:
+        InputError: If it is not empty and not to be resumed, or holds other settings.
+    """
+    folder = pathlib.Path(config.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"Expected --output_dir to be a folder. Received: {folder}")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if config.resume and all(p.name.startswith(".config.") for p in folder.iterdir()):
+        # Killed before its first file was there
+        return
+    if not config.resume:
+        raise InputError(
+            f"Expected --output_dir to be empty. Received: {folder}, which is not; "
+            "choose another, or pass --resume to go on with the run in it"
+        )
+    try:
+        found = read_json_object(folder / "config.json")
+    except InputError:
+        raise InputError(
+            f"Expected the folder of a run to resume. Received: {folder}, without a "
+            "readable config.json"
+        ) from None
+    wanted = config.as_json()
+    # What a run of an earlier version knew no flag for was as it is by default
+    found = {**RunConfig().as_json(), **found}
+    names = [n for n in wanted if n not in (*FREE_SETTINGS, *SWEEP_SETTINGS)]
+    if found["mode"] == "teacher":
+        names = [name for name in names if name in TEACHER_SETTINGS]
+    other = [
+        f"--{name} was {found[name]}, is {wanted[name]}"
+        for name in names
+        if found[name] != wanted[name]
+    ]
+    if other:
+        raise InputError(
+            f"Expected the settings of the run in {folder}. Received: "
+            + "; ".join(other)
+        )
+
+
+def claim_output_dir(config: RunConfig) -> None:
+    """Creates the output folder, notes the settings in it, and tidies it up.
+
+    Raises:
+        InputError: If it cannot be written to.
+    """
+    folder = pathlib.Path(config.output_dir)
+    try:
+        remove_leftovers(folder)
+        write_json(folder / "config.json", config.as_json())
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+
+
+def _not_writable(folder: pathlib.Path, error: OSError) -> InputError:
+    return InputError(
+        f"Expected --output_dir to be a folder to write to. Received: {folder} "
+        f"({in_one_line(error)})"
+    )
+
+
+def save_wrong_images(images: np.ndarray, folder: pathlib.Path) -> None:
+    """Keeps the pictures of a report's `wrong_images`, all or nothing.
+
+    Args:
+        images: uint8, shape `(n, height, width, channels)`, in the report's order.
+        folder: The output folder.
+    """
+    with atomic_path(folder / _WRONG_IMAGES) as temporary:
+        np.savez_compressed(temporary, images=images)
+
+
+def load_wrong_images(report: dict[str, Any], folder: pathlib.Path) -> Any:
+    """What `save_wrong_images` kept; None for a report without `wrong_images`.
+
+    Raises:
+        InputError: If the file is missing, damaged, or of another report.
+    """
+    if "wrong_images" not in report:
+        return None
+    path, num_images = folder / _WRONG_IMAGES, len(report["wrong_images"])
+    try:
+        # Opened here: NumPy leaves a damaged file open
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            images = stored["images"]
+    except (*_DAMAGE, OSError) as error:
+        raise InputError(
+            f"Expected {path} to hold the pictures of the report beside it. Received: "
+            f"none that can be read ({type(error).__name__})"
+        ) from None
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != num_images:
+        raise InputError(
+            f"Expected {path} to hold {num_images} pictures, as the report says. "
+            f"Received: {images.dtype} of shape {images.shape}"
+        )
+    return images
+
+
+def write_report(
+    report: dict[str, Any],
+    folder: pathlib.Path,
+    wrong_images: np.ndarray | None = None,
+) -> dict[str, bytes]:
+    """Writes the figures, `report.html` and, last, `report.json`.
+
+    Args:
+        report: Of a finished run.
+        folder: The output folder.
+        wrong_images: The pictures of its `wrong_images`, uint8 of shape
+            `(n, height, width, channels)`.
+
+    Returns:
+        The figures that were written, PNG files by name.
+    """
+    figures = draw(report, folder, wrong_images)
+    write_json(folder / "report.json", report)
+    return figures
+
+
+def draw(
+    report: dict[str, Any],
+    folder: pathlib.Path,
+    wrong_images: np.ndarray | None = None,
+) -> dict[str, bytes]:
+    """Writes the figures and `report.html`; nothing if one of them cannot be drawn.
+
+    Returns:
+        The figures, PNG files by name.
+    """
+    pngs = draw_figures(report, wrong_images)
+    page = render(report, pngs, wrong_images)
+    figures = {name: light for name, (light, _) in pngs.items()}
+    for name, png in figures.items():
+        with atomic_path(folder / "figures" / f"{name}.png") as temporary:
+            pathlib.Path(temporary).write_bytes(png)
+    write_text(folder / "report.html", page)
+    return figures
+
+
+def redraw(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Draws the page and figures of a finished run anew.
+
+    `report.json` stays as it is, of whatever version.
+
+    Returns:
+        The report, and the figures, PNG files by name.
+
+    Raises:
+        InputError: If the folder holds no readable `report.json`, one of a later
+            version, or damaged pictures, when nothing is drawn; or if it cannot be
+            written to.
+    """
+    report = _read_report(folder)
+    try:
+        figures = draw(report, folder, load_wrong_images(report, folder))
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise _no_report(folder, f"{type(error).__name__}: {error}") from None
+    except OSError as error:
+        if full_disk(error):
+            raise
+        raise _not_writable(folder, error) from None
+    return report, figures
+
+
+def _read_report(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _no_report(folder, f"{type(error).__name__}: {error}") from None
+    version = report.get("schema_version") if isinstance(report, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise _no_report(folder, "another file of that name")
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"Expected a report of schema_version {SCHEMA_VERSION} or before. "
+            f"Received: {folder / 'report.json'} of version {version}; draw it with "
+            "the version of tskd_tf that wrote it, or a later one"
+        )
+    return report
+
+
+def _no_report(folder: pathlib.Path, reason: str) -> InputError:
+    return InputError(
+        "Expected --output_dir to hold the report.json of a finished run. Received: "
+        f"{folder} ({in_one_line(reason)})"
+    )

@@ -1,0 +1,215 @@
+"""The whole job, one stage after the other."""
+
+import functools
+import logging
+import pathlib
+import time
+from typing import Any
+
+import keras
+
+from tskd_tf.data.splits import ImageData, Split
+from tskd_tf.data.task import Task
+from tskd_tf.distillation.event_files import REPORT_RUN
+from tskd_tf.errors import InputError
+from tskd_tf.export.deployment import Deployment, write_labels
+from tskd_tf.export.exports import Bargain, export_student
+from tskd_tf.export.int8_rescue import Retraining
+from tskd_tf.networks.evaluate import accuracy, is_correct, predict_logits
+from tskd_tf.report.tensorboard import write_summaries
+from tskd_tf.report.words import summary_table
+from tskd_tf.run.config import RunConfig
+from tskd_tf.run.inputs import (
+    check_everything_fits,
+    finished_teacher,
+    load_data,
+    untrained_or_loaded_teacher,
+)
+from tskd_tf.run.output_folder import (
+    check_output_dir,
+    claim_output_dir,
+    redraw,
+    save_wrong_images,
+    write_report,
+)
+from tskd_tf.run.settings import (
+    budgets_of,
+    check_settings,
+    command_of,
+    environment_of,
+    import_student_builder,
+    rates_of,
+    recipe_of,
+)
+from tskd_tf.search.budgets import keep_latencies
+from tskd_tf.search.smallest_student import (
+    FoundStudent,
+    find_smallest_student,
+    soft_targets_of,
+)
+from tskd_tf.search.workers.worker import run as run_worker
+from tuner import chief
+
+_logger = logging.getLogger(__name__)
+
+MEETS_THRESHOLD, MISSES_THRESHOLD = 0, 3
+
+
+def run(config: RunConfig) -> tuple[int, str]:
+    """Does what a configuration says.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        The exit status, 0 or 3, and what to tell the user at the end.
+
+    Raises:
+        InputError: If settings, files and data do not fit each other; nothing has
+            been trained or written then.
+    """
+    folder = pathlib.Path(config.output_dir)
+    if config.mode == "report":
+        report, figures = redraw(folder)
+        write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
+        return _outcome(report, folder)
+    if chief.role() == "worker":
+        if config.mode == "teacher":
+            raise InputError(
+                "Expected a worker of a search. Received: --mode=teacher, which has no "
+                "use for workers"
+            )
+        num_trials = run_worker((folder / "search").resolve())
+        return MEETS_THRESHOLD, f"{num_trials} students trained for {folder}\n"
+    check_output_dir(config)
+    check_settings(config)
+    # First, because a teacher's file may need the layers of its module
+    build_student = import_student_builder(config)
+    clock = _Clock()
+    data = load_data(config)
+    task = Task.from_names(config.classes, data.class_names, config.head)
+    teacher = untrained_or_loaded_teacher(config, data)
+    latencies_us = check_everything_fits(config, data, task, teacher, build_student)
+    clock.lap("data")
+    environment = environment_of(config)
+    _logger.info(
+        "Training in %s (%s) on %s, XLA %s",
+        environment["precision"],
+        environment["precision_reason"],
+        environment["device"],
+        "on" if environment["jit_compile"] else "off",
+    )
+    claim_output_dir(config)
+    keep_latencies(folder / "search", latencies_us)
+    teacher, teacher_curve = finished_teacher(config, data, teacher)
+    clock.lap("teacher")
+    if config.mode == "teacher":
+        return MEETS_THRESHOLD, _teacher_summary(teacher, data, folder)
+    found = find_smallest_student(
+        teacher,
+        data.train,
+        data.validation,
+        data.test,
+        task=task,
+        max_accuracy_loss=config.max_accuracy_loss,
+        rates=rates_of(config),
+        recipe=recipe_of(config),
+        confidence=config.confidence,
+        directory=str(folder / "search"),
+        log_dir=str(folder / "tensorboard"),
+        build_student=build_student,
+        budgets=budgets_of(config),
+        oracle=config.oracle,
+        max_executions=config.max_executions,
+        num_workers=config.workers,
+    )
+    clock.lap("search")
+    exports = _exports(config, found, teacher, data, task)
+    clock.lap("exports")
+    report = {
+        **found.report,
+        "teacher": {**found.report["teacher"], "curve": teacher_curve},
+        "data": {"source": data.source, **found.report["data"]},
+        "exports": exports,
+        "labels": write_labels(task.output_names, str(folder)),
+        "environment": environment,
+        "command": command_of(config),
+        "seconds": clock.laps,
+    }
+    save_wrong_images(found.wrong_images, folder)
+    figures = write_report(report, folder, found.wrong_images)
+    write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
+    return _outcome(report, folder)
+
+
+def _exports(
+    config: RunConfig,
+    found: FoundStudent,
+    teacher: keras.Model,
+    data: ImageData,
+    task: Task,
+) -> list[dict[str, Any]]:
+    """The student's files and what is measured of each."""
+    folder, recipe = pathlib.Path(config.output_dir), recipe_of(config)
+    test = Split(*task.filter(tuple(data.test)))
+    teacher_logits = task.select_logits(predict_logits(teacher, test.images))
+    transfer = functools.partial(
+        soft_targets_of, teacher, data.train, task, recipe, str(folder / "search")
+    )
+    train_images, _ = task.filter(tuple(data.train))
+    return export_student(
+        found.student,
+        teacher,
+        config.exports,
+        str(folder),
+        Deployment(config.export_outputs, task.output_names, train_images),
+        Bargain(
+            test,
+            is_correct(teacher_logits, test.class_ids),
+            found.report["max_accuracy_loss"],
+            config.confidence,
+        ),
+        Retraining(
+            teacher,
+            transfer,
+            Split(*task.filter(tuple(data.validation))),
+            task,
+            recipe,
+        ),
+    )
+
+
+def _outcome(report: dict[str, Any], folder: pathlib.Path) -> tuple[int, str]:
+    """Exit status and closing words of a finished run."""
+    status = MEETS_THRESHOLD if report["meets_threshold"] else MISSES_THRESHOLD
+    return status, (
+        f"\n{summary_table(report)}\n"
+        f"Report: {folder / 'report.html'}\n"
+        f"Curves: tensorboard --logdir {folder / 'tensorboard'}\n"
+    )
+
+
+def _teacher_summary(
+    teacher: keras.Model, data: ImageData, folder: pathlib.Path
+) -> str:
+    test_accuracy = accuracy(
+        predict_logits(teacher, data.test.images), data.test.class_ids
+    )
+    return (
+        f"\nTeacher: {folder / 'teacher.keras'}\n"
+        f"{100 * test_accuracy:.2f} % of the {len(data.test.images)} test images of "
+        f"all classes right\nData: {data.source}\n"
+    )
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = now - self._start
+        self._start = now

@@ -1,0 +1,164 @@
+"""What the flags say, as the objects that a run is made of."""
+
+import dataclasses
+import importlib
+import importlib.metadata
+import platform
+import shlex
+from typing import Any
+
+from tskd_tf.data.augmentation import Augmentation
+from tskd_tf.distillation.device import (
+    choose_jit_compile,
+    choose_precision,
+    choose_strategy,
+    describe_device,
+    explain_precision,
+)
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.export.exports import check_formats, packages_of
+from tskd_tf.networks.width import StudentBuilder, check_rate, spaced_rates
+from tskd_tf.run.config import RunConfig
+from tskd_tf.run.output_folder import FREE_SETTINGS
+from tskd_tf.search.budgets import Budgets
+from tskd_tf.search.plan import SearchPlan
+from tskd_tf.search.smallest_student import check_bargain
+
+_PACKAGES = (
+    "tskd_tf",
+    "tensorflow",
+    "keras",
+    "keras-tuner",
+    "tensorflow-datasets",
+    "ai-edge-litert",
+)
+
+
+def recipe_of(config: RunConfig) -> Recipe:
+    """How students are trained."""
+    pixels = config.augmentation_pixels
+    return Recipe(
+        method=config.method,
+        num_students=config.num_students,
+        hint_share=config.hint_share,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        solver=config.solver,
+        temperature=config.temperature,
+        soft_loss_weight=config.soft_loss_weight,
+        scale_soft_loss=config.scale_soft_loss,
+        class_weights=config.class_weights,
+        precision=choose_precision(config.precision),
+        seed=config.seed,
+        augmentation=Augmentation(
+            flip="flip" in config.augmentation,
+            crop=pixels if "crop" in config.augmentation else 0,
+            shift=pixels if "shift" in config.augmentation else 0,
+        ),
+        num_views=config.num_views,
+        initialize=config.initialize,
+        convolutions=config.convolutions,
+        groups=config.groups,
+        steps_per_execution=config.steps_per_execution,
+        jit_compile={"auto": "auto", "true": True, "false": False}[config.jit_compile],
+        distribute=config.distribute,
+    )
+
+
+def rates_of(config: RunConfig) -> list[float]:
+    """The rates a run may choose from: one for `distill`."""
+    return spaced_rates(config.rate_step) if config.rate is None else [config.rate]
+
+
+def budgets_of(config: RunConfig) -> Budgets:
+    """What the student may cost."""
+    return Budgets(
+        config.max_macs, config.max_params, config.max_bytes, config.max_latency_us
+    )
+
+
+def import_student_builder(config: RunConfig) -> StudentBuilder | None:
+    """The function that --student_builder names; None where there is no such flag.
+
+    Raises:
+        InputError: If it cannot be imported.
+    """
+    if config.student_builder is None:
+        return None
+    module, _, name = config.student_builder.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:  # it is the user's code: anything may come
+        raise InputError(
+            "Expected --student_builder=package.module:function, a function of the "
+            f"rate that can be imported from here. Received: {config.student_builder} "
+            f"({type(error).__name__}: {in_one_line(error)})"
+        ) from error
+    if not callable(function):
+        raise InputError(
+            "Expected --student_builder to be a function of the rate. Received: "
+            f"{config.student_builder}, of type {type(function).__name__}"
+        )
+    build: StudentBuilder = function
+    return build
+
+
+def check_settings(config: RunConfig) -> None:
+    """Checks what can be wrong in itself, before the data are read.
+
+    Raises:
+        InputError: If a setting is out of range or contradicts another.
+    """
+    check_bargain(config.max_accuracy_loss, config.confidence)
+    budgets_of(config).check()
+    SearchPlan([], 0.0, config.oracle, config.max_executions).check()
+    if config.workers < 1:
+        raise InputError(
+            f"Expected --workers of at least 1. Received: {config.workers}"
+        )
+    recipe_of(config).check()
+    check_formats(config.exports)
+    if config.rate is not None:
+        check_rate(config.rate)
+    if config.input_range != "0:255" and not is_file(config.teacher):
+        raise InputError(
+            "Expected --input_range with a teacher from a .keras file only. Received: "
+            f"--input_range={config.input_range} --teacher={config.teacher}"
+        )
+
+
+def command_of(config: RunConfig) -> str:
+    """The command line that repeats a run: every setting that is not the default."""
+    parts = ["python -m tskd_tf.main"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in FREE_SETTINGS or value == field.default:
+            continue
+        text = ",".join(value) if isinstance(value, tuple) else value
+        text = str(text).lower() if isinstance(value, bool) else text
+        parts.append(shlex.quote(f"--{field.name}={text}"))
+    return " ".join(parts)
+
+
+def environment_of(config: RunConfig) -> dict[str, Any]:
+    """Where and with what a run's networks are trained, JSON-able."""
+    packages = (*_PACKAGES, *packages_of(config.exports))
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    precision, reason = explain_precision(config.precision)
+    recipe = recipe_of(config)
+    return {
+        "precision": precision,
+        "precision_reason": reason,
+        "device": describe_device(),
+        "num_replicas": choose_strategy(config.distribute).num_replicas_in_sync,
+        "jit_compile": choose_jit_compile(recipe.jit_compile),
+        "seed": config.seed,
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def is_file(teacher: str) -> bool:
+    """Whether --teacher is the path of a file, not a name."""
+    return "." in teacher or "/" in teacher

@@ -1,0 +1,283 @@
+"""`--mode=sweep`: the paper's experiment as one job, and what it leaves behind."""
+
+import io
+import logging
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tskd_tf.data.splits import ImageData
+from tskd_tf.data.task import Task
+from tskd_tf.distillation.soft_targets import (
+    TransferSet,
+    capture,
+    check_teacher,
+    load_soft_targets,
+    save_soft_targets,
+    transfer_fingerprint,
+)
+from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.files import PathLike, atomic_path, read_json, write_json, write_text
+from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.students import thin_student
+from tskd_tf.networks.width import check_rate, distinct_rates
+from tskd_tf.run.config import RunConfig
+from tskd_tf.run.inputs import finished_teacher, load_data, untrained_or_loaded_teacher
+from tskd_tf.run.output_folder import check_output_dir, claim_output_dir
+from tskd_tf.run.settings import check_settings, command_of, environment_of, recipe_of
+from tskd_tf.search.candidates import check_method_fits
+from tskd_tf.search.progress import duration
+from tskd_tf.sweep.figures import accuracy_by_rate, accuracy_surface, rate_by_classes
+from tskd_tf.sweep.students import (
+    Cell,
+    Materials,
+    SweptStudent,
+    plan_cells,
+    run_cells,
+    teacher_rows,
+)
+from tskd_tf.sweep.tables import as_csv, as_markdown
+from tuner import chief
+
+SCHEMA_VERSION = 1
+_FILE = "sweep.json"
+_RATES = tuple(i / 10 for i in range(1, 11))
+_FIGURES = {
+    "accuracy_by_rate": accuracy_by_rate,
+    "accuracy_surface": accuracy_surface,
+    "rate_by_classes": rate_by_classes,
+}
+_logger = logging.getLogger(__name__)
+
+
+def run(config: RunConfig) -> tuple[int, str]:
+    """Does what a configuration with `mode="sweep"` says.
+
+    Args:
+        config: The settings, its protocol's included.
+
+    Returns:
+        Exit status 0, and what to tell the user at the end.
+
+    Raises:
+        InputError: If settings, files and data do not fit each other; nothing has
+            been trained or written then.
+        WorkerError: If a worker ended before its time.
+    """
+    start = time.monotonic()
+    folder = pathlib.Path(config.output_dir)
+    check_output_dir(config)
+    check_settings(config)
+    if config.classes or config.student_builder or chief.role() is not None:
+        raise InputError(
+            "Expected a sweep, whose tasks are --task_sizes and students thinner "
+            "teachers, in one process or by --workers. Received: --classes, "
+            "--student_builder or KERASTUNER_TUNER_ID"
+        )
+    data = load_data(config)
+    sizes = task_sizes_of(config, len(data.class_names))
+    teacher = untrained_or_loaded_teacher(config, data)
+    rates = _checked_rates(config, data, teacher)
+    easiest = Task(range(sizes[0]), head=config.head, class_names=data.class_names)
+    check_method_fits(teacher, easiest, rates[0], recipe_of(config))
+    claim_output_dir(config)
+    teacher, _ = finished_teacher(config, data, teacher)
+    cells = plan_cells(sizes, rates, [int(seed) for seed in config.seeds])
+    materials = _materials(config, data, teacher)
+    tell = _Teller(materials, cells)
+    students = run_cells(cells, folder / "sweep", materials, config.workers, tell)
+    sweep = {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": config.protocol,
+        "data": {"source": data.source, "num_train": len(data.train.images)},
+        "head": config.head,
+        "method": config.method,
+        "temperature": config.temperature,
+        "soft_loss_weight": config.soft_loss_weight,
+        "scale_soft_loss": config.scale_soft_loss,
+        "convolutions": config.convolutions,
+        "groups": config.groups,
+        "confidence": config.confidence,
+        "normalized_accuracies": _shares(config),
+        "teacher": {
+            "name": teacher.name,
+            "num_params": complexity(teacher).num_params,
+            "num_macs": complexity(teacher).num_macs,
+            "tasks": teacher_rows(materials, sizes),
+        },
+        "students": [student._asdict() for student in students],
+        "environment": environment_of(config),
+        "command": command_of(config),
+        "seconds": {
+            "this_run": time.monotonic() - start,
+            "students": sum(student.seconds for student in students),
+        },
+    }
+    write_sweep(sweep, folder)
+    return 0, _summary(sweep, folder)
+
+
+def redraw(output_dir: PathLike) -> tuple[int, str]:
+    """Draws table and figures of a finished sweep anew.
+
+    Raises:
+        InputError: If its `sweep.json` is damaged.
+    """
+    folder = pathlib.Path(output_dir)
+    sweep = read_json(folder / _FILE)
+    try:
+        write_sweep(sweep, folder)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"Expected {folder / _FILE} to be of a finished sweep. Received: "
+            f"{type(error).__name__}: {in_one_line(error)}"
+        ) from None
+    return 0, _summary(sweep, folder)
+
+
+def holds_sweep(output_dir: PathLike) -> bool:
+    """Whether a finished sweep lies in a folder."""
+    return (pathlib.Path(output_dir) / _FILE).exists()
+
+
+def write_sweep(sweep: dict[str, Any], folder: pathlib.Path) -> None:
+    """Writes `sweep.csv`, `sweep.md`, the figures and, last, `sweep.json`."""
+    write_text(folder / "sweep.csv", as_csv(sweep))
+    write_text(folder / "sweep.md", as_markdown(sweep))
+    for name, draw in _FIGURES.items():
+        stream = io.BytesIO()
+        draw(sweep).savefig(stream, format="png")
+        with atomic_path(folder / "figures" / f"{name}.png") as temporary:
+            pathlib.Path(temporary).write_bytes(stream.getvalue())
+    write_json(folder / _FILE, sweep)
+
+
+def task_sizes_of(config: RunConfig, num_classes: int) -> list[int]:
+    """Numbers of classes of the tasks; by default 2 to all.
+
+    Raises:
+        InputError: If one is below 2 or above that of the data.
+    """
+    sizes = [int(size) for size in config.task_sizes] or range(2, num_classes + 1)
+    if not 2 <= min(sizes) <= max(sizes) <= num_classes:
+        raise InputError(
+            f"Expected --task_sizes from 2 to {num_classes}, the classes of the data. "
+            f"Received: {','.join(config.task_sizes)}"
+        )
+    return sorted(set(sizes))
+
+
+def _materials(config: RunConfig, data: ImageData, teacher: keras.Model) -> Materials:
+    recipe = recipe_of(config)
+    return Materials(
+        teacher,
+        _soft_targets(config, data, teacher),
+        data.validation,
+        data.test,
+        recipe,
+        config.head,
+        data.class_names,
+    )
+
+
+def _soft_targets(
+    config: RunConfig, data: ImageData, teacher: keras.Model
+) -> TransferSet:
+    """Of all classes and outputs, captured once, for resumed runs too."""
+    path = pathlib.Path(config.output_dir) / "sweep" / "soft_targets.npz"
+    recipe = recipe_of(config)
+    everything = Task.from_names([], data.class_names)
+    views = recipe.stored_views
+    marks = [views._asdict(), recipe.num_views, recipe.seed] if views else []
+    mark = transfer_fingerprint(teacher, *data.train, everything, *marks)
+    if path.exists():
+        return load_soft_targets(path, mark, *data.train, everything, views)
+    targets = capture(
+        teacher, *data.train, everything, views, recipe.num_views, recipe.seed
+    )
+    save_soft_targets(path, targets, mark)
+    return targets
+
+
+def _checked_rates(
+    config: RunConfig, data: ImageData, teacher: keras.Model
+) -> list[float]:
+    """The rates of a sweep that give different students.
+
+    Raises:
+        InputError: If one is out of range, or the teacher cannot be thinned.
+    """
+    check_teacher(teacher, Task.from_names([], data.class_names))
+    rates = sorted({float(rate) for rate in config.rates} or _RATES)
+    for rate in rates:
+        check_rate(rate)
+    thin_student(
+        teacher,
+        rates[0],
+        Task.from_names([], data.class_names),
+        config.convolutions,
+        config.groups,
+    )
+    return distinct_rates(teacher, rates)
+
+
+def _shares(config: RunConfig) -> list[float]:
+    """Of the teacher's accuracy to keep: the paper's and the user's."""
+    shares = {float(share) for share in config.normalized_accuracies}
+    if config.max_accuracy_loss is not None:
+        shares.add(round(1.0 - config.max_accuracy_loss, 10))
+    return sorted(shares, reverse=True)
+
+
+class _Teller:
+    """A line a student, with the time left by the work that is left."""
+
+    def __init__(self, materials: Materials, cells: Sequence[Cell]) -> None:
+        self._head = materials.head
+        self._num_test = {
+            row["num_classes"]: row
+            for row in teacher_rows(materials, [cell.num_classes for cell in cells])
+        }
+        labels = materials.soft_targets.labels
+        self._work = {cell: _work(cell, labels) for cell in cells}
+        self._left = sum(self._work.values())
+        self._num_done, self._done, self._start = 0, 0.0, time.monotonic()
+
+    def __call__(self, student: SweptStudent, is_earlier: bool) -> None:
+        work = self._work[Cell(*student[:4])]
+        self._num_done += 1
+        self._left -= work
+        if is_earlier:
+            return
+        self._done += work
+        left = (time.monotonic() - self._start) * self._left / self._done
+        row = self._num_test[student.num_classes]
+        name = "num_right" if self._head == "full" else "num_right_of_task"
+        num_right, num_test = getattr(student, name), row["num_test"]
+        sys.stderr.write(
+            f"{self._num_done} of {len(self._work)}  {student.num_classes} classes  "
+            f"rate {student.rate:g}  seed {student.seed}  "
+            f"{student.method.replace('_', ' ')}  {100 * num_right / num_test:.2f} % "
+            f"(teacher {100 * row[name] / num_test:.2f} %)  "
+            f"{duration(student.seconds)}"
+            + (f", about {duration(left)} left\n" if self._left else "\n")
+        )
+        sys.stderr.flush()
+
+
+def _work(cell: Cell, labels: np.ndarray) -> float:
+    """What a training takes, in examples that pass: about linear in the width."""
+    return float((labels < cell.num_classes).sum()) * (0.3 + cell.rate)
+
+
+def _summary(sweep: dict[str, Any], folder: pathlib.Path) -> str:
+    return (
+        f"\n{as_markdown(sweep)}\n"
+        f"Tables: {folder / 'sweep.md'} and {folder / 'sweep.csv'}\n"
+        f"Figures: {folder / 'figures'}\n"
+    )

@@ -1,0 +1,1 @@
+"""The smallest student under Eq. 4: candidates, budgets, trials, verdict."""

@@ -1,0 +1,161 @@
+"""The candidates of a search: rates at which students can be built, and differ."""
+
+import functools
+import math
+import pathlib
+import tempfile
+from collections.abc import Sequence
+
+import keras
+
+from tskd_tf.data.task import Task
+from tskd_tf.distillation.distiller import check_student
+from tskd_tf.distillation.methods.method import build_distiller
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.rebuild import load_kept_model, with_policy
+from tskd_tf.networks.students import PLAIN, thin_student
+from tskd_tf.networks.width import StudentBuilder, check_rate, distinct_rates
+
+
+def buildable_rates(
+    teacher: keras.Model,
+    task: Task,
+    rates: Sequence[float],
+    build_student: StudentBuilder | None = None,
+    convolutions: str = PLAIN,
+    groups: int | None = None,
+) -> list[float]:
+    """The rates, ascending, at which students can be built and differ.
+
+    Where a wider student costs no more than a thinner one, as may be where groups do
+    not divide the width of the thinner, only the wider counts.
+
+    Args:
+        teacher: Its network is thinned, if there is no builder.
+        task: θ and the head.
+        rates: Each in (0, 1].
+        build_student: The user's own students, all of which are built here.
+        convolutions: What else students have, see `students.thin_student`.
+        groups: "
+
+    Returns:
+        The rates; of those that give the same student the largest.
+
+    Raises:
+        InputError: If a rate is out of range, none can be built, or the builder gives
+            no student of the task, or no smaller ones at smaller rates.
+    """
+    if len(rates) == 0:
+        raise InputError("Expected at least one rate. Received: none")
+    rates = sorted({float(rate) for rate in rates})
+    for rate in rates:
+        check_rate(rate)
+    if build_student is not None:
+        return _distinct_rates(teacher, task, rates, build_student)
+    build = functools.partial(
+        thin_student, teacher, task=task, convolutions=convolutions, groups=groups
+    )
+    distinct = distinct_rates(teacher, rates)
+    if convolutions == "grouped":
+        distinct = _rising_rates(distinct, build)
+    for rate in (distinct[-1], distinct[0]):
+        student = build(rate)
+        complexity(student)
+    _check_can_be_kept(student)
+    return distinct
+
+
+def _rising_rates(rates: list[float], build: StudentBuilder) -> list[float]:
+    """Those whose students cost less than all wider ones."""
+    rising: list[float] = []
+    least = math.inf
+    for rate in reversed(rates):
+        num_macs = complexity(build(rate)).num_macs
+        if num_macs < least:
+            rising.insert(0, rate)
+            least = num_macs
+    return rising
+
+
+def check_method_fits(
+    teacher: keras.Model,
+    task: Task,
+    rate: float,
+    recipe: Recipe,
+    build_student: StudentBuilder | None = None,
+) -> None:
+    """Checks that a recipe's method can train a student, before any is trained.
+
+    Args:
+        teacher: Its network is thinned, if there is no builder.
+        task: θ and the head.
+        rate: Of the student that is built for it, in (0, 1].
+        recipe: How students are trained.
+        build_student: The user's own students.
+
+    Raises:
+        InputError: If teacher, student and method do not fit each other.
+    """
+    build = build_student or recipe.thin_students(teacher, task)
+    build_distiller(
+        recipe.method, lambda: build(rate), teacher, task, recipe.num_students
+    )
+
+
+def _distinct_rates(
+    teacher: keras.Model,
+    task: Task,
+    rates: list[float],
+    build_student: StudentBuilder,
+) -> list[float]:
+    """Builds the user's students; the rates whose costs differ."""
+    costs: dict[float, tuple[int, int]] = {}
+    for rate in rates:
+        try:
+            student = build_student(rate)
+        except Exception as error:  # it is the user's code: anything may come
+            raise InputError(
+                f"Expected build_student({rate:g}) to give a student. Received: "
+                f"{type(error).__name__}: {in_one_line(error)}"
+            ) from error
+        check_student(student, task)
+        expected, got = teacher.inputs[0].shape[1:], student.inputs[0].shape[1:]
+        if expected != got:
+            raise InputError(
+                f"Expected build_student({rate:g}) to give a student of the teacher's "
+                f"images, {tuple(expected)}. Received: one of {tuple(got)}"
+            )
+        cost = complexity(student)
+        costs[rate] = (cost.num_macs, cost.num_params)
+        if rate == rates[0]:
+            _check_can_be_kept(student)
+    ordered = list(costs.values())
+    if len(rates) > 1 and (ordered[0] == ordered[-1] or ordered != sorted(ordered)):
+        listing = ", ".join(f"{cost[0]:,} at {rate:g}" for rate, cost in costs.items())
+        raise InputError(
+            "Expected build_student to give students of fewer multiply-adds at smaller "
+            f"rates. Received: {listing}"
+        )
+    return sorted({cost: rate for rate, cost in costs.items()}.values())
+
+
+def _check_can_be_kept(student: keras.Model) -> None:
+    """Each trial is kept in a file, which a layer that is not registered cannot leave.
+
+    Raises:
+        InputError: If the file could not be loaded again.
+    """
+    with_policy(student, "float32")
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "student.keras"
+        student.save(path)
+        try:
+            load_kept_model(path)
+        except InputError as error:
+            raise InputError(
+                "Expected students that can be loaded from a file again: register "
+                "layers of your own with keras.saving.register_keras_serializable. "
+                f"Received: {student.name!r}. {error}"
+            ) from error

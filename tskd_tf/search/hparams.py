@@ -1,0 +1,47 @@
+"""TensorBoard's HParams table of a search: a row a trial."""
+
+import pathlib
+
+from tskd_tf.distillation.event_files import fresh_events
+from tskd_tf.search.evidence import Trial
+
+_TITLES = {"num_macs": "multiply-adds", "accuracy": "validation accuracy"}
+
+
+def write_hparams(
+    run_dir: pathlib.Path, record: Trial, num_epochs: int, most_macs: int
+) -> None:
+    """Writes the row of a trial into the folder of its curves.
+
+    What an earlier call wrote there is replaced, so that no trial has two rows. Every
+    trial says what the table's columns are, because none knows whether it is the first.
+
+    Args:
+        run_dir: Of the trial's curves.
+        record: The trial's.
+        num_epochs: Of a training that is not stopped.
+        most_macs: Of the dearest student, or more.
+    """
+    # Its import takes a while, which only those who write curves should wait for
+    from tensorboard.plugins.hparams import api
+
+    # The accuracy, too, because a metric would have to be a curve: the trial's own ends
+    # elsewhere if its student was trained to the end, one of its own would be a point
+    columns = {
+        "rate": api.RealInterval(0.0, 1.0),
+        "num_macs": api.IntInterval(0, max(most_macs, record.num_macs)),
+        "seed": api.IntInterval(0, 2**32 - 1),
+        "epochs": api.IntInterval(1, max(num_epochs, record.epochs)),
+        "feasible": api.Discrete([False, True]),
+        "accuracy": api.RealInterval(0.0, 1.0),
+    }
+    with fresh_events(run_dir, ".hparams") as writer, writer.as_default():
+        api.hparams_config(
+            hparams=[
+                api.HParam(name, domain, _TITLES.get(name))
+                for name, domain in columns.items()
+            ],
+            metrics=[],
+        )
+        values = {name: getattr(record, name) for name in columns}
+        api.hparams(values, trial_id=run_dir.name.partition("_rate")[0])

@@ -1,0 +1,346 @@
+"""Training the students of a search: trials, the chosen one to the end, the control."""
+
+import functools
+import gc
+import logging
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from tskd_tf.data.splits import Split
+from tskd_tf.data.task import Task
+from tskd_tf.distillation.curves import Curve, read_curve
+from tskd_tf.distillation.event_files import control_run, finishing_run, trial_run
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.soft_targets import TransferSet
+from tskd_tf.distillation.training import TrainedStudent, train_student
+from tskd_tf.files import write_json
+from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.rebuild import load_kept_model
+from tskd_tf.networks.width import StudentBuilder, layer_widths
+from tskd_tf.search.early_verdict import decision_margin, early_verdict
+from tskd_tf.search.evidence import Trial
+from tskd_tf.search.hparams import write_hparams
+from tskd_tf.search.plan import SearchPlan
+from tskd_tf.search.progress import (
+    LiveLine,
+    Workload,
+    accuracy_told,
+    in_columns,
+    time_told,
+    verdict_told,
+    workload,
+)
+from tskd_tf.search.trial_files import (
+    RECORD,
+    keep,
+    kept_record,
+    kept_records,
+    read_record,
+    save_model,
+)
+from tuner.engines import BARGAIN, bargain_score
+from tuner.oracle import SmallestFeasibleOracle
+from tuner.student_tuner import Attempt
+
+ACCURACY = "val_accuracy"
+_logger = logging.getLogger(__name__)
+
+
+class Trainer(NamedTuple):
+    """Everything that all trials and the control share.
+
+    Attributes:
+        teacher: Gives the architecture.
+        transfer: D(θ) with the teacher's logits.
+        validation: The task's validation images, with labels for class ids.
+        task: θ.
+        recipe: Of all trainings.
+        plan: What is searched.
+        log_dir: For TensorBoard; None writes none.
+        verbose: `"auto"` writes a line a training to standard error, live on a
+            terminal; anything else is as in `keras.Model.fit`.
+        build_student: Function of the rate.
+    """
+
+    teacher: keras.Model
+    transfer: TransferSet
+    validation: Split
+    task: Task
+    recipe: Recipe
+    plan: SearchPlan
+    log_dir: str | None
+    verbose: Any
+    build_student: StudentBuilder
+
+    @property
+    def num_epochs(self) -> int:
+        """Of a training that is not stopped."""
+        return self.recipe.num_epochs(len(self.transfer.images))
+
+    @property
+    def margin(self) -> float:
+        """How far from the floor one training must end to decide alone."""
+        return decision_margin(self.plan.floor, len(self.validation.images))
+
+    def oracle(self) -> Any:
+        """The plan's, for these data."""
+        return self.plan.build_oracle(self.margin, self.recipe.seed, self.num_epochs)
+
+    def trial(self, attempt: Attempt, trial_dir: str) -> dict[str, float]:
+        """Trains a student until its verdict is known; returns KerasTuner's metrics.
+
+        It and its record are left in the trial's folder. What is found there already
+        is not trained again.
+        """
+        folder, rate = pathlib.Path(trial_dir), self.plan.rates[attempt.candidate]
+        recipe = self._recipe(attempt)
+        record = kept_record(folder, rate, recipe.seed)
+        if record is None:
+            verdict = None
+            if self.plan.bisects:
+                verdict = functools.partial(
+                    early_verdict,
+                    num_epochs=self.num_epochs,
+                    floor=self.plan.floor,
+                    margin=self.margin,
+                )
+            record = self._train_and_keep(rate, recipe, folder, verdict)
+        self._write_hparams(record, folder)
+        score = bargain_score(
+            attempt.candidate, record.accuracy, self.plan.floor, len(self.plan.rates)
+        )
+        return {ACCURACY: record.accuracy, BARGAIN: score}
+
+    def finish(self, record: Trial, folder: pathlib.Path) -> Trial:
+        """Trains a student to the end, if its training was stopped at its verdict.
+
+        The same seed takes it along the same way. Kept is the better of the two, by
+        validation accuracy.
+        """
+        marker = folder / "finished.json"
+        if record.epochs < self.num_epochs and not marker.exists():
+            self._log_start("Rate %g is trained to the end", record.rate)
+            recipe = self.recipe._replace(seed=record.seed)
+            trained = self._train_more(
+                "to the end",
+                record,
+                recipe,
+                finishing_run(record.rate),
+                self.plan.floor,
+                workload(kept_records(folder.parent), 0, self.num_epochs, 1),
+            )
+            if trained.accuracy >= record.accuracy:
+                record = record._replace(
+                    accuracy=trained.accuracy,
+                    feasible=trained.accuracy >= self.plan.floor,
+                    epochs=trained.epochs,
+                    seconds=record.seconds + trained.seconds,
+                    curve=trained.curve,
+                )
+                keep(trained.student, record, folder)
+            write_json(marker, record._asdict())
+        self._write_hparams(record, folder)
+        return record
+
+    def control(self, record: Trial, folder: pathlib.Path) -> tuple[keras.Model, Curve]:
+        """The same student, trained on the hard labels only; trained once a folder."""
+        path = folder / f"control_rate_{record.rate:g}.keras"
+        if not path.exists():
+            self._log_start("Control: rate %g on hard labels only", record.rate)
+            recipe = self.recipe.on_hard_labels()._replace(seed=record.seed)
+            trained = self._train_more(
+                "control",
+                record,
+                recipe,
+                control_run(record.rate),
+                None,
+                workload(kept_records(folder), 0, self.num_epochs, 0),
+            )
+            # First, so that where there is a control there is its curve
+            write_json(path.with_suffix(".json"), trained.curve)
+            save_model(trained.student, path)
+        return load_kept_model(path), read_curve(path.with_suffix(".json"))
+
+    @property
+    def shows_lines(self) -> bool:
+        """Whether a line a training is told, not Keras's bars."""
+        return bool(self.verbose == "auto")
+
+    def tell(self, folder: pathlib.Path) -> None:
+        """Writes a line on a trial that ended and is kept in its folder."""
+        record = read_record(folder / RECORD)
+        if self.shows_lines:
+            again = self._is_again(record)
+            head = _trial_head(folder, record.rate, record.num_macs, again)
+            others = self._workload(folder.parent, num_running=0)
+            _write_line(self._line(head, record, self.plan.floor, others))
+            return
+        _logger.info(
+            "Rate %g: %.2f %% of the validation images right, %.2f %% needed: %s",
+            record.rate,
+            100 * record.accuracy,
+            100 * max(self.plan.floor, 0.0),
+            "feasible" if record.feasible else "not feasible",
+        )
+
+    def _recipe(self, attempt: Attempt) -> Recipe:
+        seed = (self.recipe.seed + attempt.execution) % 2**32
+        recipe = self.recipe._replace(seed=seed)
+        return (
+            recipe if attempt.epochs is None else recipe._replace(epochs=attempt.epochs)
+        )
+
+    def _train_and_keep(
+        self, rate: float, recipe: Recipe, folder: pathlib.Path, verdict: Any
+    ) -> Trial:
+        student = self.build_student(rate)
+        widths, num_macs = layer_widths(student), complexity(student).num_macs
+        names = "-".join(map(str, widths))
+        self._log_start("Rate %g: %s, %s MACs", rate, names, f"{num_macs:,}")
+        live_line = LiveLine(
+            _trial_head(folder, rate, num_macs, self._is_again(recipe)),
+            self.plan.floor,
+            self._workload(folder.parent, num_running=1),
+            sys.stderr,
+        )
+        run_name = trial_run(folder.name, rate)
+        trained = self._train(rate, recipe, run_name, live_line, verdict)
+        record = Trial(
+            rate=rate,
+            widths=widths,
+            num_macs=num_macs,
+            accuracy=trained.accuracy,
+            feasible=trained.accuracy >= self.plan.floor,
+            epochs=trained.epochs,
+            seconds=trained.seconds,
+            seed=recipe.seed,
+            curve=trained.curve,
+        )
+        keep(trained.student, record, folder)
+        self.tell(folder)
+        return record
+
+    def _train_more(
+        self,
+        title: str,
+        record: Trial,
+        recipe: Recipe,
+        run_name: str,
+        floor: float | None,
+        others: Workload,
+    ) -> TrainedStudent:
+        """A training after the trials, told under its title."""
+        head = _head(title, record.rate, record.num_macs)
+        live_line = LiveLine(head, floor, others, sys.stderr)
+        trained = self._train(record.rate, recipe, run_name, live_line)
+        if self.shows_lines:
+            others = others.after(trained.epochs, trained.seconds)
+            _write_line(self._line(head, trained, floor, others))
+        return trained
+
+    def _train(
+        self,
+        rate: float,
+        recipe: Recipe,
+        run_name: str,
+        live_line: LiveLine,
+        verdict: Any = None,
+    ) -> TrainedStudent:
+        log_dir = self.log_dir and str(pathlib.Path(self.log_dir) / run_name)
+        with live_line:
+            trained = train_student(
+                self.teacher,
+                rate,
+                self.transfer,
+                self.validation,
+                self.task,
+                recipe,
+                log_dir,
+                0 if self.shows_lines else self.verbose,
+                self.build_student,
+                verdict,
+                [live_line] if self.shows_lines else [],
+            )
+        # The step traced for it hangs in cycles, which would wait for many more trials
+        gc.collect()
+        return trained
+
+    def _write_hparams(self, record: Trial, folder: pathlib.Path) -> None:
+        if self.log_dir is not None:
+            run_dir = pathlib.Path(self.log_dir) / trial_run(folder.name, record.rate)
+            most_macs = complexity(self.teacher).num_macs
+            write_hparams(run_dir, record, self.num_epochs, most_macs)
+
+    def _log_start(self, message: str, *values: Any) -> None:
+        """The live line says it, where there is one."""
+        is_live = self.shows_lines and sys.stderr.isatty()
+        _logger.log(logging.DEBUG if is_live else logging.INFO, message, *values)
+
+    def _line(
+        self,
+        head: Sequence[str],
+        trained: TrainedStudent | Trial,
+        floor: float | None,
+        others: Workload,
+    ) -> str:
+        """What is told of a training; where there is no floor, without a verdict."""
+        is_judged = floor is not None and floor > 0.0
+        feasible = trained.accuracy >= self.plan.floor if is_judged else None
+        # What KerasTuner's engines train for fewer epochs is not stopped
+        num_epochs = self.num_epochs if self.plan.bisects else trained.epochs
+        return in_columns(
+            [
+                *head,
+                accuracy_told(trained.accuracy, floor),
+                verdict_told(feasible, trained.epochs, num_epochs),
+                time_told(trained.seconds, others),
+            ]
+        )
+
+    def _is_again(self, trained: Recipe | Trial) -> bool:
+        return trained.seed != self.recipe.seed
+
+    def _workload(self, search_dir: pathlib.Path, num_running: int) -> Workload:
+        """What the search has done and, beyond what is running, has left."""
+        records = kept_records(search_dir)
+        num_rounds = self._num_rounds_left(records)
+        if num_rounds is not None:
+            num_rounds = max(0, num_rounds - num_running)
+        # The control, and the chosen student to the end
+        num_full_trainings = 2 if self.plan.bisects else 1
+        return workload(records, num_rounds, self.num_epochs, num_full_trainings)
+
+    def _num_rounds_left(self, records: list[Trial]) -> int | None:
+        """Trials still to come one after the other; None if nobody can tell."""
+        plan, oracle = self.plan, self.oracle()
+        if isinstance(oracle, SmallestFeasibleOracle):
+            scores: dict[int, list[float]] = {}
+            for record in records:
+                candidate = plan.rates.index(record.rate)
+                scores.setdefault(candidate, []).append(record.accuracy)
+            return oracle.bisection.num_rounds_left(scores, plan.num_workers)
+        num_trials = len(plan.rates) if plan.oracle == "grid" else oracle.max_trials
+        if num_trials is None:
+            return None
+        return -(-max(0, num_trials - len(records)) // plan.num_workers)
+
+
+def _write_line(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _head(title: str, rate: float, num_macs: int) -> list[str]:
+    return [title, f"rate {rate:g}", f"{num_macs:,} MACs"]
+
+
+def _trial_head(
+    folder: pathlib.Path, rate: float, num_macs: int, again: bool
+) -> list[str]:
+    """KerasTuner counts from 0: `trial_0002` is trial 3."""
+    number = int(folder.name.removeprefix("trial_")) + 1
+    return _head(f"trial {number}" + " (again)" * again, rate, num_macs)

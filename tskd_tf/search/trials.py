@@ -1,0 +1,104 @@
+"""Trials: the search of the widths, and which of its students is chosen."""
+
+import logging
+import pathlib
+import statistics
+from collections.abc import Callable
+
+import keras
+import keras_tuner
+import tensorflow as tf
+
+from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.networks.rebuild import load_kept_model
+from tskd_tf.search.evidence import Trial
+from tskd_tf.search.plan import SMALLEST
+from tskd_tf.search.trainer import ACCURACY, Trainer
+from tskd_tf.search.trial_files import OVER, RECORD, STUDENT, read_record
+from tuner.student_tuner import StudentTuner
+
+# Whatever reading them may raise
+_DAMAGE = (
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    tf.errors.NotFoundError,
+)
+_logger = logging.getLogger(__name__)
+
+
+def build_tuner(trainer: Trainer, folder: pathlib.Path) -> StudentTuner:
+    """KerasTuner's tuner over a search's folder, with what is kept there.
+
+    Raises:
+        InputError: If that is damaged.
+    """
+    oracle = trainer.oracle()
+    try:
+        return StudentTuner(oracle, trainer.trial, str(folder.parent), folder.name)
+    except _DAMAGE as error:
+        raise InputError(
+            f"Cannot go on with the search in {folder}: its KerasTuner files are "
+            f"damaged ({type(error).__name__}: {in_one_line(error)}); use another "
+            "folder"
+        ) from None
+
+
+def search_widths(
+    trainer: Trainer,
+    folder: pathlib.Path,
+    run: Callable[[StudentTuner], None] = StudentTuner.search,
+) -> tuple[keras.Model, Trial, list[Trial]]:
+    """Searches the rates: the chosen student, its record, and all trials as they ran.
+
+    The chosen one is the smallest feasible, trained to the end; without any, the most
+    accurate. Of several executions it is the best.
+
+    Args:
+        trainer: Trains the trials.
+        folder: Where they are kept.
+        run: Runs the search of a tuner, here or by other processes.
+    """
+    tuner = build_tuner(trainer, folder)
+    try:
+        run(tuner)
+    except keras_tuner.errors.FatalError as error:
+        # Files that are damaged or cannot be written are no defect of a trial
+        if isinstance(error.__cause__, (InputError, OSError)):
+            raise error.__cause__
+        raise
+    # Whoever goes on with it needs no workers
+    (folder / OVER).touch()
+    folders: dict[float, list[tuple[Trial, pathlib.Path]]] = {}
+    accuracies: dict[float, list[float]] = {}
+    trials = []
+    for trial_id in tuner.oracle.end_order:
+        trial_dir = pathlib.Path(tuner.get_trial_dir(trial_id))
+        record = read_record(trial_dir / RECORD)
+        trials.append(record)
+        folders.setdefault(record.rate, []).append((record, trial_dir))
+        # What the oracle judged by: the record may be of the training to the end
+        history = tuner.oracle.trials[trial_id].metrics.get_history(ACCURACY)
+        accuracies.setdefault(record.rate, []).append(float(history[-1].value[-1]))
+    # Trials of Hyperband differ in their epochs, not by chance
+    one_score = statistics.fmean if trainer.plan.oracle == SMALLEST else max
+    scores = {rate: one_score(values) for rate, values in accuracies.items()}
+    feasible = [rate for rate in scores if scores[rate] >= trainer.plan.floor]
+    rate = min(feasible) if feasible else max(scores, key=lambda r: (scores[r], -r))
+    # The longest, where Hyperband's are equally good: it needs no training to the end
+    chosen, trial_dir = max(
+        folders[rate], key=lambda kept: (kept[0].accuracy, kept[0].epochs)
+    )
+    if not feasible:
+        _logger.warning(
+            "No student reaches %.2f %% on the validation images; the best, at rate "
+            "%g, reaches %.2f %%",
+            100 * trainer.plan.floor,
+            rate,
+            100 * scores[rate],
+        )
+    finished = trainer.finish(chosen, trial_dir)
+    trials[trials.index(chosen)] = finished
+    return load_kept_model(trial_dir / STUDENT), finished, trials

@@ -1,0 +1,1 @@
+"""A search by several processes: the chief, its workers, what they share."""

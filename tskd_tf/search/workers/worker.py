@@ -1,0 +1,166 @@
+"""A worker: trains the trials that the chief of a search hands out.
+
+python -m tskd_tf.worker FOLDER
+
+FOLDER is that of the search, `search` in --output_dir or the `directory` of
+`find_smallest_student`, on a file system that it shares with the chief. Where the chief
+listens is said by KerasTuner's environment variables, see `tuner.chief`.
+"""
+
+import contextlib
+import itertools
+import logging
+import os
+import pathlib
+import sys
+import time
+import traceback
+
+from tskd_tf.errors import InputError, in_one_line
+from tskd_tf.files import write_text
+
+_POLL_SECONDS = 0.5
+_logger = logging.getLogger(__name__)
+
+
+def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
+    """Trains trials until the search is over; waits for its chief first.
+
+    Args:
+        folder: Of the search.
+        parent_id: Process without which this one ends at once; by default none.
+
+    Returns:
+        The number of trials trained here.
+
+    Raises:
+        InputError: If the environment variables are missing or lead to the chief of
+            another search, files are damaged, or the folder cannot be written to.
+    """
+    missing = [
+        name
+        for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT")
+        if f"KERASTUNER_{name}" not in os.environ
+    ]
+    if missing:
+        raise InputError(
+            "Expected the environment variables of a worker. Received: no "
+            + ", ".join(f"KERASTUNER_{name}" for name in missing)
+        )
+    tuner_id = os.environ["KERASTUNER_TUNER_ID"]
+    # It names this worker's files
+    if not tuner_id or tuner_id != pathlib.Path(tuner_id).name or tuner_id[0] == ".":
+        raise InputError(
+            "Expected KERASTUNER_TUNER_ID to name this worker, without a slash and no "
+            f"dot first, such as worker1. Received: {tuner_id!r}"
+        )
+    # TensorFlow takes seconds to load, which an error need not wait for
+    from tskd_tf.search.trial_files import OVER
+    from tskd_tf.search.trials import build_tuner
+    from tskd_tf.search.workers.shared import is_shared, load_shared, read_search_id
+    from tuner import chief
+    from tuner.heartbeat import beating
+
+    def is_over() -> bool:
+        return (folder / OVER).exists()
+
+    def follow_parent() -> None:
+        if parent_id not in (None, os.getppid()):
+            # Whoever asked for the trial is gone; nothing half-written is left
+            os._exit(1)
+
+    beats_since_over = itertools.count()
+
+    def follow() -> None:
+        follow_parent()
+        # Most hear of it from the chief. Who came too late for that would ask for an
+        # hour, and who was taken for lost train what another has trained
+        if is_over() and next(beats_since_over) > 1:
+            os._exit(0)
+
+    # Nothing is written before: the chief wants a folder of its own
+    if not is_shared(folder) and not is_over():
+        _logger.info("%s waits for the chief of %s", tuner_id, folder)
+    while not is_shared(folder) and not is_over():
+        follow_parent()
+        time.sleep(_POLL_SECONDS)
+    if is_over():
+        return 0
+    workers = folder / "workers"
+    with contextlib.ExitStack() as life:
+        try:
+            life.enter_context(beating(workers, tuner_id, follow))
+        except OSError as error:
+            raise InputError(
+                "Expected a folder that this worker, too, can write to. Received: "
+                f"{folder} ({error.strerror})"
+            ) from None
+        try:
+            tuner = build_tuner(load_shared(folder), folder)
+            tuner.tuner_id = chief.member(tuner_id, read_search_id(folder))
+        except Exception as error:
+            if is_over():
+                # What was being read has been removed
+                return 0
+            # Perhaps of this machine only, so that the search need not end
+            _leave_note(workers / f"{tuner_id}.refused", error)
+            raise
+        if not chief.answers():
+            _logger.warning(
+                "%s: nobody answers at %s; it waits for an hour",
+                tuner_id,
+                chief.address(),
+            )
+        try:
+            with chief.refused():
+                tuner.search()
+        except chief.StrangerError:
+            raise InputError(
+                "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
+                f"of {folder}. Received: those of another search's"
+            ) from None
+        except chief.UnreachableError as error:
+            # Nothing of the search is wrong, which others go on with
+            _leave_note(workers / f"{tuner_id}.refused", error)
+            raise InputError(
+                "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
+                f"of {folder}. Received: {chief.address()}, where nobody answers"
+            ) from None
+        except Exception as error:
+            _leave_note(workers / f"{tuner_id}.failed", error)
+            raise
+    return tuner.num_trials
+
+
+def _leave_note(path: pathlib.Path, error: Exception) -> None:
+    """Tells the chief, all at once."""
+    write_text(path, f"{type(error).__name__}: {in_one_line(error)}")
+
+
+def main() -> int:
+    """Runs a worker; returns the exit status."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tskd_tf").setLevel(logging.INFO)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    arguments = sys.argv[1:]
+    if len(arguments) not in (1, 3) or arguments[0].startswith("-"):
+        sys.stderr.write("usage: python -m tskd_tf.worker FOLDER\n")
+        return 2
+    # Given by a chief to its own workers
+    num_threads, parent_id = map(int, arguments[1:] or (0, 0))
+    try:
+        if num_threads:
+            import tensorflow as tf
+
+            tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+            tf.config.threading.set_inter_op_parallelism_threads(num_threads)
+        run(pathlib.Path(arguments[0]).resolve(), parent_id or None)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0

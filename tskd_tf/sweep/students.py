@@ -1,0 +1,360 @@
+"""The paper's experiment: students of many rates on tasks of more and more classes.
+
+Shi et al. 2017, section 4: tasks θ2 ⊂ θ3 ⊂ … ⊂ D of the classes 0 to k − 1, widths by
+rate, each student distilled by Eq. 8; besides, the same students on hard labels only.
+The paper has one training each; here there is one for each seed.
+"""
+
+import functools
+import multiprocessing
+import pathlib
+import pickle
+import queue
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tskd_tf.data.images import save_images
+from tskd_tf.data.splits import Split
+from tskd_tf.data.task import Task
+from tskd_tf.distillation.recipe import Recipe, thinner
+from tskd_tf.distillation.soft_targets import TransferSet
+from tskd_tf.distillation.training import train_student
+from tskd_tf.errors import InputError, WorkerError
+from tskd_tf.files import read_json, write_json
+from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.evaluate import is_correct, predict_logits
+from tskd_tf.networks.width import layer_widths
+
+DISTILLED, HARD_LABELS = "distilled", "hard_labels"
+_POLL_SECONDS = 5.0
+
+
+class Cell(NamedTuple):
+    """One student of a sweep.
+
+    Attributes:
+        num_classes: k of its task, the classes 0 to k − 1.
+        rate: Of its width.
+        seed: Of its weights and order.
+        method: `"distilled"` or `"hard_labels"`.
+    """
+
+    num_classes: int
+    rate: float
+    seed: int
+    method: str
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        method, rate = self.method, f"{self.rate:g}"
+        return f"{self.num_classes:03d}_classes_rate_{rate}_seed_{self.seed}_{method}"
+
+
+class SweptStudent(NamedTuple):
+    """What became of a cell: counts on the task's test images.
+
+    Attributes:
+        num_classes: As in `Cell`, like the three that follow.
+        rate: "
+        seed: "
+        method: "
+        widths: Of its layers, head included.
+        num_params: Its parameters.
+        num_macs: Multiply-adds of an inference.
+        num_right: Test images right, by arg-max over its outputs.
+        num_right_of_task: The same, over the task's outputs only.
+        epochs: Trained.
+        seconds: Wall clock.
+    """
+
+    num_classes: int
+    rate: float
+    seed: int
+    method: str
+    widths: list[int]
+    num_params: int
+    num_macs: int
+    num_right: int
+    num_right_of_task: int
+    epochs: int
+    seconds: float
+
+
+class Materials(NamedTuple):
+    """What every training of a sweep needs.
+
+    Attributes:
+        teacher: Gives the architecture and, for a live teacher, logits.
+        soft_targets: Of all classes, with the teacher's logits for all.
+        validation: All classes; watched only.
+        test: All classes.
+        recipe: Of all students.
+        head: Of the tasks.
+        class_names: Of the data set.
+    """
+
+    teacher: keras.Model
+    soft_targets: TransferSet
+    validation: Split
+    test: Split
+    recipe: Recipe
+    head: str
+    class_names: list[str]
+
+    def task(self, num_classes: int) -> Task:
+        """θk, the classes 0 to k − 1."""
+        return Task(range(num_classes), head=self.head, class_names=self.class_names)
+
+    def train(self, cell: Cell) -> SweptStudent:
+        """Trains and tests a student."""
+        task = self.task(cell.num_classes)
+        is_distilled = cell.method == DISTILLED
+        recipe = self.recipe if is_distilled else self.recipe.on_hard_labels()
+        recipe = recipe._replace(seed=cell.seed)
+        transfer = self.soft_targets.for_task(task)
+        trained = train_student(
+            self.teacher,
+            cell.rate,
+            transfer,
+            Split(*task.filter(tuple(self.validation))),
+            task,
+            recipe,
+            verbose=0,
+            build_student=thinner(self.teacher, transfer, task, recipe),
+        )
+        images, labels = task.filter(tuple(self.test))
+        num_right, num_right_of_task = count_right(
+            predict_logits(trained.student, images), labels, task
+        )
+        cost = complexity(trained.student)
+        return SweptStudent(
+            *cell,
+            layer_widths(trained.student),
+            cost.num_params,
+            cost.num_macs,
+            num_right,
+            num_right_of_task,
+            trained.epochs,
+            trained.seconds,
+        )
+
+
+def share(materials: Materials, folder: pathlib.Path) -> Callable[[], Materials]:
+    """Writes the images, which are large, to files that workers map.
+
+    Args:
+        materials: This process's.
+        folder: For these files; the caller removes it.
+
+    Returns:
+        A function that gives a worker its materials; it can be pickled.
+    """
+    for name, images in _images(materials).items():
+        save_images(images, folder / f"{name}.npy")
+    nothing = dict.fromkeys(_images(materials))
+    return functools.partial(_load_shared, _with_images(materials, nothing), folder)
+
+
+def _load_shared(materials: Materials, folder: pathlib.Path) -> Materials:
+    names = _images(materials)
+    mapped = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in names}
+    return _with_images(materials, mapped)
+
+
+def _images(materials: Materials) -> dict[str, Any]:
+    return {
+        "train": materials.soft_targets.images,
+        "validation": materials.validation.images,
+        "test": materials.test.images,
+    }
+
+
+def _with_images(materials: Materials, images: dict[str, Any]) -> Materials:
+    return materials._replace(
+        soft_targets=materials.soft_targets._replace(images=images["train"]),
+        validation=materials.validation._replace(images=images["validation"]),
+        test=materials.test._replace(images=images["test"]),
+    )
+
+
+def plan_cells(
+    task_sizes: Sequence[int], rates: Sequence[float], seeds: Sequence[int]
+) -> list[Cell]:
+    """All students, in an order that leaves whole experiments behind when cut short.
+
+    Seed by seed; in a seed the smaller tasks first, distilled beside hard labels.
+
+    Args:
+        task_sizes: Numbers of classes.
+        rates: Each in (0, 1].
+        seeds: From 0 on.
+    """
+    return [
+        Cell(num_classes, rate, seed, method)
+        for seed in seeds
+        for num_classes in sorted(task_sizes)
+        for rate in sorted(rates)
+        for method in (DISTILLED, HARD_LABELS)
+    ]
+
+
+def count_right(logits: np.ndarray, labels: np.ndarray, task: Task) -> tuple[int, int]:
+    """Images right by arg-max over all of a student's outputs, and over the task's.
+
+    Args:
+        logits: Shape `(n, task.num_outputs)`.
+        labels: Shape `(n,)`, in the student's label space.
+        task: θ.
+    """
+    of_task = task.to_labels(np.asarray(task.class_ids))
+    among_task = of_task[logits[:, of_task].argmax(axis=-1)]
+    all_right = int(is_correct(logits, labels).sum())
+    return all_right, int((among_task == labels).sum())
+
+
+def teacher_rows(
+    materials: Materials, task_sizes: Sequence[int]
+) -> list[dict[str, int]]:
+    """The teacher on each task: test images, and how many it gets right."""
+    logits = predict_logits(materials.teacher, materials.test.images)
+    rows = []
+    for num_classes in sorted(task_sizes):
+        # Its own head is the full one, whatever the students'
+        task = Task(range(num_classes), class_names=materials.class_names)
+        chosen = task.indices(materials.test.class_ids)
+        labels = task.to_labels(materials.test.class_ids[chosen])
+        num_right, num_right_of_task = count_right(logits[chosen], labels, task)
+        rows.append(
+            {
+                "num_classes": num_classes,
+                "num_test": len(chosen),
+                "num_right": num_right,
+                "num_right_of_task": num_right_of_task,
+            }
+        )
+    return rows
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    folder: pathlib.Path,
+    materials: Materials,
+    num_workers: int,
+    on_end: Callable[[SweptStudent, bool], None],
+) -> list[SweptStudent]:
+    """Trains what is not in the folder yet, and stores each student as it ends.
+
+    Args:
+        cells: All of the sweep.
+        folder: A file a student.
+        materials: Of all trainings.
+        num_workers: Processes; with one, this one trains.
+        on_end: Called with each student, and whether it was trained by an earlier run.
+
+    Returns:
+        All students, in the order of the cells.
+
+    Raises:
+        InputError: If a stored student is damaged.
+        WorkerError: If a worker was killed, or failed.
+    """
+    found: dict[Cell, SweptStudent] = {}
+    for cell in cells:
+        path = folder / f"{cell.name}.json"
+        if path.exists():
+            found[cell] = _read(path, cell)
+            on_end(found[cell], True)
+    todo = [cell for cell in cells if cell not in found]
+    trained: Iterator[SweptStudent] = map(materials.train, todo)
+    if num_workers > 1 and todo:
+        trained = _train_elsewhere(todo, materials, num_workers, folder / "shared")
+    for student in trained:
+        cell = Cell(*student[:4])
+        write_json(folder / f"{cell.name}.json", student._asdict())
+        found[cell] = student
+        on_end(student, False)
+    return [found[cell] for cell in cells]
+
+
+def _read(path: pathlib.Path, cell: Cell) -> SweptStudent:
+    stored = read_json(path)
+    if not isinstance(stored, dict) or set(stored) != set(SweptStudent._fields):
+        raise InputError(
+            f"Expected {path} to be a student of a sweep. Received: another file; "
+            "delete it to train that student again"
+        )
+    student = SweptStudent(**stored)
+    if Cell(*student[:4]) != cell:
+        raise InputError(
+            f"Expected {path} to be of {cell}. Received: {Cell(*student[:4])}"
+        )
+    return student
+
+
+def _train_elsewhere(
+    cells: Sequence[Cell], materials: Materials, num_workers: int, folder: pathlib.Path
+) -> Iterator[SweptStudent]:
+    """By processes that each take the next cell; none is left behind."""
+    context = multiprocessing.get_context("spawn")
+    todo, done = context.Queue(), context.Queue()
+    num_threads = max(1, multiprocessing.cpu_count() // num_workers)
+    # As bytes, because reading a Keras model starts TensorFlow with all its threads
+    load = pickle.dumps(share(materials, folder))
+    arguments = (load, num_threads, todo, done)
+    processes = [
+        context.Process(target=_work, args=arguments, daemon=True)
+        for _ in range(min(num_workers, len(cells)))
+    ]
+    for cell in [*cells, *[None] * len(processes)]:
+        todo.put(cell)
+    try:
+        for process in processes:
+            process.start()
+        for _ in cells:
+            yield _next_done(done, processes)
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _next_done(done: Any, processes: Sequence[Any]) -> SweptStudent:
+    while True:
+        try:
+            found = done.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            killed = [p for p in processes if p.exitcode not in (None, 0)]
+            if killed:
+                raise WorkerError(
+                    f"a worker ended with status {killed[0].exitcode}"
+                ) from None
+            continue
+        if isinstance(found, SweptStudent):
+            return found
+        raise WorkerError(f"a worker failed: {found}")
+
+
+def _work(load: bytes, num_threads: int, todo: Any, done: Any) -> None:
+    """What a worker does: `todo` ends with None."""
+    import tensorflow as tf
+
+    # Ctrl-C reaches it, too; the process that started it ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(num_threads)
+    try:
+        materials = pickle.loads(load)()
+        for cell in iter(todo.get, None):
+            done.put(materials.train(cell))
+    except Exception as error:  # told to the process that waits, which ends the sweep
+        done.put(f"{type(error).__name__}: {error}")
+        sys.exit(1)

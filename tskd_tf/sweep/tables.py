@@ -1,0 +1,276 @@
+"""What a sweep says: means over seeds, and the rate that a task needs."""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from tskd_tf.sweep.students import DISTILLED, HARD_LABELS
+
+
+def method_names(sweep: dict[str, Any]) -> dict[str, str]:
+    """What tables and figures call a sweep's students, by the method in its counts.
+
+    Those of the first versions have no `method`: it was Eq. 8.
+    """
+    learnt_by = sweep.get("method") or "distillation"
+    if learnt_by == "distillation":
+        learnt_by = "Eq. 8, τ²" if sweep.get("scale_soft_loss") else "Eq. 8"
+    return {DISTILLED: f"distilled ({learnt_by})", HARD_LABELS: "hard labels only"}
+
+
+class Mean(NamedTuple):
+    """A mean over seeds.
+
+    Attributes:
+        mean: Of them.
+        low: Lower end of Student's t interval; None with one seed.
+        high: Upper end.
+        num_seeds: ≥ 1.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    num_seeds: int
+
+
+class CellSummary(NamedTuple):
+    """The students of a task, rate and method.
+
+    Attributes:
+        num_classes: Of the task.
+        rate: Of the width.
+        method: `"distilled"` or `"hard_labels"`.
+        num_params: Of a student.
+        num_macs: Of a student.
+        accuracy: On the task's test images, in [0, 1].
+        accuracy_loss: The teacher's accuracy less the student's, a fraction.
+    """
+
+    num_classes: int
+    rate: float
+    method: str
+    num_params: int
+    num_macs: int
+    accuracy: Mean
+    accuracy_loss: Mean
+
+
+class RateNeeded(NamedTuple):
+    """The smallest rate that keeps a share of the teacher's accuracy.
+
+    Attributes:
+        num_classes: Of the task.
+        method: `"distilled"` or `"hard_labels"`.
+        normalized_accuracy: The share, in (0, 1].
+        by_seed: For each seed the rate; None where no rate of the sweep is enough.
+        mean: Of them; None if one is None.
+    """
+
+    num_classes: int
+    method: str
+    normalized_accuracy: float
+    by_seed: list[float | None]
+    mean: float | None
+
+
+def mean_of(values: Sequence[float], confidence: float) -> Mean:
+    """Mean and Student's t interval of independent values.
+
+    Args:
+        values: One a seed, at least one.
+        confidence: Two-sided, in (0, 1).
+    """
+    mean, count = statistics.fmean(values), len(values)
+    if count < 2:
+        return Mean(mean, None, None, count)
+    # It takes a second to load
+    from scipy.stats import t
+
+    quantile = float(t.ppf((1 + confidence) / 2, count - 1))
+    half = quantile * statistics.stdev(values) / math.sqrt(count)
+    return Mean(mean, mean - half, mean + half, count)
+
+
+def rate_needed(
+    rates: Sequence[float], normalized: Sequence[float], enough: float
+) -> float | None:
+    """Where a curve first reaches a value, with straight lines between its points.
+
+    Args:
+        rates: Ascending.
+        normalized: The student's accuracy over the teacher's, by rate.
+        enough: Share to keep.
+
+    Returns:
+        A rate; the smallest one, if its students are good enough already: a smaller
+        one might do, too. None if no rate is enough.
+    """
+    if normalized[0] >= enough:
+        return rates[0]
+    points = list(zip(rates, normalized, strict=True))
+    for (rate, below), (next_rate, above) in zip(points, points[1:]):
+        if above >= enough:
+            return rate + (next_rate - rate) * (enough - below) / (above - below)
+    return None
+
+
+def summarise_cells(sweep: dict[str, Any]) -> list[CellSummary]:
+    """A summary a task, rate and method, in that order.
+
+    Args:
+        sweep: As in `sweep.json`.
+    """
+    found = []
+    for key, students in _by(sweep["students"], "num_classes", "rate", "method"):
+        teacher = _teacher(sweep, key[0])
+        accuracies = [_accuracy(sweep, student) for student in students]
+        losses = [teacher - accuracy for accuracy in accuracies]
+        confidence = sweep["confidence"]
+        found.append(
+            CellSummary(
+                key[0],
+                key[1],
+                key[2],
+                students[0]["num_params"],
+                students[0]["num_macs"],
+                mean_of(accuracies, confidence),
+                mean_of(losses, confidence),
+            )
+        )
+    return found
+
+
+def rates_needed(sweep: dict[str, Any]) -> list[RateNeeded]:
+    """By task, method and threshold: the paper's figures 2(c) and 3(c)."""
+    found = []
+    for key, students in _by(sweep["students"], "num_classes", "method"):
+        num_classes, method = key
+        teacher = _teacher(sweep, num_classes)
+        curves = []
+        for _, of_seed in _by(students, "seed"):
+            of_seed = sorted(of_seed, key=lambda student: student["rate"])
+            rates = [student["rate"] for student in of_seed]
+            curves.append((rates, [_accuracy(sweep, s) / teacher for s in of_seed]))
+        for enough in sweep["normalized_accuracies"]:
+            needed = [rate_needed(*curve, enough) for curve in curves]
+            known = [rate for rate in needed if rate is not None]
+            mean = statistics.fmean(known) if len(known) == len(needed) else None
+            found.append(RateNeeded(num_classes, method, enough, needed, mean))
+    return found
+
+
+def as_csv(sweep: dict[str, Any]) -> str:
+    """A row a student, with its accuracy and what the teacher has on its task."""
+    stream = io.StringIO()
+    students = sweep["students"]
+    names = [name for name in students[0] if name != "widths"]
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*names, "widths", "num_test", "accuracy", "teacher_accuracy"])
+    for student in students:
+        writer.writerow(
+            [
+                *(student[name] for name in names),
+                "-".join(map(str, student["widths"])),
+                _num_test(sweep, student["num_classes"]),
+                _accuracy(sweep, student),
+                _teacher(sweep, student["num_classes"]),
+            ]
+        )
+    return stream.getvalue()
+
+
+def as_markdown(sweep: dict[str, Any]) -> str:
+    """Tables of the loss in points by task and rate, and of the rates needed."""
+    cells = {(c.num_classes, c.rate, c.method): c for c in summarise_cells(sweep)}
+    sizes = sorted({key[0] for key in cells})
+    rates = sorted({key[1] for key in cells})
+    parts = []
+    names = method_names(sweep)
+    for method, name in names.items():
+        header = ["classes", "teacher", *(f"rate {rate:g}" for rate in rates)]
+        rows = [
+            [
+                str(size),
+                f"{100 * _teacher(sweep, size):.2f} %",
+                *(in_points(cells[size, rate, method].accuracy_loss) for rate in rates),
+            ]
+            for size in sizes
+        ]
+        parts.append(f"Points lost, {name}:\n\n{_table(header, rows)}")
+    needed = {
+        (found.num_classes, found.method, found.normalized_accuracy): found
+        for found in rates_needed(sweep)
+    }
+    shares = sweep["normalized_accuracies"]
+    columns = [(method, share) for method in names for share in shares]
+    header = ["classes", *(f"{names[m]}, {100 * share:g} %" for m, share in columns)]
+    rows = [
+        [str(size), *(_needed_told(needed[size, m, share]) for m, share in columns)]
+        for size in sizes
+    ]
+    title = "Rate needed to keep a share of the teacher's accuracy:"
+    parts.append(f"{title}\n\n{_table(header, rows)}")
+    return "\n".join(parts)
+
+
+def in_points(loss: Mean) -> str:
+    """A loss of accuracy in points, with half of its interval if there is one."""
+    if loss.low is None or loss.high is None:
+        return f"{100 * loss.mean:.2f}"
+    return f"{100 * loss.mean:.2f} ± {50 * (loss.high - loss.low):.2f}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _needed_told(found: RateNeeded) -> str:
+    known = [rate for rate in found.by_seed if rate is not None]
+    if found.mean is not None:
+        return f"{found.mean:.2f} ({min(known):.2f} to {max(known):.2f})"
+    if not known:
+        return "not reached"
+    return f"reached by {len(known)} of {len(found.by_seed)} seeds"
+
+
+def _by(
+    students: Iterable[dict[str, Any]], *names: str
+) -> list[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
+    """Students that agree in some of their fields, ascending by these."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for student in students:
+        key = tuple(student[name] for name in names)
+        found.setdefault(key, []).append(student)
+    return sorted(found.items(), key=lambda item: item[0])
+
+
+def _right(sweep: dict[str, Any], counts: dict[str, Any]) -> int:
+    """Test images right by the rule of the sweep's head."""
+    name = "num_right" if sweep["head"] == "full" else "num_right_of_task"
+    num_right: int = counts[name]
+    return num_right
+
+
+def _row(sweep: dict[str, Any], num_classes: int) -> dict[str, Any]:
+    rows = {row["num_classes"]: row for row in sweep["teacher"]["tasks"]}
+    row: dict[str, Any] = rows[num_classes]
+    return row
+
+
+def _num_test(sweep: dict[str, Any], num_classes: int) -> int:
+    num_test: int = _row(sweep, num_classes)["num_test"]
+    return num_test
+
+
+def _teacher(sweep: dict[str, Any], num_classes: int) -> float:
+    row = _row(sweep, num_classes)
+    return _right(sweep, row) / _num_test(sweep, num_classes)
+
+
+def _accuracy(sweep: dict[str, Any], student: dict[str, Any]) -> float:
+    return _right(sweep, student) / _num_test(sweep, student["num_classes"])
