@@ -91,7 +91,7 @@ def retraining_of(student, digits):
     train, test = digits
     task = Task(range(10), 10)
     transfer = capture(student, *train, task)
-    return Retraining(student, lambda: transfer, test, task, Recipe())
+    return Retraining(student, transfer, test, task, Recipe())
 
 
 def integer_types(path):

@@ -10,8 +10,6 @@ from conftest import make_data, make_network
 from event_scalars import scalars_of
 from schemas import check_schema
 
-from tskd_tf.data.augmentation import Augmentation
-from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.event_files import CurveWriter
 from tskd_tf.distillation.recipe import Recipe
@@ -20,9 +18,9 @@ from tskd_tf.errors import InputError
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.width import scale_width
 from tskd_tf.search import budgets as budgets_module
-from tskd_tf.search import smallest_student, trainer
+from tskd_tf.search import trainer
 from tskd_tf.search.budgets import Budgets
-from tskd_tf.search.smallest_student import find_smallest_student, soft_targets_of
+from tskd_tf.search.smallest_student import find_smallest_student
 
 RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)
 RATES = [0.25, 0.5, 0.75, 1.0]
@@ -94,27 +92,6 @@ def test_datasets_and_arrays_give_the_same_search(trained_teacher, splits):
     second = find(trained_teacher, datasets, rates=[0.5])
     for key in ("teacher", "student", "accuracy_loss_interval", "control"):
         assert first.report[key] == second.report[key]
-
-
-def test_soft_targets_of_a_search_are_read_not_made_anew(
-    trained_teacher, splits, tmp_path, monkeypatch
-):
-    task, train = Task([3, 1], 4, head="task"), Split(*splits[0])
-    recipe = RECIPE._replace(augmentation=Augmentation(flip=True), num_views=2)
-    find(
-        trained_teacher,
-        splits,
-        rates=[0.25],
-        task=task,
-        recipe=recipe,
-        directory=str(tmp_path),
-    )
-    monkeypatch.setattr(smallest_student, "capture", None)
-    stored = soft_targets_of(trained_teacher, train, task, recipe, str(tmp_path))
-    assert stored.teacher_logits.shape == (128, 2, 2)
-    np.testing.assert_array_equal(stored.images, task.filter(splits[0])[0])
-    with pytest.raises(InputError, match="of this teacher"):
-        soft_targets_of(make_network(), train, task, recipe, str(tmp_path))
 
 
 def test_sample_weights_are_not_passed_over(trained_teacher, splits):

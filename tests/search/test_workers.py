@@ -19,7 +19,7 @@ from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe, thinner
 from tskd_tf.distillation.soft_targets import capture
 from tskd_tf.errors import InputError, WorkerError
-from tskd_tf.search import smallest_student
+from tskd_tf.search import prepared
 from tskd_tf.search.plan import SearchPlan
 from tskd_tf.search.smallest_student import find_smallest_student
 from tskd_tf.search.trainer import Trainer
@@ -289,7 +289,7 @@ def test_a_single_student_is_trained_without_workers(
 ):
     # As an interrupted search by workers leaves it
     (tmp_path / "shared").mkdir()
-    monkeypatch.setattr(smallest_student, "search_with_workers", None)
+    monkeypatch.setattr(prepared, "search_with_workers", None)
     settings = {"rates": [0.25], "directory": str(tmp_path), "num_workers": 2}
     assert find(trained_teacher, splits, **settings).report["student"]["rate"] == 0.25
     assert not (tmp_path / "shared").exists()
@@ -318,7 +318,7 @@ def test_a_port_that_there_is_not_is_told_at_once(teacher, monkeypatch, port):
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     monkeypatch.setenv("KERASTUNER_ORACLE_PORT", port)
     with pytest.raises(InputError, match=f"free address.* 127.0.0.1:{port}"):
-        smallest_student.is_by_others("folder", teacher, None, 1)
+        prepared.is_by_others("folder", teacher, None, 1)
 
 
 @pytest.fixture

@@ -41,14 +41,14 @@ class Retraining(NamedTuple):
 
     Attributes:
         teacher: Run only if the recipe asks for a live one.
-        transfer: Gives the soft targets of the search; called if it comes to that.
+        transfer: D(θ) with the teacher's logits, as in the search.
         validation: The task's validation images, with labels for class ids.
         task: θ.
         recipe: Of the student's own training.
     """
 
     teacher: keras.Model
-    transfer: Callable[[], TransferSet]
+    transfer: TransferSet
     validation: Split
     task: Task
     recipe: Recipe
@@ -169,7 +169,7 @@ def _retrained(student: keras.Model, retraining: Retraining) -> keras.Model:
     trained = train_student(
         retraining.teacher,
         1.0,
-        retraining.transfer(),
+        retraining.transfer,
         retraining.validation,
         retraining.task,
         recipe,

@@ -21,14 +21,10 @@ from tskd_tf.files import atomic_path, read_json, write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.networks.teacher_file import load_teacher, teacher_shapes
-from tskd_tf.networks.width import StudentBuilder
 from tskd_tf.networks.zoo.models import build_teacher, image_shape_of
 from tskd_tf.run.config import RunConfig, parse_image_size
 from tskd_tf.run.output_folder import TEACHER_SETTINGS
-from tskd_tf.run.settings import budgets_of, is_file, rates_of, recipe_of
-from tskd_tf.search.budgets import StudentCosts, fitting_rates, kept_latencies
-from tskd_tf.search.candidates import buildable_rates, check_method_fits
-from tskd_tf.search.smallest_student import is_by_others
+from tskd_tf.run.settings import is_file, recipe_of
 
 _logger = logging.getLogger(__name__)
 
@@ -106,17 +102,8 @@ def untrained_or_loaded_teacher(config: RunConfig, data: ImageData) -> keras.Mod
     return build_teacher(config.teacher, data.train.images, num_classes)
 
 
-def check_everything_fits(
-    config: RunConfig,
-    data: ImageData,
-    task: Task,
-    teacher: keras.Model,
-    build_student: StudentBuilder | None,
-) -> dict[float, float]:
-    """Checks data, task, teacher, rates and budgets together before any training.
-
-    Returns:
-        Microseconds an image by rate, where students had to be measured for it.
+def check_teacher_fits(data: ImageData, task: Task, teacher: keras.Model) -> None:
+    """Checks data, task and teacher together, where only the teacher is trained.
 
     Raises:
         InputError: If they do not fit.
@@ -125,22 +112,6 @@ def check_everything_fits(
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)
     complexity(teacher)
-    convolutions = config.convolutions, config.groups
-    rates = buildable_rates(
-        teacher, task, rates_of(config), build_student, *convolutions
-    )
-    if config.mode == "teacher":
-        return {}
-    check_method_fits(teacher, task, rates[0], recipe_of(config), build_student)
-    search_dir = pathlib.Path(config.output_dir) / "search"
-    is_by_others(str(search_dir), teacher, build_student, config.workers)
-    latencies_us = kept_latencies(search_dir)
-    images = data.train.images
-    costs = StudentCosts(
-        teacher, task, images, latencies_us, build_student, *convolutions
-    )
-    fitting_rates(rates, budgets_of(config), costs.cost)
-    return costs.latencies_us
 
 
 def finished_teacher(

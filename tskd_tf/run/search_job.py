@@ -1,6 +1,5 @@
 """The whole job, one stage after the other."""
 
-import functools
 import logging
 import pathlib
 import time
@@ -8,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tskd_tf.data.splits import ImageData, Split
+from tskd_tf.data.splits import ImageData
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.event_files import REPORT_RUN
 from tskd_tf.errors import InputError
@@ -20,7 +19,7 @@ from tskd_tf.report.tensorboard import write_summaries
 from tskd_tf.report.words import summary_table
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.inputs import (
-    check_everything_fits,
+    check_teacher_fits,
     finished_teacher,
     load_data,
     untrained_or_loaded_teacher,
@@ -33,20 +32,15 @@ from tskd_tf.run.output_folder import (
     write_report,
 )
 from tskd_tf.run.settings import (
-    budgets_of,
     check_settings,
     command_of,
     environment_of,
     import_student_builder,
-    rates_of,
     recipe_of,
+    search_settings_of,
 )
 from tskd_tf.search.budgets import keep_latencies
-from tskd_tf.search.smallest_student import (
-    FoundStudent,
-    find_smallest_student,
-    soft_targets_of,
-)
+from tskd_tf.search.prepared import SearchResults, prepare
 from tskd_tf.search.workers.worker import run as run_worker
 from tuner import chief
 
@@ -89,7 +83,18 @@ def run(config: RunConfig) -> tuple[int, str]:
     data = load_data(config)
     task = Task.from_names(config.classes, data.class_names, config.head)
     teacher = untrained_or_loaded_teacher(config, data)
-    latencies_us = check_everything_fits(config, data, task, teacher, build_student)
+    prepared = None
+    if config.mode == "teacher":
+        check_teacher_fits(data, task, teacher)
+    else:
+        prepared = prepare(
+            teacher,
+            data.train,
+            data.validation,
+            data.test,
+            task,
+            search_settings_of(config, build_student),
+        )
     clock.lap("data")
     environment = environment_of(config)
     _logger.info(
@@ -100,31 +105,16 @@ def run(config: RunConfig) -> tuple[int, str]:
         "on" if environment["jit_compile"] else "off",
     )
     claim_output_dir(config)
-    keep_latencies(folder / "search", latencies_us)
+    if prepared is not None:
+        keep_latencies(folder / "search", prepared.costs.latencies_us)
     teacher, teacher_curve = finished_teacher(config, data, teacher)
     clock.lap("teacher")
-    if config.mode == "teacher":
+    if prepared is None:
         return MEETS_THRESHOLD, _teacher_summary(teacher, data, folder)
-    found = find_smallest_student(
-        teacher,
-        data.train,
-        data.validation,
-        data.test,
-        task=task,
-        max_accuracy_loss=config.max_accuracy_loss,
-        rates=rates_of(config),
-        recipe=recipe_of(config),
-        confidence=config.confidence,
-        directory=str(folder / "search"),
-        log_dir=str(folder / "tensorboard"),
-        build_student=build_student,
-        budgets=budgets_of(config),
-        oracle=config.oracle,
-        max_executions=config.max_executions,
-        num_workers=config.workers,
-    )
+    results = prepared.run(teacher)
+    found = results.found
     clock.lap("search")
-    exports = _exports(config, found, teacher, data, task)
+    exports = _exports(config, results, teacher, task)
     clock.lap("exports")
     report = {
         **found.report,
@@ -143,26 +133,17 @@ def run(config: RunConfig) -> tuple[int, str]:
 
 
 def _exports(
-    config: RunConfig,
-    found: FoundStudent,
-    teacher: keras.Model,
-    data: ImageData,
-    task: Task,
+    config: RunConfig, results: SearchResults, teacher: keras.Model, task: Task
 ) -> list[dict[str, Any]]:
     """The student's files and what is measured of each."""
-    folder, recipe = pathlib.Path(config.output_dir), recipe_of(config)
-    test = Split(*task.filter(tuple(data.test)))
-    teacher_logits = task.select_logits(predict_logits(teacher, test.images))
-    transfer = functools.partial(
-        soft_targets_of, teacher, data.train, task, recipe, str(folder / "search")
-    )
-    train_images, _ = task.filter(tuple(data.train))
+    found, test = results.found, results.test
+    teacher_logits = task.select_logits(results.teacher_logits)
     return export_student(
         found.student,
         teacher,
         config.exports,
-        str(folder),
-        Deployment(config.export_outputs, task.output_names, train_images),
+        config.output_dir,
+        Deployment(config.export_outputs, task.output_names, results.transfer.images),
         Bargain(
             test,
             is_correct(teacher_logits, test.class_ids),
@@ -170,11 +151,7 @@ def _exports(
             config.confidence,
         ),
         Retraining(
-            teacher,
-            transfer,
-            Split(*task.filter(tuple(data.validation))),
-            task,
-            recipe,
+            teacher, results.transfer, results.validation, task, recipe_of(config)
         ),
     )
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.metadata
+import pathlib
 import platform
 import shlex
 from typing import Any
@@ -18,12 +19,11 @@ from tskd_tf.distillation.device import (
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.export.exports import check_formats, packages_of
-from tskd_tf.networks.width import StudentBuilder, check_rate, spaced_rates
+from tskd_tf.networks.width import StudentBuilder, spaced_rates
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.output_folder import FREE_SETTINGS
 from tskd_tf.search.budgets import Budgets
-from tskd_tf.search.plan import SearchPlan
-from tskd_tf.search.smallest_student import check_bargain
+from tskd_tf.search.settings import SearchSettings
 
 _PACKAGES = (
     "tskd_tf",
@@ -105,23 +105,38 @@ def import_student_builder(config: RunConfig) -> StudentBuilder | None:
     return build
 
 
+def search_settings_of(
+    config: RunConfig, build_student: StudentBuilder | None = None
+) -> SearchSettings:
+    """What a run asks of its search."""
+    folder = pathlib.Path(config.output_dir)
+    return SearchSettings(
+        max_accuracy_loss=config.max_accuracy_loss,
+        rates=rates_of(config),
+        recipe=recipe_of(config),
+        confidence=config.confidence,
+        directory=str(folder / "search"),
+        log_dir=str(folder / "tensorboard"),
+        build_student=build_student,
+        budgets=budgets_of(config),
+        oracle=config.oracle,
+        max_executions=config.max_executions,
+        num_workers=config.workers,
+    )
+
+
 def check_settings(config: RunConfig) -> None:
     """Checks what can be wrong in itself, before the data are read.
 
     Raises:
         InputError: If a setting is out of range or contradicts another.
     """
-    check_bargain(config.max_accuracy_loss, config.confidence)
-    budgets_of(config).check()
-    SearchPlan([], 0.0, config.oracle, config.max_executions).check()
     if config.workers < 1:
         raise InputError(
             f"Expected --workers of at least 1. Received: {config.workers}"
         )
-    recipe_of(config).check()
+    search_settings_of(config).check()
     check_formats(config.exports)
-    if config.rate is not None:
-        check_rate(config.rate)
     if config.input_range != "0:255" and not is_file(config.teacher):
         raise InputError(
             "Expected --input_range with a teacher from a .keras file only. Received: "

@@ -19,6 +19,35 @@ from tskd_tf.networks.students import PLAIN, thin_student
 from tskd_tf.networks.width import StudentBuilder, check_rate, distinct_rates
 
 
+class BuiltOnce:
+    """A user's students, untrained: each is built at most once, while kept.
+
+    Args:
+        build_student: The user's function of the rate.
+    """
+
+    def __init__(self, build_student: StudentBuilder) -> None:
+        self._build_student = build_student
+        self._built: dict[float, keras.Model] = {}
+
+    def __call__(self, rate: float) -> keras.Model:
+        """The student of a rate in (0, 1]; the same model each time."""
+        if rate not in self._built:
+            self._built[rate] = self._build_student(rate)
+        return self._built[rate]
+
+    def fresh_copy(self, rate: float) -> keras.Model:
+        """Another model of the same network, which the user's function need not make.
+
+        Methods that train several students check that none of them is another.
+        """
+        return keras.models.clone_model(self(rate))
+
+    def forget(self) -> None:
+        """Frees the models."""
+        self._built.clear()
+
+
 def buildable_rates(
     teacher: keras.Model,
     task: Task,

@@ -19,7 +19,7 @@ _MOST_WRONG_IMAGES = 24
 
 
 def judge(
-    teacher: keras.Model,
+    teacher_logits: np.ndarray,
     student: keras.Model,
     control: keras.Model,
     test: Split,
@@ -27,10 +27,10 @@ def judge(
     task: Task,
     confidence: float,
 ) -> Verdict:
-    """Runs teacher, student and control on the task's test images, once.
+    """Runs student and control on the task's test images, once, beside the teacher.
 
     Args:
-        teacher: Gives all of the data's classes.
+        teacher_logits: On these images, shape `(n, num_classes)`, all its outputs.
         student: The chosen one.
         control: The same, trained on hard labels only.
         test: The task's test images, with labels for class ids.
@@ -39,7 +39,6 @@ def judge(
         confidence: Of the interval for the loss, in (0, 1).
     """
     images, labels = test
-    teacher_logits = predict_logits(teacher, images)
     teacher_is_correct = is_correct(task.select_logits(teacher_logits), labels)
     student_logits = predict_logits(student, images)
     student_is_correct = is_correct(student_logits, labels)

@@ -5,7 +5,7 @@ import gc
 import logging
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -64,6 +64,8 @@ class Trainer(NamedTuple):
         verbose: `"auto"` writes a line a training to standard error, live on a
             terminal; anything else is as in `keras.Model.fit`.
         build_student: Function of the rate.
+        shapes: Rate → widths and multiply-adds of its student, of those that were
+            built in preparation; others are built for them.
     """
 
     teacher: keras.Model
@@ -75,6 +77,7 @@ class Trainer(NamedTuple):
     log_dir: str | None
     verbose: Any
     build_student: StudentBuilder
+    shapes: Mapping[float, tuple[list[int], int]] = {}
 
     @property
     def num_epochs(self) -> int:
@@ -197,8 +200,11 @@ class Trainer(NamedTuple):
     def _train_and_keep(
         self, rate: float, recipe: Recipe, folder: pathlib.Path, verdict: Any
     ) -> Trial:
-        student = self.build_student(rate)
-        widths, num_macs = layer_widths(student), complexity(student).num_macs
+        if rate in self.shapes:
+            widths, num_macs = self.shapes[rate]
+        else:
+            student = self.build_student(rate)
+            widths, num_macs = layer_widths(student), complexity(student).num_macs
         names = "-".join(map(str, widths))
         self._log_start("Rate %g: %s, %s MACs", rate, names, f"{num_macs:,}")
         live_line = LiveLine(

@@ -1,0 +1,463 @@
+"""A search made ready: every check is made, and no student is trained yet."""
+
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+import tempfile
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tskd_tf.acceptance import accuracy_floor
+from tskd_tf.data.augmentation import Augmentation
+from tskd_tf.data.batches import as_arrays, check_images
+from tskd_tf.data.images import as_uint8, fingerprint
+from tskd_tf.data.splits import Split
+from tskd_tf.data.task import Task, check_class_ids, check_pairs
+from tskd_tf.distillation.recipe import Recipe, thinner
+from tskd_tf.distillation.soft_targets import (
+    TransferSet,
+    capture,
+    check_teacher,
+    load_soft_targets,
+    save_soft_targets,
+    transfer_fingerprint,
+)
+from tskd_tf.errors import InputError
+from tskd_tf.files import read_json_object, write_json
+from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.evaluate import accuracy, predict_logits
+from tskd_tf.networks.graph import check_model
+from tskd_tf.networks.rebuild import as_functional, as_logits, with_image_shape
+from tskd_tf.networks.width import StudentBuilder, layer_widths, spaced_rates
+from tskd_tf.report.words import summary_table
+from tskd_tf.search.budgets import (
+    ANY_LOSS,
+    StudentCosts,
+    fitting_rates,
+    keep_latencies,
+    kept_latencies,
+    spending,
+)
+from tskd_tf.search.candidates import BuiltOnce, buildable_rates, check_method_fits
+from tskd_tf.search.evidence import build_report
+from tskd_tf.search.judge import judge
+from tskd_tf.search.settings import SearchSettings
+from tskd_tf.search.trainer import Trainer
+from tskd_tf.search.trials import search_widths
+from tskd_tf.search.workers.crew import address_refused, search_with_workers
+from tskd_tf.search.workers.shared import check_importable, stop_sharing
+from tuner import chief
+from tuner.student_tuner import StudentTuner
+
+_logger = logging.getLogger(__name__)
+
+
+class FoundStudent(NamedTuple):
+    """What the search ends with.
+
+    Attributes:
+        student: The smallest student that met Eq. 4 on the validation data; if none
+            did, the one that came closest. It gives logits.
+        report: The evidence, as in `report.json`; `report["meets_threshold"]` is the
+            verdict on the test data.
+        wrong_images: The pictures of `report["wrong_images"]`, in its order: uint8,
+            shape `(n, height, width, channels)`.
+    """
+
+    student: keras.Model
+    report: dict[str, Any]
+    wrong_images: np.ndarray
+
+    def __str__(self) -> str:
+        return summary_table(self.report).rstrip("\n")
+
+
+class SearchResults(NamedTuple):
+    """A found student, and what was computed on the way, for its exports.
+
+    Attributes:
+        found: The student and its report.
+        transfer: D(θ) with the teacher's logits.
+        validation: The task's validation images, with the student's labels.
+        test: The task's test images, with the student's labels.
+        teacher_logits: The teacher's on these test images, float32, shape
+            `(n, num_classes)`, all of its outputs.
+    """
+
+    found: FoundStudent
+    transfer: TransferSet
+    validation: Split
+    test: Split
+    teacher_logits: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSearch:
+    """A search whose every check is made, and whose candidates are counted.
+
+    Attributes:
+        teacher: Gives logits; of the images' own shape. It need not be trained yet.
+        train: All training images, with the data set's class ids.
+        validation: The task's validation images, with the student's labels.
+        test: The task's test images, with the student's labels.
+        task: θ and the head.
+        settings: What was asked for, with a recipe of plain numbers.
+        rates: Width rates at which students can be built and differ, ascending.
+        candidates: Those of `rates` that fit the budgets; with budgets but no loss
+            allowed, the widest of them only.
+        num_over_budget: How many of `rates` do not fit.
+        costs: What the student of each rate costs.
+        is_by_others: Whether workers train the trials.
+        shapes: Rate → widths and multiply-adds of the user's own students.
+    """
+
+    teacher: keras.Model
+    train: Split
+    validation: Split
+    test: Split
+    task: Task
+    settings: SearchSettings
+    rates: list[float]
+    candidates: list[float]
+    num_over_budget: int
+    costs: StudentCosts
+    is_by_others: bool
+    shapes: dict[float, tuple[list[int], int]]
+
+    def run(self, trained_teacher: keras.Model | None = None) -> SearchResults:
+        """Trains students until the smallest under Eq. 4 is found, and judges it.
+
+        Args:
+            trained_teacher: Of the same network, where that of the preparation was not
+                trained yet.
+
+        Raises:
+            InputError: If the directory holds a search of other settings or data.
+        """
+        if trained_teacher is not None:
+            teacher = _as_searched(trained_teacher, self.train)
+            return dataclasses.replace(self, teacher=teacher).run()
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = pathlib.Path(self.settings.directory or temporary).resolve()
+            trainer, teacher_accuracy = self._trainer(folder)
+            student, chosen, trials = search_widths(
+                trainer, folder, self._how_to_search(trainer, folder)
+            )
+            # An interrupted search by workers may have left it
+            stop_sharing(folder)
+            if (
+                chosen.feasible
+                and chosen.rate == self.rates[0]
+                and len(self.candidates) > 1
+            ):
+                _logger.info(
+                    "Rate %g is the smallest candidate: a finer step of rates may find "
+                    "a smaller student yet",
+                    chosen.rate,
+                )
+            control, control_curve = trainer.control(chosen, folder)
+            teacher_logits = predict_logits(self.teacher, self.test.images)
+            results = judge(
+                teacher_logits,
+                student,
+                control,
+                self.test,
+                trainer.transfer.labels,
+                self.task,
+                self.settings.confidence,
+            )
+            recipe = self.settings.recipe
+            report = build_report(
+                task=self.task,
+                num_examples=(
+                    len(trainer.transfer.images),
+                    len(self.validation.images),
+                    len(self.test.images),
+                ),
+                max_accuracy_loss=self.settings.allowed_loss,
+                costs=(complexity(self.teacher), complexity(student)),
+                chosen=chosen,
+                trials=trials,
+                results=results,
+                control_curve=control_curve,
+                validation={
+                    "teacher_accuracy": teacher_accuracy,
+                    "floor": trainer.plan.floor,
+                },
+                budgets=spending(self.settings.budgets, chosen.rate, self.costs.cost),
+                num_over_budget=self.num_over_budget,
+                method=recipe.method,
+                convolutions=(recipe.convolutions, recipe.groups),
+            )
+            keep_latencies(folder, self.costs.latencies_us)
+        wrong = np.array([image["index"] for image in results.wrong_images], dtype=int)
+        found = FoundStudent(student, report, as_uint8(self.test.images[wrong]))
+        return SearchResults(
+            found, trainer.transfer, self.validation, self.test, teacher_logits
+        )
+
+    def _trainer(self, folder: pathlib.Path) -> tuple[Trainer, float]:
+        """What trains the trials, and the teacher's accuracy on validation images."""
+        settings, recipe = self.settings, self.settings.recipe
+        mark = transfer_fingerprint(
+            self.teacher, *self.train, self.task, *_views_config(recipe)
+        )
+        teacher_logits = predict_logits(self.teacher, self.validation.images)
+        teacher_accuracy = accuracy(
+            self.task.select_logits(teacher_logits), self.validation.class_ids
+        )
+        floor = accuracy_floor(teacher_accuracy, settings.allowed_loss)
+        _logger.info(
+            "The teacher gets %.2f %% of the task's %d validation images right; a "
+            "student must reach %.2f %%",
+            100 * teacher_accuracy,
+            len(self.validation.images),
+            100 * max(floor, 0.0),
+        )
+        note = self._note(mark, floor)
+        _check_same_search(folder, note)
+        write_json(folder / "settings.json", note)
+        keep_latencies(folder, self.costs.latencies_us)
+        transfer = _soft_targets(
+            self.teacher, self.train, self.task, recipe, folder, mark
+        )
+        trainer = Trainer(
+            self.teacher,
+            transfer,
+            self.validation,
+            self.task,
+            recipe,
+            settings.plan(self.candidates, floor),
+            settings.log_dir,
+            settings.verbose,
+            settings.build_student
+            or thinner(self.teacher, transfer, self.task, recipe),
+            self.shapes,
+        )
+        return trainer, teacher_accuracy
+
+    def _note(self, transfer_mark: str, floor: float) -> dict[str, Any]:
+        """What a search that goes on in the same folder must have in common."""
+        settings, recipe = self.settings, self.settings.recipe
+        return {
+            "transfer_set": transfer_mark,
+            "validation": fingerprint(*self.validation),
+            "floor": floor,
+            "rates": self.rates,
+            "budgets": settings.budgets.limits(),
+            "oracle": settings.oracle,
+            "max_executions": settings.max_executions,
+            # None for thinner copies of the teacher
+            "student_macs": settings.build_student
+            and [self.costs.cost("max_macs", rate) for rate in self.rates],
+            "recipe": {
+                **recipe._asdict(),
+                "augmentation": recipe.augmentation._asdict(),
+            },
+        }
+
+    def _how_to_search(self, trainer: Trainer, folder: pathlib.Path) -> Any:
+        # One student is trained soonest with all the cores of this process
+        if self.is_by_others and (trainer.plan.is_a_search or chief.role() == "chief"):
+            return functools.partial(
+                search_with_workers, trainer, self.settings.build_student, folder
+            )
+        return StudentTuner.search
+
+
+def prepare(
+    teacher: keras.Model,
+    train: Any,
+    validation: Any,
+    test: Any,
+    task: Task | None = None,
+    settings: SearchSettings = SearchSettings(),
+) -> PreparedSearch:
+    """Makes every check of a search, and counts its candidates, each built once.
+
+    Args:
+        teacher: As in `find_smallest_student`, like the data and the task; a network
+            that is not trained yet will do, see `PreparedSearch.run`.
+        train: All training images, with the data set's own labels.
+        validation: The same.
+        test: The same.
+        task: θ and the head; by default all of the teacher's classes.
+        settings: What is asked for.
+
+    Raises:
+        InputError: If anything given does not fit, or no student the budgets.
+    """
+    build_student = settings.build_student
+    if build_student is not None:
+        check_pairs(train)
+        spec = getattr(train, "element_spec", None)
+        shape = np.shape(train[0]) if spec is None else spec[0].shape
+        teacher = as_functional(teacher, shape[1:])
+    check_model(teacher, "the teacher")
+    teacher = as_logits(teacher)
+    if task is None:
+        num_classes = teacher.outputs[0].shape[-1]
+        task = Task(range(num_classes), num_classes)
+    settings.check()
+    settings = settings.with_plain_recipe()
+    by_others = is_by_others(
+        settings.directory, teacher, build_student, settings.num_workers
+    )
+    check_teacher(teacher, task)
+    all_train, all_validation, all_test = (
+        _checked_split(teacher, task, split, settings.memory_limit_mb)
+        for split in (train, validation, test)
+    )
+    teacher = _as_searched(teacher, all_train)
+    complexity(teacher)
+    convolutions = settings.recipe.convolutions, settings.recipe.groups
+    wanted = spaced_rates(0.05) if settings.rates is None else settings.rates
+    built = None if build_student is None else BuiltOnce(build_student)
+    rates = buildable_rates(teacher, task, wanted, built, *convolutions)
+    check_method_fits(
+        teacher, task, rates[0], settings.recipe, built and built.fresh_copy
+    )
+    costs = StudentCosts(
+        teacher,
+        task,
+        all_train.images,
+        kept_latencies(pathlib.Path(settings.directory)) if settings.directory else {},
+        built,
+        *convolutions,
+    )
+    fitting = fitting_rates(rates, settings.budgets, costs.cost)
+    if settings.budgets.limits():
+        _logger.info(
+            "%d of %d candidates fit the budgets: rates up to %g",
+            len(fitting),
+            len(rates),
+            fitting[-1],
+        )
+    shapes = {}
+    if built is not None:
+        for rate in rates:
+            num_macs = int(costs.cost("max_macs", rate))
+            shapes[rate] = layer_widths(built(rate)), num_macs
+        built.forget()
+    return PreparedSearch(
+        teacher,
+        all_train,
+        Split(*task.filter(tuple(all_validation))),
+        Split(*task.filter(tuple(all_test))),
+        task,
+        settings,
+        rates,
+        fitting if settings.allowed_loss < ANY_LOSS else fitting[-1:],
+        len(rates) - len(fitting),
+        costs,
+        by_others,
+        shapes,
+    )
+
+
+def _as_searched(teacher: keras.Model, train: Split) -> keras.Model:
+    """The teacher with logits, for images of the training images' shape."""
+    return with_image_shape(as_logits(teacher), train.images.shape[1:])
+
+
+def is_by_others(
+    directory: str | None,
+    teacher: keras.Model,
+    build_student: StudentBuilder | None,
+    num_workers: int,
+) -> bool:
+    """Whether trials are trained by workers, with the checks for them.
+
+    Raises:
+        InputError: If chief or workers could not do their part.
+    """
+    role = chief.role()
+    if role == "worker":
+        raise InputError(
+            "Expected a search in a chief, or without KERASTUNER_TUNER_ID. Received: "
+            f"{os.environ['KERASTUNER_TUNER_ID']}, a worker; start workers by python "
+            "-m tskd_tf.worker DIRECTORY"
+        )
+    if role == "chief" and directory is None:
+        raise InputError(
+            "Expected a directory that the chief shares with its workers. Received: "
+            "none"
+        )
+    by_others = role == "chief" or num_workers > 1
+    if by_others:
+        check_importable(teacher, build_student)
+    if role == "chief":
+        try:
+            chief.check_address()
+        except chief.AddressError as error:
+            raise address_refused(error) from None
+    return by_others
+
+
+def _checked_split(
+    teacher: keras.Model, task: Task, split: Any, memory_limit_mb: float
+) -> Split:
+    check_pairs(split)
+    images, class_ids, *others = as_arrays(split, memory_limit_mb)
+    if others:
+        raise InputError(
+            "Expected (images, class ids) in a search. Received: a third part; for "
+            "balanced classes pass Recipe(class_weights='balanced'), for weights of "
+            "your own train a student by Distiller and transfer_set"
+        )
+    check_images(images, tuple(teacher.inputs[0].shape[1:]))
+    check_class_ids(class_ids, len(images), task.num_classes)
+    task.indices(class_ids)
+    return Split(images, class_ids)
+
+
+def _views_config(recipe: Recipe) -> list[Any]:
+    """What stored views depend on; empty without any."""
+    if not recipe.augmentation or recipe.uses_live_teacher:
+        return []
+    return [recipe.augmentation._asdict(), recipe.num_views, recipe.seed]
+
+
+def _soft_targets(
+    teacher: keras.Model,
+    train: Split,
+    task: Task,
+    recipe: Recipe,
+    folder: pathlib.Path,
+    mark: str,
+) -> TransferSet:
+    path = folder / "soft_targets.npz"
+    stored_views = recipe.stored_views
+    if path.exists():
+        return load_soft_targets(path, mark, *train, task, stored_views)
+    transfer = capture(
+        teacher, *train, task, stored_views, recipe.num_views, recipe.seed
+    )
+    save_soft_targets(path, transfer, mark)
+    _logger.info(
+        "Soft targets of %d training images captured: %s logits each",
+        len(transfer.images),
+        " views x ".join(map(str, transfer.teacher_logits.shape[1:])),
+    )
+    return transfer
+
+
+def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Refuses to continue a search of other settings."""
+    path = folder / "settings.json"
+    if not path.exists():
+        return
+    found = read_json_object(path)
+    # What an earlier version knew no setting for was as it is by default
+    defaults = {**Recipe()._asdict(), "augmentation": Augmentation()._asdict()}
+    found["recipe"] = {**defaults, **found.get("recipe", {})}
+    if found != settings:
+        other = [name for name in settings if found.get(name) != settings[name]]
+        raise InputError(
+            f"Expected a search of the same settings in {folder}. Received: one with "
+            f"other {', '.join(other)}; use another folder"
+        )
