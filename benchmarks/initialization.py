@@ -39,7 +39,7 @@ from tskd_tf.networks.zoo.models import build_teacher
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
 
 
-def thinner(model, task, transfer, measure):
+def student_builder(model, task, transfer, measure):
     """Function of the rate that thins a trained model to its best channels."""
     images, labels = transfer.images, transfer.labels
     importance = channel_importance(model, task, images, labels, measure)
@@ -77,13 +77,13 @@ def builders(teacher, train_wider, task, transfer, rate, measures, wider_rates):
     build = functools.partial(scale_width, teacher, task=task)
     found = {"random": build}
     for measure in measures:
-        found[measure] = thinner(teacher, task, transfer, measure)
+        found[measure] = student_builder(teacher, task, transfer, measure)
     widths = layer_widths(build(rate))
     for wider_rate in wider_rates:
         if wider_rate > rate:
             wider = train_wider(wider_rate)
             relative = relative_rate(wider, widths, rate / wider_rate)
-            thin = thinner(wider, task, transfer, "taylor")
+            thin = student_builder(wider, task, transfer, "taylor")
             found[f"student of {wider_rate:g}"] = at_rate(thin, relative)
     return found
 
@@ -160,7 +160,7 @@ def main():
             build_student=build,
         ).student
 
-    build_wider = thinner(teacher, task, transfer, "taylor")
+    build_wider = student_builder(teacher, task, transfer, "taylor")
 
     @functools.cache
     def train_wider(seed, rate):

@@ -6,14 +6,11 @@ import pytest
 from conftest import make_data
 from event_scalars import scalars_of
 
+from tskd_tf.choices import METHODS
 from tskd_tf.data import splits, tfds
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.methods.adversarial import AdversarialDistiller
-from tskd_tf.distillation.methods.method import (
-    METHODS,
-    build_distiller,
-    compile_arguments,
-)
+from tskd_tf.distillation.methods.method import Compilation, Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import capture
 from tskd_tf.distillation.solvers import build_optimizer
@@ -32,21 +29,18 @@ def build(trained_teacher, small_task):
     """The compiled distiller of a method."""
 
     def build_one(method, solver="adam"):
-        distiller = build_distiller(
-            method,
+        parts = Parts(
             lambda: scale_width(trained_teacher, 0.5, small_task),
             trained_teacher,
             small_task,
         )
-        distiller.compile(
-            **compile_arguments(
-                method,
-                lambda factor: build_optimizer(solver, factor * 0.02, 100),
-                solver,
-                EQUATION_8,
-                hint_steps=3,
-            )
+        distiller = method_named(method).build(parts)
+        compilation = Compilation(
+            Recipe(solver=solver, hint_share=0.03, **EQUATION_8),
+            lambda factor: build_optimizer(solver, factor * 0.02, 100),
+            num_steps=100,
         )
+        distiller.compile(**method_named(method).compile_arguments(compilation))
         return distiller
 
     return build_one

@@ -11,32 +11,25 @@ import numpy as np
 import pytest
 from conftest import make_network
 
-from tskd_tf.distillation.methods.method import (
-    HINT,
-    METHODS,
-    MUTUAL,
-    ONLINE,
-    PRE_REGRESSION,
-    build_distiller,
-    check_method,
-)
+from tskd_tf.choices import METHODS
+from tskd_tf.distillation.methods.method import Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError
 from tskd_tf.networks.width import scale_width
 
-OF_FEATURES = (HINT, PRE_REGRESSION, ONLINE, MUTUAL)
+OF_FEATURES = ("hint", "pre_regression", "online", "mutual")
 
 
 def make(method, teacher, task, policy=None, **settings):
     """A compiled distiller of students of rate 0.5, the same for the same seed."""
     keras.utils.set_random_seed(3)
-    distiller = build_distiller(
-        method,
+    parts = Parts(
         lambda: scale_width(teacher, 0.5, task, dtype_policy=policy),
         teacher,
         task,
         num_students=2,
     )
+    distiller = method_named(method).build(parts)
     # Hints of four steps: one of two epochs of eight images each
     distiller.compile(
         **{"optimizer": keras.optimizers.Adam(0.01), "jit_compile": False, **settings},
@@ -85,7 +78,7 @@ def test_a_training_goes_on_from_its_file(
     fit(half, arrays, small_task, epochs=1)
     half.save(tmp_path / "half.keras")
     loaded = keras.models.load_model(tmp_path / "half.keras")
-    if method in (HINT, PRE_REGRESSION):
+    if method in ("hint", "pre_regression"):
         with pytest.raises(InputError, match="set_teacher"):
             fit(loaded, arrays, small_task)
     loaded.set_teacher(trained_teacher)
@@ -123,8 +116,8 @@ def test_losses_are_of_float32(trained_teacher, arrays, small_task, method):
         ({"method": "telepathy"}, "method out of distillation, hint"),
         ({"num_students": 1}, "num_students of at least 2"),
         ({"hint_share": 1.0}, "hint_share from 0 to below 1"),
-        ({"method": MUTUAL, "initialize": "teacher"}, "another initialize; leave"),
-        ({"method": ONLINE, "soft_loss_weight": 0.5}, "another soft_loss_weight;"),
+        ({"method": "mutual", "initialize": "teacher"}, "another initialize; leave"),
+        ({"method": "online", "soft_loss_weight": 0.5}, "another soft_loss_weight;"),
     ],
 )
 def test_wrong_recipes_are_refused(settings, message):
@@ -135,8 +128,8 @@ def test_wrong_recipes_are_refused(settings, message):
 def test_every_method_has_its_distiller(teacher, full_task):
     names = set()
     for method in METHODS:
-        check_method(method)
-        distiller = build_distiller(method, make_network, teacher, full_task)
+        parts = Parts(make_network, teacher, full_task)
+        distiller = method_named(method).build(parts)
         names.add(
             (type(distiller).__name__, getattr(distiller, "fused_head", 0) is None)
         )
@@ -158,7 +151,7 @@ TWO_CPUS = """
     import keras
     import numpy as np
     from conftest import make_data, make_network
-    from tskd_tf.distillation.methods.method import build_distiller
+    from tskd_tf.distillation.methods.method import Parts, method_named
     from tskd_tf.data.task import Task
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -169,9 +162,8 @@ TWO_CPUS = """
         for scope in (contextlib.nullcontext(), strategy.scope()):
             keras.utils.set_random_seed(1)
             with scope:
-                distiller = build_distiller(
-                    method, make_network, make_network(), Task(range(4), 4), 2
-                )
+                parts = Parts(make_network, make_network(), Task(range(4), 4), 2)
+                distiller = method_named(method).build(parts)
                 distiller.compile(
                     keras.optimizers.SGD(0.1),
                     jit_compile=False,

@@ -11,7 +11,7 @@ from reports import make_report_2
 
 from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.tensorboard import markdown, write_summaries
-from tskd_tf.report.words import verdict
+from tskd_tf.report.words import headline
 
 IMAGES = ("accuracy_against_macs", "confusion", "search", "wrong_images")
 
@@ -66,7 +66,7 @@ def cells(table):
 def test_tensorboard_makes_tables_of_it(report_and_images, to_html):
     report, _ = report_and_images
     page = to_html(markdown(report))
-    assert html.unescape(re.search(r"<h2>(.*?)</h2>", page)[1]) == verdict(report)
+    assert html.unescape(re.search(r"<h2>(.*?)</h2>", page)[1]) == headline(report)
     numbers, classes, exports = map(cells, page.split("<table>")[1:])
     assert numbers[2] == ["parameters", "1,000", "100", "100", "10.0 times fewer"]
     names = [html.unescape(row[0]) for row in classes[1:]]

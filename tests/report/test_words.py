@@ -9,24 +9,24 @@ from tskd_tf.report.tensorboard import markdown
 from tskd_tf.report.words import (
     broken_files,
     certainty,
+    headline,
     short_bytes,
     short_count,
     summary_table,
-    verdict,
 )
 
 
 def test_verdicts():
-    assert "10 times fewer multiply-adds loses 0.10 points; 0.50" in verdict(
+    assert "10 times fewer multiply-adds loses 0.10 points; 0.50" in headline(
         make_report()
     )
-    assert "loses nothing" in verdict(make_report(1, 1))
-    assert "gains 0.05 points" in verdict(make_report(0, 1))
+    assert "loses nothing" in headline(make_report(1, 1))
+    assert "gains 0.05 points" in headline(make_report(0, 1))
     lost = make_report(40, 0)
-    assert verdict(lost).startswith("The student chosen on validation data fails")
+    assert headline(lost).startswith("The student chosen on validation data fails")
     for trial in lost["search"]["trials"]:
         trial.update(feasible=False, accuracy=lost["search"]["validation_floor"] - 0.01)
-    assert verdict(lost).startswith("No student keeps the bargain. A student of 10")
+    assert headline(lost).startswith("No student keeps the bargain. A student of 10")
 
 
 def test_files_that_break_what_the_student_keeps_are_told_at_the_top():
@@ -48,13 +48,13 @@ def test_files_that_break_what_the_student_keeps_are_told_at_the_top():
 def test_a_student_of_ones_own_that_is_larger_is_told_so():
     report = make_report()
     report["teacher"]["num_macs"] = report["student"]["num_macs"] // 2
-    assert "A student of 2 times more multiply-adds loses" in verdict(report)
+    assert "A student of 2 times more multiply-adds loses" in headline(report)
     assert "2.0x more" in summary_table(report)
     assert "more multiply-adds" in render(report, {})
 
 
 def test_a_loss_just_over_the_line_is_told_from_it():
-    said = verdict(make_report(num_lost=16, num_gained=1, num_test=2999))
+    said = headline(make_report(num_lost=16, num_gained=1, num_test=2999))
     assert "loses 0.5002 points; 0.5000 points were allowed" in said
 
 
@@ -76,7 +76,7 @@ def test_budgets_are_in_the_table_and_on_the_page():
 def test_of_a_pre_set_cost_no_bargain_is_said():
     report = with_budgets(make_report(allowed=1.0))
     report["search"]["validation_floor"] = -0.01
-    assert verdict(report).endswith(
+    assert headline(report).endswith(
         "loses 0.10 points; the cost was pre-set, any loss allowed."
     )
     table, page = summary_table(report), render(report, {})
@@ -96,7 +96,7 @@ def test_budgets_and_loss_contradict_each_other_by_so_much():
         {**trial, **narrow, "accuracy": 0.97},
         {**trial, **wide, "accuracy": 0.9849},
     ]
-    said = verdict(report)
+    said = headline(report)
     assert said.startswith(
         "The budgets and the loss allowed contradict each other: the widest student "
         "that fits, at rate 0.4, loses 0.51 points on the validation images, 0.50 "
@@ -104,7 +104,7 @@ def test_budgets_and_loss_contradict_each_other_by_so_much():
     )
     # Where the budgets leave nothing out, it is not they that contradict
     report["search"]["num_over_budget"] = 0
-    assert verdict(report).startswith("No student keeps the bargain.")
+    assert headline(report).startswith("No student keeps the bargain.")
 
 
 def test_the_verdict_is_that_of_the_search_where_a_rate_was_executed_twice():
@@ -117,7 +117,7 @@ def test_the_verdict_is_that_of_the_search_where_a_rate_was_executed_twice():
             {**trial, "accuracy": a, "feasible": a >= floor, "seed": seed}
             for a, seed in trials
         ]
-        return verdict(report)
+        return headline(report)
 
     # The first was enough, the mean of both is not
     contradiction = said((floor + 0.002, 0), (floor - 0.004, 1))

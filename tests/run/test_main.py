@@ -567,7 +567,7 @@ def test_a_full_disk_is_one_line(run, tmp_path, monkeypatch):
     def fill(*args, **kwargs):
         raise RuntimeError("cannot close") from OSError(errno.ENOSPC, "No space", path)
 
-    monkeypatch.setattr(search_job, "finished_teacher", fill)
+    monkeypatch.setattr(search_job, "train_or_resume_teacher", fill)
     status, _, err = run(*SMALL)
     assert status == 1 and "Traceback" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]

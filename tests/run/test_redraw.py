@@ -9,12 +9,12 @@ import pytest
 
 from tskd_tf.errors import InputError
 from tskd_tf.report.tensorboard import markdown
-from tskd_tf.report.words import verdict
+from tskd_tf.report.words import headline
 from tskd_tf.run.output_folder import load_wrong_images, redraw, save_wrong_images
 
 # The first shape that runs of version 1 had, and the last; both of real runs
 VERSION_1 = ("report_version_1_first.json", "report_version_1_last.json")
-HERE = pathlib.Path(__file__).parent
+REPORTS = pathlib.Path(__file__).parents[1] / "report"
 
 
 def contents(folder):
@@ -27,15 +27,15 @@ def contents(folder):
 
 @pytest.mark.parametrize("name", VERSION_1)
 def test_runs_of_version_1_are_drawn(tmp_path, name):
-    shutil.copy(HERE / name, tmp_path / "report.json")
+    shutil.copy(REPORTS / name, tmp_path / "report.json")
     before = contents(tmp_path)["report.json"]
     report, figures = redraw(tmp_path)
-    assert report == json.loads((HERE / name).read_text())
+    assert report == json.loads((REPORTS / name).read_text())
     page = (tmp_path / "report.html").read_text()
     assert f"{100 * report['student']['accuracy']:.2f}" in page
     figure = tmp_path / "figures" / "accuracy_against_macs.png"
     assert figure.read_bytes() == figures["accuracy_against_macs"]
-    assert verdict(report)[:20] in markdown(report)
+    assert headline(report)[:20] in markdown(report)
     assert contents(tmp_path)["report.json"] == before
 
 
@@ -55,7 +55,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_report_is_one_line_and_nothing_is_touched(tmp_path, damage):
     path = tmp_path / "report.json"
-    whole = (HERE / VERSION_1[1]).read_text()
+    whole = (REPORTS / VERSION_1[1]).read_text()
     path.write_text(whole)
     redraw(tmp_path)
     path.write_text(damage(whole))
@@ -76,7 +76,7 @@ def test_a_folder_without_a_report_or_none_is_told_so(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_not_said_to_lack_its_report(tmp_path):
     path = tmp_path / "report.json"
-    shutil.copy(HERE / VERSION_1[1], path)
+    shutil.copy(REPORTS / VERSION_1[1], path)
     (tmp_path / "figures").write_text("a file, where a folder must be")
     with pytest.raises(InputError, match="to be a folder to write to.*figures"):
         redraw(tmp_path)

@@ -15,9 +15,9 @@ from tskd_tf.search.hparams import write_hparams
 from tskd_tf.search.progress import (
     LiveLine,
     Workload,
-    accuracy_told,
     duration,
-    verdict_told,
+    format_accuracy,
+    format_verdict,
     workload,
 )
 from tskd_tf.search.smallest_student import find_smallest_student
@@ -73,14 +73,14 @@ def test_words():
     assert [duration(s) for s in (0.4, 99, 100, 5940, 9000)] == [
         *("0 s", "99 s", "2 min", "99 min", "2.5 h")
     ]
-    assert accuracy_told(0.9872, 0.989) == "98.72 % of 98.90 % needed"
-    assert accuracy_told(0.98996, 0.99) == "98.996 % of 99.000 % needed"
-    assert accuracy_told(0.99, 0.99) == "99.00 % of 99.00 % needed"
-    assert accuracy_told(0.5, -0.01) == accuracy_told(0.5, None) == "50.00 %"
-    assert verdict_told(False, 4, 10) == "out of reach (epoch 4 of 10)"
-    assert verdict_told(False, 10, 10) == "not feasible (epoch 10 of 10)"
-    assert verdict_told(True, 4, 10) == "feasible (epoch 4 of 10)"
-    assert verdict_told(None, 10, 10) == "epoch 10 of 10"
+    assert format_accuracy(0.9872, 0.989) == "98.72 % of 98.90 % needed"
+    assert format_accuracy(0.98996, 0.99) == "98.996 % of 99.000 % needed"
+    assert format_accuracy(0.99, 0.99) == "99.00 % of 99.00 % needed"
+    assert format_accuracy(0.5, -0.01) == format_accuracy(0.5, None) == "50.00 %"
+    assert format_verdict(False, 4, 10) == "out of reach (epoch 4 of 10)"
+    assert format_verdict(False, 10, 10) == "not feasible (epoch 10 of 10)"
+    assert format_verdict(True, 4, 10) == "feasible (epoch 4 of 10)"
+    assert format_verdict(None, 10, 10) == "epoch 10 of 10"
 
 
 class Terminal(io.StringIO):

@@ -16,7 +16,7 @@ from conftest import NUM_CLASSES, make_data
 
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.recipe import Recipe, thinner
+from tskd_tf.distillation.recipe import Recipe, student_builder
 from tskd_tf.distillation.soft_targets import capture
 from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.search import prepared
@@ -419,7 +419,7 @@ def _share_elsewhere(teacher, splits, folder):
     """The folder of a search that waits for its workers."""
     task = Task(range(NUM_CLASSES), NUM_CLASSES)
     transfer = capture(teacher, *splits[0], task)
-    build = thinner(teacher, transfer, task, RECIPE)
+    build = student_builder(teacher, transfer, task, RECIPE)
     plan = SearchPlan(RATES, 0.9)
     trainer = Trainer(
         teacher, transfer, Split(*splits[1]), task, RECIPE, plan, None, 0, build

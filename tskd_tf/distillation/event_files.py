@@ -14,22 +14,29 @@ import tensorflow as tf
 
 TEACHER_RUN = "1_teacher"
 REPORT_RUN = "5_report"
-# The validation loss is left out: it is of the hard labels alone, unlike a student's in
-# training, and says nothing that the accuracy does not
-_TAGS = {
-    "val_accuracy": "accuracy/validation",
-    "accuracy": "accuracy/training",
-    "hint_loss": "loss/training_hint",
-    "pre_regression_loss": "loss/training_pre_regression",
-    "teacher_heads_loss": "loss/training_teacher_heads",
-    "teacher_loss": "loss/training_fused_head",
-    "loss": "loss/training",
-    "hard_loss": "loss/training_hard",
-    "soft_loss": "loss/training_soft",
-    "l1_loss": "loss/training_l1",
-    "adversarial_loss": "loss/training_adversarial",
-    "discriminator_loss": "loss/training_discriminator",
-}
+_LOSS = "_loss"
+# Of online distillation, where the fused head is the students' teacher
+_FUSED_HEAD = "teacher_loss"
+
+
+def curve_tag(name: str) -> str | None:
+    """The tag of a curve, from the name that Keras logs; None for what has no curve.
+
+    Parts of a method's loss, its `training_losses`, are tagged by their names.
+    """
+    if name == "accuracy":
+        return "accuracy/training"
+    if name == "val_accuracy":
+        return "accuracy/validation"
+    if name == "loss":
+        return "loss/training"
+    if name == _FUSED_HEAD:
+        return "loss/training_fused_head"
+    # The validation loss is of the hard labels alone, unlike a student's in training.
+    # It says nothing that the accuracy does not
+    if name.endswith(_LOSS) and not name.startswith("val_"):
+        return f"loss/training_{name.removesuffix(_LOSS)}"
+    return None
 
 
 def trial_run(trial: str, rate: float) -> str:
@@ -87,10 +94,10 @@ class CurveWriter(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         with self._writer.as_default(step=epoch + 1):
-            for name, tag in _TAGS.items():
-                # A teacher's loss has no parts
-                if name in logs:
-                    tf.summary.scalar(tag, logs[name])
+            for name, value in logs.items():
+                tag = curve_tag(name)
+                if tag is not None:
+                    tf.summary.scalar(tag, value)
         self._writer.flush()
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -8,11 +8,7 @@ import keras
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.device import DISTRIBUTIONS
-from tskd_tf.distillation.methods.method import (
-    DISTILLATION,
-    check_method,
-    unused_settings,
-)
+from tskd_tf.distillation.methods.method import DISTILLATION, method_named
 from tskd_tf.distillation.soft_targets import DEFAULT_NUM_VIEWS, TransferSet
 from tskd_tf.distillation.solvers import ADAM, SOLVERS
 from tskd_tf.errors import InputError
@@ -30,8 +26,8 @@ class Recipe(NamedTuple):
     """How a student is trained; the defaults of τ and λ are the paper's.
 
     Attributes:
-        method: One of `methods.METHODS`; what means nothing to it, as
-            `methods.unused_settings` says, is left at its default.
+        method: One of `choices.METHODS`; what means nothing to it, as its record's
+            `unused_settings` says, is left at its default.
         num_students: Of the methods that train several at once, ≥ 2.
         hint_share: Of all steps, the share in which `"hint"` trains on hints only, in
             [0, 1).
@@ -90,7 +86,7 @@ class Recipe(NamedTuple):
         Raises:
             InputError: If a value is out of range.
         """
-        check_method(self.method)
+        method_named(self.method)
         for name in ("epochs", "batch_size", "steps_per_execution"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -153,7 +149,7 @@ class Recipe(NamedTuple):
             raise InputError(
                 f"Expected hint_share from 0 to below 1. Received: {self.hint_share}"
             )
-        names = unused_settings(self.method)
+        names = method_named(self.method).unused_settings
         changed = [n for n in names if getattr(self, n) != self._field_defaults[n]]
         if changed:
             raise InputError(
@@ -208,7 +204,7 @@ class Recipe(NamedTuple):
         return max(_FEWEST_EPOCHS, enough)
 
 
-def thinner(
+def student_builder(
     teacher: keras.Model, transfer: TransferSet, task: Task, recipe: Recipe
 ) -> StudentBuilder:
     """Builds the students of a teacher that the recipe asks for."""

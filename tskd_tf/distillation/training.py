@@ -24,11 +24,7 @@ from tskd_tf.distillation.device import (
     choose_strategy,
 )
 from tskd_tf.distillation.event_files import CurveWriter
-from tskd_tf.distillation.methods.method import (
-    build_distiller,
-    compile_arguments,
-    needs_live_teacher,
-)
+from tskd_tf.distillation.methods.method import Compilation, Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import TransferSet
 from tskd_tf.distillation.solvers import build_optimizer
@@ -114,33 +110,28 @@ def train_student(
         examples = transfer.batches(
             recipe.batch_size, recipe.seed, strategy.num_replicas_in_sync
         )
+    method = method_named(recipe.method)
     with strategy.scope():
-        is_live = recipe.uses_live_teacher or needs_live_teacher(recipe.method)
+        is_live = recipe.uses_live_teacher or method.needs_live_teacher
         live = with_policy(teacher, "float32") if is_live else None
         build_student = build_student or recipe.thin_students(teacher, task)
-        distiller = build_distiller(
-            recipe.method,
-            lambda: with_policy(build_student(rate), recipe.precision),
-            live,
-            task,
-            recipe.num_students,
+        distiller = method.build(
+            Parts(
+                lambda: with_policy(build_student(rate), recipe.precision),
+                live,
+                task,
+                recipe.num_students,
+            )
+        )
+        compilation = Compilation(
+            recipe,
+            lambda factor: build_optimizer(
+                recipe.solver, factor * recipe.learning_rate, num_steps * num_epochs
+            ),
+            num_steps * num_epochs,
         )
         distiller.compile(
-            **compile_arguments(
-                recipe.method,
-                lambda factor: build_optimizer(
-                    recipe.solver,
-                    factor * recipe.learning_rate,
-                    num_steps * num_epochs,
-                ),
-                recipe.solver,
-                {
-                    "temperature": recipe.temperature,
-                    "soft_loss_weight": recipe.soft_loss_weight,
-                    "scale_soft_loss": recipe.scale_soft_loss,
-                },
-                round(recipe.hint_share * num_steps * num_epochs),
-            ),
+            **method.compile_arguments(compilation),
             metrics=["accuracy"],
             steps_per_execution=choose_steps_per_execution(
                 num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync

@@ -14,9 +14,9 @@ from tskd_tf.report.words import (
     broken_files,
     certainty,
     classes_to_show,
+    describe_student,
+    headline,
     ratio_of,
-    student_told,
-    verdict,
 )
 
 _FIGURES = {
@@ -58,10 +58,10 @@ def markdown(report: dict[str, Any]) -> str:
     task, data = report["task"], report["data"]
     names = ", ".join(map(_escaped, task["class_names"]))
     parts = [
-        f"## {_escaped(verdict(report))}",
+        f"## {_escaped(headline(report))}",
         _escaped(certainty(report)),
         *([_escaped(broken_files(report))] if broken_files(report) else []),
-        f"Student: {student_told(report)}",
+        f"Student: {describe_student(report)}",
         _table(_numbers(report)),
         # Earlier versions have none
         *(

@@ -21,7 +21,7 @@ _BUDGETS = {
 }
 
 
-def verdict(report: dict[str, Any]) -> str:
+def headline(report: dict[str, Any]) -> str:
     """The outcome in one sentence."""
     loss = report["accuracy_loss"]
     size_of_loss, allowed = loss_and_allowed(report)
@@ -211,13 +211,13 @@ def summary_table(report: dict[str, Any]) -> str:
     lines = [
         f"Task: {names} ({task['head']} head)",
         *([f"Data: {report['data']['source']}"] if "source" in report["data"] else []),
-        f"Student: {student_told(report)}",
+        f"Student: {describe_student(report)}",
         "",
         *_aligned(rows),
         *_budget_lines(report),
         *_class_lines(report),
         "",
-        verdict(report),
+        headline(report),
         certainty(report),
         *(
             _export_line(export, allows_any_loss(report))
@@ -228,17 +228,21 @@ def summary_table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def student_told(report: dict[str, Any]) -> str:
+def describe_student(report: dict[str, Any]) -> str:
     """What kind of network the student is, in one line."""
     student = report["student"]
     widths = "-".join(map(str, student["widths"]))
     method = method_of(report)
-    told = [f"rate {student['rate']:g}", f"widths {widths}", convolutions_told(report)]
+    told = [
+        f"rate {student['rate']:g}",
+        f"widths {widths}",
+        describe_convolutions(report),
+    ]
     told.append(f"method {method}" if method else "")
     return ", ".join(filter(None, told))
 
 
-def convolutions_told(report: dict[str, Any]) -> str:
+def describe_convolutions(report: dict[str, Any]) -> str:
     """What students have in the place of plain convolutions; empty if those."""
     student = report["student"]
     if "convolutions" not in student:

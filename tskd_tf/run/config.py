@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any
 
+from tskd_tf.choices import METHODS, help_of
 from tskd_tf.errors import InputError
 
 MODES = ("search", "distill", "teacher", "sweep", "report")
@@ -16,8 +18,8 @@ _FROM_ONE_ON = (
 )
 
 
-def _field(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
-    metadata = {"help": text, "choices": choices}
+def _field(default: Any, text: str, choices: Iterable[str] = ()) -> Any:
+    metadata = {"help": text, "choices": tuple(choices)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -173,19 +175,8 @@ class RunConfig:
     )
     method: str = _field(
         "distillation",
-        "How students learn. distillation: by Eq. 8, from labels and soft targets. "
-        "hint: at first, for --hint_share of the steps, from the teacher's feature map "
-        "in the middle (FitNets, Romero et al. 2015). pre_regression: besides, from "
-        "class scores that heads at the ends of the stages give (inspired by Wang et "
-        "al. 2016). Both run the teacher in every step that compares maps. "
-        "online: --num_students at once, from a head over the maps of all of them "
-        "(Xie et al. 2019). mutual: as many, from each other (Zhang et al. 2018). Both "
-        "have no use for soft targets and lambda, keep the student that is best on "
-        "validation data, and the teacher only says what accuracy is needed. "
-        "adversarial: from labels, the distance to the teacher's logits, and a "
-        "discriminator that tells the two apart (Xu et al. 2018); it has no "
-        "--temperature and no --soft_loss_weight.",
-        ("distillation", "hint", "pre_regression", "online", "mutual", "adversarial"),
+        f"How students learn. {help_of(METHODS)}",
+        METHODS,
     )
     hint_share: float = _field(
         0.2, "With --method=hint: share of the steps on hints, from 0 to below 1."

@@ -92,7 +92,7 @@ def _classes_to_load(config: RunConfig) -> Callable[[list[str]], list[int]] | No
     return lambda names: Task.from_names(config.classes, names).class_ids
 
 
-def untrained_or_loaded_teacher(config: RunConfig, data: ImageData) -> keras.Model:
+def build_or_load_teacher(config: RunConfig, data: ImageData) -> keras.Model:
     """The teacher's network: freshly built by name, or a trained one from a file."""
     num_classes = len(data.class_names)
     if is_file(config.teacher):
@@ -114,7 +114,7 @@ def check_teacher_fits(data: ImageData, task: Task, teacher: keras.Model) -> Non
     complexity(teacher)
 
 
-def finished_teacher(
+def train_or_resume_teacher(
     config: RunConfig, data: ImageData, teacher: keras.Model
 ) -> tuple[keras.Model, Curve | None]:
     """The trained teacher, from `teacher.keras` when it is there already.

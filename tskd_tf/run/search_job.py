@@ -19,10 +19,10 @@ from tskd_tf.report.tensorboard import write_summaries
 from tskd_tf.report.words import summary_table
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.inputs import (
+    build_or_load_teacher,
     check_teacher_fits,
-    finished_teacher,
     load_data,
-    untrained_or_loaded_teacher,
+    train_or_resume_teacher,
 )
 from tskd_tf.run.output_folder import (
     check_output_dir,
@@ -82,7 +82,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     clock = _Clock()
     data = load_data(config)
     task = Task.from_names(config.classes, data.class_names, config.head)
-    teacher = untrained_or_loaded_teacher(config, data)
+    teacher = build_or_load_teacher(config, data)
     prepared = None
     if config.mode == "teacher":
         check_teacher_fits(data, task, teacher)
@@ -107,7 +107,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     claim_output_dir(config)
     if prepared is not None:
         keep_latencies(folder / "search", prepared.costs.latencies_us)
-    teacher, teacher_curve = finished_teacher(config, data, teacher)
+    teacher, teacher_curve = train_or_resume_teacher(config, data, teacher)
     clock.lap("teacher")
     if prepared is None:
         return MEETS_THRESHOLD, _teacher_summary(teacher, data, folder)

@@ -27,7 +27,7 @@ from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.students import thin_student
 from tskd_tf.networks.width import check_rate, distinct_rates
 from tskd_tf.run.config import RunConfig
-from tskd_tf.run.inputs import finished_teacher, load_data, untrained_or_loaded_teacher
+from tskd_tf.run.inputs import build_or_load_teacher, load_data, train_or_resume_teacher
 from tskd_tf.run.output_folder import check_output_dir, claim_output_dir
 from tskd_tf.run.settings import check_settings, command_of, environment_of, recipe_of
 from tskd_tf.search.candidates import check_method_fits
@@ -81,12 +81,12 @@ def run(config: RunConfig) -> tuple[int, str]:
         )
     data = load_data(config)
     sizes = task_sizes_of(config, len(data.class_names))
-    teacher = untrained_or_loaded_teacher(config, data)
+    teacher = build_or_load_teacher(config, data)
     rates = _checked_rates(config, data, teacher)
     easiest = Task(range(sizes[0]), head=config.head, class_names=data.class_names)
     check_method_fits(teacher, easiest, rates[0], recipe_of(config))
     claim_output_dir(config)
-    teacher, _ = finished_teacher(config, data, teacher)
+    teacher, _ = train_or_resume_teacher(config, data, teacher)
     cells = plan_cells(sizes, rates, [int(seed) for seed in config.seeds])
     materials = _materials(config, data, teacher)
     tell = _Teller(materials, cells)

@@ -10,7 +10,7 @@ import keras
 
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.distiller import check_student
-from tskd_tf.distillation.methods.method import build_distiller
+from tskd_tf.distillation.methods.method import Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.networks.costs import complexity
@@ -128,9 +128,8 @@ def check_method_fits(
         InputError: If teacher, student and method do not fit each other.
     """
     build = build_student or recipe.thin_students(teacher, task)
-    build_distiller(
-        recipe.method, lambda: build(rate), teacher, task, recipe.num_students
-    )
+    parts = Parts(lambda: build(rate), teacher, task, recipe.num_students)
+    method_named(recipe.method).build(parts)
 
 
 def _distinct_rates(

@@ -95,7 +95,7 @@ class WrongImage(TypedDict):
     student_probability: float
 
 
-class Verdict(NamedTuple):
+class TestResults(NamedTuple):
     """Accuracies on the task's test images, in [0, 1].
 
     Attributes:
@@ -128,7 +128,7 @@ def build_report(
     costs: tuple[Complexity, Complexity],
     chosen: Trial,
     trials: Sequence[Trial],
-    results: Verdict,
+    results: TestResults,
     control_curve: Curve,
     validation: dict[str, float],
     budgets: dict[str, dict[str, float]],

@@ -12,7 +12,7 @@ from tskd_tf.networks.evaluate import (
     is_correct,
     predict_logits,
 )
-from tskd_tf.search.evidence import ClassResult, Confusion, Verdict, WrongImage
+from tskd_tf.search.evidence import ClassResult, Confusion, TestResults, WrongImage
 from tskd_tf.search.mistakes import confusion_counts, surest_mistakes
 
 _MOST_WRONG_IMAGES = 24
@@ -26,7 +26,7 @@ def judge(
     train_labels: np.ndarray,
     task: Task,
     confidence: float,
-) -> Verdict:
+) -> TestResults:
     """Runs student and control on the task's test images, once, beside the teacher.
 
     Args:
@@ -46,7 +46,7 @@ def judge(
     class_ids = np.asarray(task.output_class_ids)[labels]
     among_task = teacher_logits[:, task.class_ids]
     chosen_ids = np.asarray(task.class_ids)[among_task.argmax(axis=-1)]
-    return Verdict(
+    return TestResults(
         teacher_accuracy=float(teacher_is_correct.mean()),
         teacher_accuracy_all_outputs=accuracy(teacher_logits, class_ids),
         teacher_accuracy_task_outputs=float(np.mean(chosen_ids == class_ids)),

@@ -17,7 +17,7 @@ from tskd_tf.data.batches import as_arrays, check_images
 from tskd_tf.data.images import as_uint8, fingerprint
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task, check_class_ids, check_pairs
-from tskd_tf.distillation.recipe import Recipe, thinner
+from tskd_tf.distillation.recipe import Recipe, student_builder
 from tskd_tf.distillation.soft_targets import (
     TransferSet,
     capture,
@@ -235,7 +235,7 @@ class PreparedSearch:
             settings.log_dir,
             settings.verbose,
             settings.build_student
-            or thinner(self.teacher, transfer, self.task, recipe),
+            or student_builder(self.teacher, transfer, self.task, recipe),
             self.shapes,
         )
         return trainer, teacher_accuracy

@@ -74,14 +74,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def time_told(seconds: float, workload: Workload) -> str:
+def format_time(seconds: float, workload: Workload) -> str:
     """What a training took, and what the search has left, about."""
     left = workload.seconds_left()
     # After the last training nothing is left, which needs no telling
     return duration(seconds) + (f", about {duration(left)} left" if left else "")
 
 
-def accuracy_told(accuracy: float, floor: float | None) -> str:
+def format_accuracy(accuracy: float, floor: float | None) -> str:
     """An accuracy against the floor, with as many decimals as tell the two apart.
 
     Args:
@@ -97,7 +97,7 @@ def accuracy_told(accuracy: float, floor: float | None) -> str:
     return f"{told} of {needed} needed"
 
 
-def verdict_told(feasible: bool | None, epochs: int, num_epochs: int) -> str:
+def format_verdict(feasible: bool | None, epochs: int, num_epochs: int) -> str:
     """The verdict on a training, and the epoch at which it was known.
 
     Args:
@@ -180,8 +180,8 @@ class LiveLine(keras.callbacks.Callback):
         )
         tail = [
             f"epoch {num_done}/{num_epochs}",
-            "" if accuracy is None else accuracy_told(accuracy, self._floor),
-            time_told(seconds, workload),
+            "" if accuracy is None else format_accuracy(accuracy, self._floor),
+            format_time(seconds, workload),
         ]
         line, num_columns = in_columns([*self._head, *tail]), _columns(self._stream)
         if len(line) > num_columns:

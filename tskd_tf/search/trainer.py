@@ -28,10 +28,10 @@ from tskd_tf.search.plan import SearchPlan
 from tskd_tf.search.progress import (
     LiveLine,
     Workload,
-    accuracy_told,
+    format_accuracy,
+    format_time,
+    format_verdict,
     in_columns,
-    time_told,
-    verdict_told,
     workload,
 )
 from tskd_tf.search.trial_files import (
@@ -301,9 +301,9 @@ class Trainer(NamedTuple):
         return in_columns(
             [
                 *head,
-                accuracy_told(trained.accuracy, floor),
-                verdict_told(feasible, trained.epochs, num_epochs),
-                time_told(trained.seconds, others),
+                format_accuracy(trained.accuracy, floor),
+                format_verdict(feasible, trained.epochs, num_epochs),
+                format_time(trained.seconds, others),
             ]
         )
 

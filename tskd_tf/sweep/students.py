@@ -22,7 +22,7 @@ import numpy as np
 from tskd_tf.data.images import save_images
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.recipe import Recipe, thinner
+from tskd_tf.distillation.recipe import Recipe, student_builder
 from tskd_tf.distillation.soft_targets import TransferSet
 from tskd_tf.distillation.training import train_student
 from tskd_tf.errors import InputError, WorkerError
@@ -127,7 +127,7 @@ class Materials(NamedTuple):
             task,
             recipe,
             verbose=0,
-            build_student=thinner(self.teacher, transfer, task, recipe),
+            build_student=student_builder(self.teacher, transfer, task, recipe),
         )
         images, labels = task.filter(tuple(self.test))
         num_right, num_right_of_task = count_right(

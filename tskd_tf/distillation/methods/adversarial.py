@@ -17,6 +17,8 @@ from tskd_tf.distillation.methods.discriminator import (
     build_discriminator,
     discriminator_loss,
 )
+from tskd_tf.distillation.methods.method import Compilation, Method, Parts
+from tskd_tf.distillation.solvers import ADAM
 from tskd_tf.errors import InputError
 
 _OF_EQUATION_8 = ("temperature", "soft_loss_weight", "scale_soft_loss", "soft_loss")
@@ -229,3 +231,24 @@ class AdversarialDistiller(Distiller):
 def _standing_still() -> keras.StatelessScope:
     """Within it a network runs in training mode, and none of its variables changes."""
     return keras.StatelessScope(initialize_variables=False)
+
+
+def _build(parts: Parts) -> AdversarialDistiller:
+    return AdversarialDistiller(parts.build_student(), parts.teacher, parts.task)
+
+
+def _compile_arguments(compilation: Compilation) -> dict[str, Any]:
+    # A hundredth with SGD, as in the paper. Adam's steps are as long as its rate
+    # whatever the gradient: a hundredth of them leaves the discriminator as it was
+    factor = 1.0 if compilation.recipe.solver == ADAM else 0.01
+    return {
+        "optimizer": compilation.build_optimizer(1.0),
+        "discriminator_optimizer": compilation.build_optimizer(factor),
+    }
+
+
+METHOD = Method(
+    _build,
+    unused_settings=("temperature", "soft_loss_weight", "scale_soft_loss"),
+    compile_arguments=_compile_arguments,
+)

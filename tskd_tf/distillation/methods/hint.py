@@ -13,6 +13,12 @@ from tskd_tf.data.task import Task
 from tskd_tf.distillation.batch import Batch
 from tskd_tf.distillation.distiller import Losses
 from tskd_tf.distillation.methods.features import FeatureDistiller
+from tskd_tf.distillation.methods.method import (
+    Compilation,
+    Method,
+    Parts,
+    equation_8_arguments,
+)
 from tskd_tf.errors import InputError
 
 
@@ -141,3 +147,15 @@ class HintDistiller(FeatureDistiller):
         losses["loss"] = tf.where(is_hinting, distance, losses["loss"])
         losses["hint_loss"] = tf.where(is_hinting, distance, 0.0)
         return losses, logits
+
+
+def _build(parts: Parts) -> HintDistiller:
+    return HintDistiller(parts.build_student(), parts.teacher, parts.task)
+
+
+def _compile_arguments(compilation: Compilation) -> dict[str, Any]:
+    hint_steps = round(compilation.recipe.hint_share * compilation.num_steps)
+    return {**equation_8_arguments(compilation), "hint_steps": hint_steps}
+
+
+METHOD = Method(_build, needs_live_teacher=True, compile_arguments=_compile_arguments)

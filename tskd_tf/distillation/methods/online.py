@@ -17,7 +17,12 @@ from tskd_tf.data.task import Task
 from tskd_tf.distillation.batch import Batch, images_of
 from tskd_tf.distillation.distiller import Distiller, Losses
 from tskd_tf.distillation.losses import divergence, hard_loss
-from tskd_tf.distillation.methods.peers import build_fused_head, check_students
+from tskd_tf.distillation.methods.method import Method, Parts
+from tskd_tf.distillation.methods.peers import (
+    build_fused_head,
+    build_students,
+    check_students,
+)
 from tskd_tf.distillation.methods.stages import with_stages
 from tskd_tf.errors import InputError
 
@@ -252,3 +257,13 @@ def _calling(
 def _merit(results: dict[str, float]) -> tuple[float, float]:
     """By which the better of two students is known; equal accuracies by their loss."""
     return results.get("accuracy", 0.0), -results["loss"]
+
+
+def _build(parts: Parts) -> OnlineDistiller:
+    students = build_students(parts.build_student, parts.num_students)
+    return OnlineDistiller(students, parts.task, fused_head=True)
+
+
+# Students that start alike cannot teach each other
+UNUSED_SETTINGS = ("initialize", "soft_loss_weight", "scale_soft_loss")
+METHOD = Method(_build, UNUSED_SETTINGS)

@@ -18,6 +18,7 @@ from tskd_tf.distillation.batch import Batch
 from tskd_tf.distillation.distiller import Losses
 from tskd_tf.distillation.losses import hard_loss, soft_loss
 from tskd_tf.distillation.methods.features import FeatureDistiller
+from tskd_tf.distillation.methods.method import Method, Parts
 from tskd_tf.errors import InputError
 
 
@@ -149,3 +150,10 @@ def _scores(
 ) -> list[tf.Tensor]:
     means = [tf.reduce_mean(values, axis=[1, 2]) for values in maps]
     return [head(mean) for head, mean in zip(heads, means, strict=True)]
+
+
+def _build(parts: Parts) -> PreRegressionDistiller:
+    return PreRegressionDistiller(parts.build_student(), parts.teacher, parts.task)
+
+
+METHOD = Method(_build, needs_live_teacher=True)

@@ -17,13 +17,13 @@ from tskd_tf.report.words import (
     broken_files,
     budget_rows,
     certainty,
+    headline,
     loss_and_allowed,
     method_of,
     points,
     ratio_of,
     short_bytes,
     short_count,
-    verdict,
 )
 
 # Nothing is loaded from anywhere, and nothing runs
@@ -85,7 +85,7 @@ def _header(report: dict[str, Any]) -> str:
     data, broken = report["data"], broken_files(report)
     warning = f'<p class="bad">✗ {text(broken)}</p>\n' if broken else ""
     return f"""<header><div class="badge {'good' if kept else 'bad'}">{badge}</div>
-<h1>{text(verdict(report))}</h1>
+<h1>{text(headline(report))}</h1>
 <p>{text(certainty(report))}</p>
 {warning}<ul class="numbers">{cards}</ul>
 <p class="note">Task: {text(_classes(report))}; {text(report["task"]["head"])} head.

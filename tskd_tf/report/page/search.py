@@ -6,7 +6,7 @@ from tskd_tf.report.figures.plotting import MOST_NUMBERS
 from tskd_tf.report.figures.results import has_curves
 from tskd_tf.report.figures.search import chosen_index
 from tskd_tf.report.page.html import Pngs, figure, note, percent, table
-from tskd_tf.report.words import convolutions_told
+from tskd_tf.report.words import describe_convolutions
 
 _MOST_WIDTHS = 8
 
@@ -59,7 +59,7 @@ def _trials(report: dict[str, Any]) -> str:
         for i, trial in enumerate(report["search"]["trials"])
     ]
     header = ["trial", "rate", "widths", "multiply-adds", "validation accuracy"]
-    kind = convolutions_told(report)
+    kind = describe_convolutions(report)
     return table(
         "Every student that was trained, in this order" + f"; {kind}" * bool(kind),
         [*header, "enough", "epochs", "seconds"],

@@ -14,7 +14,7 @@ from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.images import save_images
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.recipe import Recipe, thinner
+from tskd_tf.distillation.recipe import Recipe, student_builder
 from tskd_tf.distillation.soft_targets import TransferSet
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import atomic_path, read_json, write_json
@@ -133,7 +133,7 @@ def load_shared(folder: pathlib.Path) -> Trainer:
         np.load(shared / "validation_images.npy", mmap_mode="r"),
         targets["validation_labels"],
     )
-    builder: Any = thinner(teacher, transfer, task, recipe)
+    builder: Any = student_builder(teacher, transfer, task, recipe)
     if plan["build_student"] is not None:
         module, _, name = plan["build_student"].partition(":")
         builder = getattr(_import(module), name)
