@@ -84,3 +84,20 @@ METHODS: dict[str, Choice] = {
         f"{_METHODS}.adversarial:METHOD",
     ),
 }
+
+_EXPORT = "tskd_tf.export"
+
+FORMATS: dict[str, Choice] = {
+    "keras": Choice("for Keras, to train on.", f"{_EXPORT}.keras_file:KERAS"),
+    "litert": Choice("LiteRT in float32.", f"{_EXPORT}.litert:LITERT"),
+    "litert_float16": Choice(
+        "LiteRT of half the bytes.", f"{_EXPORT}.litert:LITERT_FLOAT16"
+    ),
+    "litert_int8": Choice(
+        "LiteRT with integers throughout.", f"{_EXPORT}.litert:LITERT_INT8"
+    ),
+    "onnx": Choice("ONNX (needs the onnx extra).", f"{_EXPORT}.onnx:ONNX"),
+    "saved_model": Choice(
+        "TensorFlow's SavedModel.", f"{_EXPORT}.saved_model:SAVED_MODEL"
+    ),
+}

@@ -14,11 +14,12 @@ from absl.testing import flagsaver
 from ai_edge_litert.interpreter import Interpreter
 
 from tskd_tf import main
+from tskd_tf.choices import FORMATS
 from tskd_tf.data.splits import Split
 from tskd_tf.distillation import recipe
 from tskd_tf.export import latency
 from tskd_tf.export.deployment import Deployment, write_labels
-from tskd_tf.export.exports import FORMATS, Bargain, export_student
+from tskd_tf.export.exports import Bargain, export_student
 from tskd_tf.networks.zoo.models import lenet
 
 ROOT = pathlib.Path(__file__).parents[2]

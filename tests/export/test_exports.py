@@ -18,11 +18,12 @@ from ai_edge_litert.interpreter import Interpreter
 from conftest import make_data, make_network
 
 from tskd_tf.acceptance import paired_interval
+from tskd_tf.choices import FORMATS
 from tskd_tf.data.splits import Split
 from tskd_tf.errors import InputError
 from tskd_tf.export import latency
 from tskd_tf.export.deployment import Deployment, as_outputs, lines_of
-from tskd_tf.export.exports import FORMATS, Bargain, check_formats, export_student
+from tskd_tf.export.exports import Bargain, check_formats, export_student
 from tskd_tf.export.litert import (
     litert_latency_us,
     open_litert,
@@ -70,7 +71,11 @@ def exported(request, trained_teacher, tmp_path_factory):
             # A process of its own is worth its seconds once
             patch.setattr(sys, "executable", shutil.which("false"))
         records = run_export(
-            trained_teacher, FORMATS, folder, *make_data(256), outputs=request.param
+            trained_teacher,
+            tuple(FORMATS),
+            folder,
+            *make_data(256),
+            outputs=request.param,
         )
     return folder, records, request.param
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from conftest import IMAGE_SHAPE, make_data
 
-from tskd_tf.export.loading_snippets import NAMES, class_of_outputs, snippet
+from tskd_tf.choices import FORMATS
+from tskd_tf.export.loading_snippets import class_of_outputs, snippet
 
 FILES = {
     "keras": "student.keras",
@@ -71,7 +72,7 @@ def test_the_lines_run_and_name_the_class(
 
 
 def test_every_format_has_lines():
-    assert set(NAMES) == set(FILES)
-    for name in NAMES:
+    assert set(FORMATS) == set(FILES)
+    for name in FORMATS:
         assert 3 <= len(snippet(name, "file", 2).splitlines()) <= 4
     assert snippet("unknown", "file", 2) == ""

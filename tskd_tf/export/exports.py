@@ -4,38 +4,27 @@ import importlib.util
 import logging
 import pathlib
 import tempfile
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from tskd_tf.acceptance import meets_threshold, paired_loss
-from tskd_tf.data.images import Images
+from tskd_tf.choices import FORMATS
 from tskd_tf.data.splits import Split
 from tskd_tf.errors import InputError, in_one_line
-from tskd_tf.export.deployment import OUTPUTS, Deployment, OpenedFile, as_outputs
+from tskd_tf.export.deployment import OUTPUTS, Deployment, as_outputs
+from tskd_tf.export.format import Format, format_named
 from tskd_tf.export.int8_rescue import Retraining, rescue
-from tskd_tf.export.latency import latencies_us
 from tskd_tf.export.litert import (
     arena_bytes,
     open_litert,
     write_litert,
-    write_litert_float16,
-    write_litert_int8,
-)
-from tskd_tf.export.onnx import open_onnx, write_onnx
-from tskd_tf.export.saved_model import (
-    one_thread_latencies_us,
-    open_saved_model,
-    write_saved_model,
 )
 from tskd_tf.files import atomic_path, size_bytes
 from tskd_tf.networks.evaluate import is_correct, predict_logits
-from tskd_tf.networks.rebuild import load_kept_model
 
 _logger = logging.getLogger(__name__)
-Latencies = list[dict[str, float]] | None
 _NOT_TIMED = {"latency_us": None, "teacher_latency_us": None, "speedup": None}
 
 
@@ -71,58 +60,6 @@ class Bargain(NamedTuple):
         }
 
 
-class _Format(NamedTuple):
-    file_name: str
-    write: Callable[[keras.Model, str, Deployment], None]
-    open: Callable[[str], OpenedFile]
-    # None where it is not what a device runs
-    time: Callable[[list[str], Images], Latencies] | None
-    needs: tuple[str, ...] = ()
-
-
-def _write_keras(model: keras.Model, path: str, deployment: Deployment) -> None:
-    model.save(path)
-
-
-def _open_keras(path: str) -> OpenedFile:
-    model = load_kept_model(path)
-    return OpenedFile(model, lambda images: predict_logits(model, images))
-
-
-def _time_litert(paths: list[str], images: Images) -> Latencies:
-    return latencies_us([open_litert(path).run for path in paths], images)
-
-
-def _time_onnx(paths: list[str], images: Images) -> Latencies:
-    return latencies_us([open_onnx(path).run for path in paths], images)
-
-
-_FORMATS = {
-    "keras": _Format("student.keras", _write_keras, _open_keras, None),
-    "litert": _Format("student.tflite", write_litert, open_litert, _time_litert),
-    "litert_float16": _Format(
-        "student_float16.tflite", write_litert_float16, open_litert, _time_litert
-    ),
-    "litert_int8": _Format(
-        "student_int8.tflite", write_litert_int8, open_litert, _time_litert
-    ),
-    "onnx": _Format(
-        "student.onnx",
-        write_onnx,
-        open_onnx,
-        _time_onnx,
-        ("onnx", "onnxruntime", "tf2onnx"),
-    ),
-    "saved_model": _Format(
-        "student_saved_model",
-        write_saved_model,
-        open_saved_model,
-        one_thread_latencies_us,
-    ),
-}
-FORMATS = tuple(_FORMATS)
-
-
 def check_formats(formats: tuple[str, ...]) -> None:
     """Checks export formats.
 
@@ -136,7 +73,7 @@ def check_formats(formats: tuple[str, ...]) -> None:
             f"Received: {', '.join(formats)}"
         )
     for name in formats:
-        needs = _FORMATS[name].needs
+        needs = format_named(name).needs
         if any(importlib.util.find_spec(package) is None for package in needs):
             raise InputError(
                 f"The {name} export needs {', '.join(needs)}: "
@@ -146,7 +83,7 @@ def check_formats(formats: tuple[str, ...]) -> None:
 
 def packages_of(formats: tuple[str, ...]) -> list[str]:
     """The packages, of those that not every installation has, that formats need."""
-    return [package for name in formats for package in _FORMATS[name].needs]
+    return [package for name in formats for package in format_named(name).needs]
 
 
 def check_outputs(outputs: str) -> None:
@@ -179,7 +116,7 @@ def export_student(
         student: In float32; takes raw images, gives logits.
         teacher: The same; its own file of each format is timed in turn with the
             student's, and not kept.
-        formats: Out of `FORMATS`.
+        formats: Out of `choices.FORMATS`.
         directory: Where `student.keras`, `student.tflite` and the others go.
         deployment: What goes in and comes out; `student.keras` gives logits always.
         bargain: What each file is held to.
@@ -197,7 +134,7 @@ def export_student(
     in_memory = predict_logits(student, bargain.test.images)
     records: list[dict[str, Any]] = []
     for name in formats:
-        made = _FORMATS[name]
+        made = format_named(name)
         path = pathlib.Path(directory) / made.file_name
         with atomic_path(path) as temporary:
             made.write(student, temporary, deployment)
@@ -214,7 +151,7 @@ def export_student(
                     bargain.test.images,
                     retraining,
                 )
-        outputs = "logits" if name == "keras" else deployment.outputs
+        outputs = "logits" if made.gives_logits else deployment.outputs
         records.append(
             {
                 "format": name,
@@ -263,7 +200,7 @@ def _compared(
 
 
 def _timed(
-    made: _Format, path: pathlib.Path, teacher: keras.Model, deployment: Deployment
+    made: Format, path: pathlib.Path, teacher: keras.Model, deployment: Deployment
 ) -> dict[str, Any]:
     """What an image takes, in turn with the teacher's own file, if there can be one."""
     if made.time is None:

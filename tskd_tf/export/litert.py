@@ -19,6 +19,7 @@ from tskd_tf.export.deployment import (
     deployed,
     lines_of,
 )
+from tskd_tf.export.format import Format, Latencies
 from tskd_tf.export.latency import latencies_us
 
 NUM_EXAMPLES = 500
@@ -227,3 +228,33 @@ def litert_latency_us(student: keras.Model, images: Images) -> float:
         write_litert(student, path, Deployment("logits", [], images))
         (latency,) = latencies_us([open_litert(path).run], images)
         return latency["p50"]
+
+
+def _time(paths: list[str], images: Images) -> Latencies:
+    return latencies_us([open_litert(path).run for path in paths], images)
+
+
+_SNIPPET = """\
+from ai_edge_litert.interpreter import Interpreter
+run = Interpreter(model_path="{path}").get_signature_runner()
+[name] = run.get_input_details()
+[outputs] = run(**{{name: {images}}}).values()
+"""
+LITERT = Format(
+    title="LiteRT float32",
+    file_name="student.tflite",
+    write=write_litert,
+    open=open_litert,
+    time=_time,
+    snippet=_SNIPPET,
+)
+LITERT_FLOAT16 = LITERT._replace(
+    title="LiteRT float16",
+    file_name="student_float16.tflite",
+    write=write_litert_float16,
+)
+LITERT_INT8 = LITERT._replace(
+    title="LiteRT int8",
+    file_name="student_int8.tflite",
+    write=write_litert_int8,
+)

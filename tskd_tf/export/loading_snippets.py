@@ -1,45 +1,20 @@
 """How a program loads and runs each exported file, without this package."""
 
-NAMES = {
-    "keras": "Keras",
-    "litert": "LiteRT float32",
-    "litert_float16": "LiteRT float16",
-    "litert_int8": "LiteRT int8",
-    "onnx": "ONNX",
-    "saved_model": "SavedModel",
-}
-_LITERT = """\
-from ai_edge_litert.interpreter import Interpreter
-run = Interpreter(model_path="{path}").get_signature_runner()
-[name] = run.get_input_details()
-[outputs] = run(**{{name: {images}}}).values()
-"""
-_SNIPPETS = {
-    "keras": """\
-import keras
-model = keras.saving.load_model("{path}")
-outputs = model.predict(image[None], verbose=0)
-""",
-    "litert": _LITERT,
-    "litert_float16": _LITERT,
-    "litert_int8": _LITERT,
-    "onnx": """\
-import onnxruntime
-session = onnxruntime.InferenceSession("{path}")
-[source] = session.get_inputs()
-[outputs] = session.run(None, {{source.name: {images}}})
-""",
-    "saved_model": """\
-import tensorflow as tf
-model = tf.saved_model.load("{path}")
-outputs = model.serve(tf.constant(image[None])).numpy()
-""",
-}
+from tskd_tf.choices import FORMATS
+from tskd_tf.export.format import format_named
+
 _OWN_LAYERS = """\
 from tskd_tf import DominantConv2D, GroupedConv2D, ShiftConv2D  # which it names
 """
 # Those of files that runs of version 1 wrote
 _TAKE_FLOATS = ("litert", "onnx")
+
+
+def title_of(format_name: str) -> str:
+    """What people call a format; its name where this version does not know it."""
+    if format_name not in FORMATS:
+        return format_name
+    return format_named(format_name).title
 
 
 def snippet(
@@ -61,7 +36,9 @@ def snippet(
     """
     takes_floats = schema_version == 1 and format_name in _TAKE_FLOATS
     images = 'image[None].astype("float32")' if takes_floats else "image[None]"
-    code = _SNIPPETS.get(format_name, "").format(path=path, images=images)
+    if format_name not in FORMATS:
+        return ""
+    code = format_named(format_name).snippet.format(path=path, images=images)
     return _OWN_LAYERS + code if has_own_layers and format_name == "keras" else code
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from tskd_tf.data.images import Images, chunks
 from tskd_tf.export.deployment import Deployment, OpenedFile, deployed, lines_of
+from tskd_tf.export.format import Format, Latencies
+from tskd_tf.export.latency import latencies_us
 from tskd_tf.networks.layers.grouped import GroupedConv2D
 from tskd_tf.networks.rebuild import copy_weights, rebuild, same_layer
 
@@ -67,3 +69,23 @@ def open_onnx(path: str) -> OpenedFile:
         return np.concatenate(parts)
 
     return OpenedFile(run, outputs)
+
+
+def _time(paths: list[str], images: Images) -> Latencies:
+    return latencies_us([open_onnx(path).run for path in paths], images)
+
+
+ONNX = Format(
+    title="ONNX",
+    file_name="student.onnx",
+    write=write_onnx,
+    open=open_onnx,
+    time=_time,
+    snippet="""\
+import onnxruntime
+session = onnxruntime.InferenceSession("{path}")
+[source] = session.get_inputs()
+[outputs] = session.run(None, {{source.name: {images}}})
+""",
+    needs=("onnx", "onnxruntime", "tf2onnx"),
+)

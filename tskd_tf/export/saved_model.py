@@ -15,6 +15,7 @@ import tensorflow as tf
 from tskd_tf.data.images import Images, chunks
 from tskd_tf.errors import in_one_line
 from tskd_tf.export.deployment import Deployment, OpenedFile, deployed, write_labels
+from tskd_tf.export.format import Format
 from tskd_tf.export.latency import latencies_us
 
 _NUM_IMAGES = 500
@@ -91,6 +92,19 @@ def _time(arrays: str, *paths: str) -> None:
     runs = [open_saved_model(path).run for path in paths]
     sys.stdout.write(json.dumps(latencies_us(runs, np.load(arrays))) + "\n")
 
+
+SAVED_MODEL = Format(
+    title="SavedModel",
+    file_name="student_saved_model",
+    write=write_saved_model,
+    open=open_saved_model,
+    time=one_thread_latencies_us,
+    snippet="""\
+import tensorflow as tf
+model = tf.saved_model.load("{path}")
+outputs = model.serve(tf.constant(image[None])).numpy()
+""",
+)
 
 if __name__ == "__main__":
     _time(*sys.argv[1:])

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tskd_tf.choices import METHODS, help_of
+from tskd_tf.choices import FORMATS, METHODS, help_of
 from tskd_tf.errors import InputError
 
 MODES = ("search", "distill", "teacher", "sweep", "report")
@@ -286,9 +286,8 @@ class RunConfig:
     )
     exports: tuple[str, ...] = _field(
         ("keras", "litert", "litert_int8"),
-        "Comma-separated formats of the student: keras; litert (float32), "
-        "litert_float16 (half the bytes), litert_int8 (integers throughout); onnx "
-        "(needs the onnx extra); saved_model. All but keras take uint8 images.",
+        f"Comma-separated formats of the student. {help_of(FORMATS)} All but keras "
+        "take uint8 images.",
     )
     export_outputs: str = _field(
         "logits",

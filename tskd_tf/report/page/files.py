@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tskd_tf.export.loading_snippets import NAMES, class_of_outputs, snippet
+from tskd_tf.export.loading_snippets import class_of_outputs, snippet, title_of
 from tskd_tf.report.page.html import note, percent, table, text
 from tskd_tf.report.words import (
     INT8_METHODS,
@@ -30,7 +30,7 @@ def files_section(report: dict[str, Any]) -> str:
 
 def file_name(export: dict[str, Any]) -> str:
     """The file and what it is: `student.tflite (LiteRT float32)`."""
-    known = NAMES.get(export["format"], export["format"])
+    known = title_of(export["format"])
     method = shipped_method(export)
     if method:
         known = f"{known}, {method}"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tskd_tf.acceptance import wilson_interval
-from tskd_tf.export.loading_snippets import NAMES
+from tskd_tf.export.loading_snippets import title_of
 from tskd_tf.report.page.classes import classes_section
 from tskd_tf.report.page.files import files_section, interval_points, microseconds
 from tskd_tf.report.page.html import Pngs, percent, table, text
@@ -149,7 +149,7 @@ def _speed(report: dict[str, Any]) -> tuple[str, str, str]:
     return (
         f"{ratio if ratio >= 1 else 1 / ratio:.1f}×",
         "faster" if ratio >= 1 else "slower",
-        f"{NAMES[name]} on one thread: {times[0]} an image, teacher {times[1]}",
+        f"{title_of(name)} on one thread: {times[0]} an image, teacher {times[1]}",
     )
 
 
