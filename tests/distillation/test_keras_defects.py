@@ -725,11 +725,13 @@ def test_11_two_replicas_make_the_update_of_one(replica_results, batches, extras
 def test_11_keras_doubles_the_update_of_two_replicas(replica_results):
     """Strings give twice the update; loss objects log half the loss."""
     one, two = replica_results["keras strings"]
-    np.testing.assert_allclose(two["update"], np.multiply(one["update"], 2), atol=1e-6)
+    # Two replicas add up in another order than one: 2.1e-6 of some 1e-2 was met
+    close = {"rtol": 1e-3, "atol": 1e-6}
+    np.testing.assert_allclose(two["update"], np.multiply(one["update"], 2), **close)
     assert np.abs(one["update"]).max() > 1e-3
 
     one, two = replica_results["keras objects"]
-    np.testing.assert_allclose(two["update"], one["update"], atol=1e-6)
+    np.testing.assert_allclose(two["update"], one["update"], **close)
     assert_close(two["logs"]["total_loss"], np.divide(one["logs"]["total_loss"], 2))
 
 
