@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tskd_tf.distillation.event_files import fresh_events
+from tskd_tf.report.figures import drawings
 from tskd_tf.report.words import (
     allows_any_loss,
     broken_files,
@@ -19,12 +20,6 @@ from tskd_tf.report.words import (
     ratio_of,
 )
 
-_FIGURES = {
-    "accuracy_against_macs": "Every trial: validation accuracy over multiply-adds.",
-    "search": "The search as it closed in, trial by trial.",
-    "confusion": "What the student takes the test images of each class for.",
-    "wrong_images": "Test images that only the student gets wrong, the surest first.",
-}
 _NUMBERS = (
     ("parameters", "num_params"),
     ("multiply-adds", "num_macs"),
@@ -45,11 +40,11 @@ def write_summaries(
     """
     with fresh_events(run_dir, ".report") as writer, writer.as_default(step=0):
         tf.summary.text("report/summary", markdown(report))
-        for name, description in _FIGURES.items():
-            if name in figures:
-                picture = tf.io.decode_png(figures[name], channels=3)
+        for figure in drawings.FIGURES:
+            if figure.summary and figure.name in figures:
+                picture = tf.io.decode_png(figures[figure.name], channels=3)
                 tf.summary.image(
-                    f"report/{name}", picture[None], description=description
+                    f"report/{figure.name}", picture[None], description=figure.summary
                 )
 
 

@@ -2,17 +2,23 @@
 
 import io
 import warnings
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from tskd_tf.report.figures.results import confusion, has_curves, training_curves
-from tskd_tf.report.figures.results import wrong_images as wrong_images_figure
-from tskd_tf.report.figures.search import accuracy_against_macs, search_by_trial
+from tskd_tf.report.figures import results, search
+from tskd_tf.report.figures.figure import ReportFigure
 from tskd_tf.report.page.html import Pngs
+
+# All figures, in the order in which a section of the page shows them
+FIGURES: tuple[ReportFigure, ...] = (
+    search.ACCURACY_AGAINST_MACS,
+    search.SEARCH,
+    results.TRAINING_CURVES,
+    results.CONFUSION,
+    results.WRONG_IMAGES,
+)
 
 
 def draw_figures(
@@ -28,18 +34,13 @@ def draw_figures(
     Returns:
         Two PNG files by name: for a light page, and for a dark one.
     """
-    figures: dict[str, Callable[[bool], Figure]] = {
-        "accuracy_against_macs": partial(accuracy_against_macs, report),
-        "search": partial(search_by_trial, report),
-    }
-    if has_curves(report):
-        figures["training_curves"] = partial(training_curves, report)
-    if "confusion" in report:
-        figures["confusion"] = partial(confusion, report)
-    if wrong_images is not None and len(wrong_images):
-        figures["wrong_images"] = partial(wrong_images_figure, report, wrong_images)
     return {
-        name: (_png(draw(False)), _png(draw(True))) for name, draw in figures.items()
+        figure.name: (
+            _png(figure.draw(report, wrong_images, False)),
+            _png(figure.draw(report, wrong_images, True)),
+        )
+        for figure in FIGURES
+        if figure.is_drawn(report, wrong_images)
     }
 
 

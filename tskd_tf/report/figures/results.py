@@ -7,6 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tskd_tf.report.figures.figure import ReportFigure
 from tskd_tf.report.figures.pictures import as_picture
 from tskd_tf.report.figures.plotting import (
     add_grid,
@@ -15,8 +16,10 @@ from tskd_tf.report.figures.plotting import (
     empty_figure,
     short_name,
 )
+from tskd_tf.report.page.html import percent
 
 # Of more classes, neither names nor counts can be read in a figure
+MOST_CELLS = 12
 _MOST_COUNTS = 12
 _MOST_NAMES = 40
 _PICTURES_A_ROW = 5
@@ -158,3 +161,69 @@ def wrong_images(
             parse_math=False,
         )
     return figure
+
+
+def _curves_text(report: dict[str, Any]) -> str:
+    ends = [
+        f"{who} {percent(curve['validation_accuracy'][-1])} after "
+        f"{len(curve['validation_accuracy'])} epochs"
+        for who in ("teacher", "student", "control")
+        if (curve := report[who].get("curve"))
+    ]
+    return "Validation accuracy and training loss by epoch; at the end: " + ", ".join(
+        ends
+    )
+
+
+TRAINING_CURVES = ReportFigure(
+    name="training_curves",
+    draw=lambda report, _, dark: training_curves(report, dark),
+    # TensorBoard has the curves themselves
+    summary="",
+    section="training",
+    description=_curves_text,
+    caption=lambda report: (
+        "Each minimises a loss of its own: compare the shapes of the losses, not their "
+        "heights. A search stops a trial as soon as its verdict is known."
+    ),
+    is_drawn=lambda report, _: has_curves(report),
+    is_on_page=has_curves,
+)
+CONFUSION = ReportFigure(
+    name="confusion",
+    draw=lambda report, _, dark: confusion(report, dark),
+    summary="What the student takes the test images of each class for.",
+    section="classes",
+    description=lambda report: (
+        f"Confusion matrix of the student, {len(report['confusion']['row_names'])} "
+        "classes. The table below has its largest numbers outside of the diagonal."
+    ),
+    caption=lambda report: (
+        "A row a class, shaded by the share of its test images; right answers are on "
+        "the diagonal."
+    ),
+    is_drawn=lambda report, _: "confusion" in report,
+    # The page has a table of the numbers, as far as one can be read
+    is_on_page=lambda report: (
+        len(report.get("confusion", {}).get("row_names", ())) > MOST_CELLS
+    ),
+)
+
+
+def _draw_wrong_images(
+    report: dict[str, Any], images: np.ndarray | None, dark: bool
+) -> Figure:
+    assert images is not None  # `is_drawn` says so
+    return wrong_images(report, images, dark)
+
+
+WRONG_IMAGES = ReportFigure(
+    name="wrong_images",
+    draw=_draw_wrong_images,
+    summary="Test images that only the student gets wrong, the surest first.",
+    # The page shows the pictures one by one
+    section="",
+    description=lambda report: "",
+    caption=lambda report: "",
+    is_drawn=lambda report, images: images is not None and len(images) > 0,
+)

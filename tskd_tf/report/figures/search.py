@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from tskd_tf.report.figures.figure import ReportFigure
 from tskd_tf.report.figures.palette import Palette
 from tskd_tf.report.figures.plotting import (
     MOST_NUMBERS,
@@ -15,6 +16,7 @@ from tskd_tf.report.figures.plotting import (
     add_legend,
     empty_figure,
 )
+from tskd_tf.report.page.html import percent
 from tskd_tf.report.words import short_count
 
 _VERDICTS = (
@@ -251,3 +253,57 @@ def _ring(axes: Any, point: tuple[float, float], palette: Palette) -> None:
     axes.scatter(
         *point, s=170, facecolors="none", edgecolors=palette.ink, label="chosen"
     )
+
+
+def _accuracy_text(report: dict[str, Any]) -> str:
+    search = report["search"]
+    # Where any loss is allowed, the floor is below 0
+    needed = max(search["validation_floor"], 0.0)
+    return (
+        f"Validation accuracy over multiply-adds of {len(search['trials'])} students; "
+        f"{percent(needed)} are needed; the chosen one, at rate "
+        f"{report['student']['rate']:g}, is ringed. The table below has the numbers."
+    )
+
+
+def _search_text(report: dict[str, Any]) -> str:
+    trials, rate = report["search"]["trials"], report["student"]["rate"]
+    tried = ", ".join(
+        f"{trial['rate']:g} {'enough' if trial['feasible'] else 'not enough'}"
+        for trial in trials
+    )
+    return (
+        f"The rates of {len(trials)} trials in their order, and the shrinking band in "
+        f"which the smallest feasible one may lie: {tried}. The chosen one, at rate "
+        f"{rate:g}, is ringed."
+    )
+
+
+def _accuracy_caption(report: dict[str, Any]) -> str:
+    has_path = 1 < len(report["search"]["trials"]) <= MOST_NUMBERS
+    return (
+        "What each student costs and gets right on validation images, with the number "
+        "of its trial." + " The arrows follow their order." * has_path
+    )
+
+
+ACCURACY_AGAINST_MACS = ReportFigure(
+    name="accuracy_against_macs",
+    draw=lambda report, _, dark: accuracy_against_macs(report, dark),
+    summary="Every trial: validation accuracy over multiply-adds.",
+    section="search",
+    description=_accuracy_text,
+    caption=_accuracy_caption,
+)
+SEARCH = ReportFigure(
+    name="search",
+    draw=lambda report, _, dark: search_by_trial(report, dark),
+    summary="The search as it closed in, trial by trial.",
+    section="search",
+    description=_search_text,
+    caption=lambda report: (
+        "How the search closed in on the smallest rate that is enough."
+    ),
+    # Of one trial there is no search to see
+    is_on_page=lambda report: len(report["search"]["trials"]) > 1,
+)

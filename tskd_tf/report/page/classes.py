@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 from tskd_tf.report.figures.pictures import as_picture, png_bytes
+from tskd_tf.report.figures.results import MOST_CELLS
+from tskd_tf.report.page.figures import figures_of
 from tskd_tf.report.page.html import (
+    Pngs,
     data_address,
-    figure,
     framed_table,
     note,
     percent,
@@ -16,27 +18,26 @@ from tskd_tf.report.page.html import (
 )
 from tskd_tf.report.words import classes_to_show
 
-_MOST_CELLS = 12
 _MOST_MISTAKES = 10
 _SHORT_NAME = 3
 
 
 def classes_section(
     report: dict[str, Any],
-    confusion_pngs: tuple[bytes, bytes] | None,
+    figures: Pngs,
     wrong_images: np.ndarray | None,
 ) -> str:
     """Accuracy by class, the confusion matrix, and the student's own mistakes.
 
     Args:
         report: As in `report.json`; what an earlier version lacks is left out.
-        confusion_pngs: Of the matrix, for a task of more classes than a table holds.
+        figures: PNG files by name.
         wrong_images: uint8, shape `(n, height, width, channels)`, in the order of the
             report's `wrong_images`; None where there are none.
     """
     body = _by_class(report)
     if "confusion" in report:
-        body += _confusion(report, confusion_pngs)
+        body += _confusion(report, figures)
     if report.get("wrong_images") and wrong_images is not None:
         body += _wrong_images(report, wrong_images)
     return f"<h2>By class</h2>\n{body}" if body else ""
@@ -80,22 +81,15 @@ def _class_rows(classes: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def _confusion(report: dict[str, Any], pngs: tuple[bytes, bytes] | None) -> str:
+def _confusion(report: dict[str, Any], pngs: Pngs) -> str:
     matrix = report["confusion"]
     body = "<h3>What is taken for what</h3>\n"
-    if len(matrix["row_names"]) <= _MOST_CELLS:
+    if len(matrix["row_names"]) <= MOST_CELLS:
         body += (
             f"{_matrix(matrix, 'student')}<details><summary>The same of the teacher"
             f"</summary>{_matrix(matrix, 'teacher')}</details>\n"
         )
-    elif pngs is not None:
-        body += figure(
-            pngs,
-            f"Confusion matrix of the student, {len(matrix['row_names'])} classes. The "
-            "table below has its largest numbers outside of the diagonal.",
-            "A row a class, shaded by the share of its test images; right answers are "
-            "on the diagonal.",
-        )
+    body += figures_of("classes", report, pngs)
     return body + _mistakes(matrix)
 
 

@@ -53,7 +53,7 @@ def render(
     body = (
         f"{_header(report)}<main>{_classifiers(report)}{_budgets(report)}"
         f"{search_section(report, figures)}{training_section(report, figures)}"
-        f"{classes_section(report, figures.get('confusion'), wrong_images)}"
+        f"{classes_section(report, figures, wrong_images)}"
         f"{files_section(report)}{_repetition(report)}</main>"
     )
     return f"""<!doctype html>

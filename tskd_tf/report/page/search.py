@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from tskd_tf.report.figures.plotting import MOST_NUMBERS
-from tskd_tf.report.figures.results import has_curves
 from tskd_tf.report.figures.search import chosen_index
-from tskd_tf.report.page.html import Pngs, figure, note, percent, table
+from tskd_tf.report.page.figures import figures_of
+from tskd_tf.report.page.html import Pngs, note, percent, table
 from tskd_tf.report.words import describe_convolutions
 
 _MOST_WIDTHS = 8
@@ -14,22 +13,7 @@ _MOST_WIDTHS = 8
 def search_section(report: dict[str, Any], figures: Pngs) -> str:
     """Its figures and all of its trials."""
     trials = report["search"]["trials"]
-    has_path = 1 < len(trials) <= MOST_NUMBERS
-    shown = ""
-    if "accuracy_against_macs" in figures:
-        shown += figure(
-            figures["accuracy_against_macs"],
-            _accuracy_text(report),
-            "What each student costs and gets right on validation images, with the "
-            "number of its trial." + " The arrows follow their order." * has_path,
-        )
-    # Of one trial there is no search to see
-    if "search" in figures and len(trials) > 1:
-        shown += figure(
-            figures["search"],
-            _search_text(report),
-            "How the search closed in on the smallest rate that is enough.",
-        )
+    shown = figures_of("search", report, figures)
     rates = [trial["rate"] for trial in trials]
     again = ""
     if len(set(rates)) < len(rates):
@@ -75,45 +59,7 @@ def _widths(widths: list[int]) -> str:
     return "-".join(shown)
 
 
-def _accuracy_text(report: dict[str, Any]) -> str:
-    search = report["search"]
-    # Where any loss is allowed, the floor is below 0
-    needed = max(search["validation_floor"], 0.0)
-    return (
-        f"Validation accuracy over multiply-adds of {len(search['trials'])} students; "
-        f"{percent(needed)} are needed; the chosen one, at rate "
-        f"{report['student']['rate']:g}, is ringed. The table below has the numbers."
-    )
-
-
-def _search_text(report: dict[str, Any]) -> str:
-    trials, rate = report["search"]["trials"], report["student"]["rate"]
-    tried = ", ".join(
-        f"{trial['rate']:g} {'enough' if trial['feasible'] else 'not enough'}"
-        for trial in trials
-    )
-    return (
-        f"The rates of {len(trials)} trials in their order, and the shrinking band in "
-        f"which the smallest feasible one may lie: {tried}. The chosen one, at rate "
-        f"{rate:g}, is ringed."
-    )
-
-
 def training_section(report: dict[str, Any], figures: Pngs) -> str:
     """Curves of all that was trained; empty where the report has none."""
-    if "training_curves" not in figures or not has_curves(report):
-        return ""
-    ends = [
-        f"{who} {percent(curve['validation_accuracy'][-1])} after "
-        f"{len(curve['validation_accuracy'])} epochs"
-        for who in ("teacher", "student", "control")
-        if (curve := report[who].get("curve"))
-    ]
-    shown = figure(
-        figures["training_curves"],
-        "Validation accuracy and training loss by epoch; at the end: "
-        + ", ".join(ends),
-        "Each minimises a loss of its own: compare the shapes of the losses, not their "
-        "heights. A search stops a trial as soon as its verdict is known.",
-    )
-    return f'<h2>Training</h2>\n<div class="figures">{shown}</div>'
+    shown = figures_of("training", report, figures)
+    return f'<h2>Training</h2>\n<div class="figures">{shown}</div>' if shown else ""
