@@ -6,6 +6,8 @@ import numpy as np
 
 from tskd_tf.acceptance import paired_interval, smallest_certifiable_loss
 
+CURVE = {"validation_accuracy": [0.9, 0.97, 0.99], "loss": [0.5, 0.2, 0.1]}
+
 
 def class_result(name, class_id, student_accuracy):
     return {
@@ -32,10 +34,16 @@ def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
         "epochs": 3,
         "seconds": 1.5,
         "seed": 1,
+        "curve": CURVE,
     }
     return {
-        "schema_version": 1,
-        "task": {"class_ids": [1, 0], "class_names": ["<b>", "cat"], "head": "full"},
+        "schema_version": 2,
+        "task": {
+            "class_ids": [1, 0],
+            "class_names": ["<b>", "cat"],
+            "head": "full",
+            "output_names": ["cat", "<b>"],
+        },
         "data": {
             "source": "a & b",
             "num_train": 10,
@@ -48,6 +56,7 @@ def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
             "accuracy_all_outputs": 0.99,
             "accuracy_task_outputs": 1.0,
             "balanced_accuracy": 0.97,
+            "curve": CURVE,
             **cost,
         },
         "student": {
@@ -55,6 +64,7 @@ def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
             "widths": [2, 3],
             "accuracy": 0.99 - loss,
             "balanced_accuracy": 0.96,
+            "curve": CURVE,
             **{name: value // 10 for name, value in cost.items()},
         },
         "accuracy_loss": loss,
@@ -66,27 +76,39 @@ def make_report(num_lost=3, num_gained=1, num_test=2000, allowed=0.005):
         "smallest_certifiable_loss": smallest_certifiable_loss(num_test),
         "meets_threshold": loss <= allowed,
         "certified": high <= allowed,
-        "control": {"accuracy": 0.98, "balanced_accuracy": 0.95},
+        "control": {"accuracy": 0.98, "balanced_accuracy": 0.95, "curve": CURVE},
         "classes": [class_result("<b>", 1, 0.5), class_result("cat", 0, 0.875)],
         "search": {
             "seconds": 1.5,
             "validation_teacher_accuracy": 0.99,
             "validation_floor": 0.985,
             "trials": [trial, {**trial, "rate": 0.25, "feasible": False}],
+            "num_over_budget": 0,
         },
+        "confusion": {
+            "row_names": ["<b>", "cat"],
+            "column_names": ["<b>", "cat", "another class"],
+            "student": [[50, 50, 0], [12, 88, 0]],
+            "teacher": [[90, 10, 0], [10, 90, 0]],
+        },
+        "wrong_images": [],
+        "budgets": {},
+        "labels": "labels.txt",
         "exports": [
-            {
-                "format": "litert",
-                "path": "student.tflite",
-                "size_bytes": 1234,
-                "accuracy": 0.99,
-                "latency_us": {"p50": 20.0, "p90": 30.0},
-                "meets_threshold": True,
-            }
+            make_export(
+                "litert",
+                "student.tflite",
+                accuracy=0.99,
+                teacher_latency_us=None,
+                speedup=None,
+            )
         ],
         "environment": {
             "precision": "float32",
+            "precision_reason": "the CPU has no bfloat16 instructions",
             "device": "CPU",
+            "num_replicas": 1,
+            "jit_compile": False,
             "seed": 1,
             "versions": {
                 "python": "3.11",
@@ -120,7 +142,7 @@ def with_trials(report, *trials):
 
 
 def make_export(name, path, **others):
-    """A record of version 2."""
+    """A record of one file."""
     return {
         "format": name,
         "path": path,
@@ -143,7 +165,7 @@ def make_export(name, path, **others):
 
 
 def make_report_2(num_classes=2, num_wrong=3):
-    """A report of version 2 and the pictures of its wrong images.
+    """A report with wrong images, and the pictures of its wrong images.
 
     The last class's name is `x<script>"&$1$`.
     """
@@ -153,7 +175,6 @@ def make_report_2(num_classes=2, num_wrong=3):
     student[0, -1], student[-1, 0] = 7, 2
     teacher = np.diag(np.arange(num_classes) + 95)
     teacher[0, -1] = 1
-    report["schema_version"] = 2
     report["task"].update(
         class_ids=list(range(num_classes)), class_names=names, output_names=names
     )
@@ -173,23 +194,10 @@ def make_report_2(num_classes=2, num_wrong=3):
         }
         for i in range(num_wrong)
     ]
-    curve = {"validation_accuracy": [0.9, 0.97, 0.99], "loss": [0.5, 0.2, 0.1]}
-    for trained in (report["teacher"], report["student"], report["control"]):
-        trained["curve"] = curve
-    for trial in report["search"]["trials"]:
-        trial["curve"] = curve
     report["exports"] = [
         make_export("keras", "student.keras", latency_us=None, speedup=None),
         make_export("litert", "student.tflite"),
         make_export("litert_int8", "student_int8.tflite", speedup=9.0),
     ]
-    report["labels"] = "labels.txt"
-    report["budgets"] = {}
-    report["search"]["num_over_budget"] = 0
-    report["environment"].update(
-        precision_reason="the CPU has no bfloat16 instructions",
-        num_replicas=1,
-        jit_compile=False,
-    )
     images = np.random.default_rng(1).integers(0, 256, (num_wrong, 28, 28, 1))
     return report, images.astype(np.uint8)

@@ -5,10 +5,10 @@ import json
 
 from jsonschema import Draft202012Validator
 
-VERSIONS = (1, 2)
+VERSION = 2
 
 
-def schema_of(version):
+def schema_of(version=VERSION):
     folder = importlib.resources.files("tskd_tf.report")
     return json.loads((folder / f"report_schema_{version}.json").read_text("utf-8"))
 

@@ -25,7 +25,7 @@ from tskd_tf.export.format import Format
 
 ECHO = Format(
     "Echo of Keras", "student_echo.keras", write_keras, open_keras, None,
-    "outputs = echo('{path}', {images})\\n", gives_logits=True,
+    "outputs = echo('{path}', image[None])\\n", gives_logits=True,
 )
 """
 

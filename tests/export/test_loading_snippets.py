@@ -19,8 +19,8 @@ FILES = {
 }
 
 
-def write(name, version, network, images):
-    """A file as a run of that version leaves it: later ones take bytes."""
+def write(name, network, images):
+    """A file as a run leaves it."""
     int8 = {
         "optimizations": [tf.lite.Optimize.DEFAULT],
         "representative_dataset": lambda: (
@@ -35,34 +35,27 @@ def write(name, version, network, images):
     elif name == "litert_int8":
         network.export(path, format="litert", verbose=False, **int8)
     else:
-        dtype = "float32" if version == 1 else "uint8"
-        door = keras.Input(IMAGE_SHAPE, dtype=dtype, name="door")
+        door = keras.Input(IMAGE_SHAPE, dtype="uint8", name="door")
         outputs = network(keras.ops.cast(door, "float32"))
         kind = {"onnx": "onnx", "saved_model": "tf_saved_model"}.get(name, "litert")
         whole = keras.Model(door, outputs)
         # Keras exports what has been called
-        whole(images[:1].astype(dtype))
+        whole(images[:1])
         whole.export(path, format=kind, verbose=False)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
-@pytest.mark.parametrize(
-    ("name", "version"),
-    [
-        *((name, 1) for name in ("keras", "litert", "litert_int8", "onnx")),
-        *((name, 2) for name in FILES),
-    ],
-)
+@pytest.mark.parametrize("name", FILES)
 def test_the_lines_run_and_name_the_class(
-    name, version, trained_teacher, tmp_path, monkeypatch, capsys
+    name, trained_teacher, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     images, class_ids = make_data(64)
-    write(name, version, trained_teacher, images)
+    write(name, trained_teacher, images)
     (tmp_path / "labels.txt").write_text("zero\none\ntwo\nthrée\n", encoding="utf-8")
     names = {"image": images[3]}
-    exec(snippet(name, FILES[name], version), names)
+    exec(snippet(name, FILES[name]), names)
     expected = trained_teacher(images[3:4]).numpy()
     tolerance = 1.5 if name == "litert_int8" else 1e-3
     np.testing.assert_allclose(names["outputs"], expected, atol=tolerance)
@@ -74,5 +67,5 @@ def test_the_lines_run_and_name_the_class(
 def test_every_format_has_lines():
     assert set(FORMATS) == set(FILES)
     for name in FORMATS:
-        assert 3 <= len(snippet(name, "file", 2).splitlines()) <= 4
-    assert snippet("unknown", "file", 2) == ""
+        assert 3 <= len(snippet(name, "file").splitlines()) <= 4
+    assert snippet("unknown", "file") == ""

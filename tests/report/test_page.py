@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from reports import make_export, make_report, make_report_2, with_trials
 
-from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.figures.palette import DARK, LIGHT
 from tskd_tf.report.page.html import percent
 from tskd_tf.report.page.page import render
@@ -242,22 +241,10 @@ def test_what_repeats_it():
         assert part in text
 
 
-def test_reports_of_version_1_are_drawn_without_what_they_lack():
-    report = make_report()
-    page = Page(render(report, draw_figures(report)))
-    assert "1 student.tflite" not in page.text() and "20 µs" in page.text()
-    for name in ("Training", "What is taken for what", "wrong and the teacher right"):
-        assert name in full_page().text() and name not in page.text()
-    for name in ("classes", "exports"):
-        del report[name]
-    text = Page(render(report, {})).text()
-    assert "By class" not in text and "To load them" not in text
-
-
 def test_the_search_is_on_the_page_where_there_was_one():
     report = make_report()
     page = Page(render(report, PNGS))
-    assert len(page.of("img")) == 2
+    assert len(page.of("img")) == 3
     assert "2 trials in their order" in page.of("img")[1]["alt"]
     assert "0.25 not enough" in page.of("img")[1]["alt"]
     assert "2 0.25" in page.text() and "1, chosen 0.5" in page.text()
@@ -265,7 +252,7 @@ def test_the_search_is_on_the_page_where_there_was_one():
     again = with_trials(make_report(), (0.5, 0.99, 1), (0.5, 0.98, 2))
     assert "by the mean" in Page(render(again, {})).text()
     one = with_trials(make_report(), (0.5, 0.99, 1))
-    assert len(Page(render(one, PNGS)).of("img")) == 1
+    assert len(Page(render(one, PNGS)).of("img")) == 2
 
 
 def positions(page, name):

@@ -25,7 +25,7 @@ class Format(NamedTuple):
             runs.
         snippet: Python that turns `image`, uint8 of shape `(height, width, channels)`,
             into `outputs`, float32 of shape `(1, num_outputs)`, by the format's own
-            runtime. `{path}` stands for the file, `{images}` for a batch of the image.
+            runtime. `{path}` stands for the file.
         needs: Packages that not every installation has.
         gives_logits: Whether it gives logits whatever outputs are asked for.
     """

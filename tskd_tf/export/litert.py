@@ -238,7 +238,7 @@ _SNIPPET = """\
 from ai_edge_litert.interpreter import Interpreter
 run = Interpreter(model_path="{path}").get_signature_runner()
 [name] = run.get_input_details()
-[outputs] = run(**{{name: {images}}}).values()
+[outputs] = run(**{{name: image[None]}}).values()
 """
 LITERT = Format(
     title="LiteRT float32",

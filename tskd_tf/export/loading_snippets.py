@@ -6,8 +6,6 @@ from tskd_tf.export.format import format_named
 _OWN_LAYERS = """\
 from tskd_tf import DominantConv2D, GroupedConv2D, ShiftConv2D  # which it names
 """
-# Those of files that runs of version 1 wrote
-_TAKE_FLOATS = ("litert", "onnx")
 
 
 def title_of(format_name: str) -> str:
@@ -17,15 +15,12 @@ def title_of(format_name: str) -> str:
     return format_named(format_name).title
 
 
-def snippet(
-    format_name: str, path: str, schema_version: int, has_own_layers: bool = False
-) -> str:
+def snippet(format_name: str, path: str, has_own_layers: bool = False) -> str:
     """Python that turns `image` into `outputs`.
 
     Args:
         format_name: As in the report's `exports`.
         path: Of the file.
-        schema_version: Of the report.
         has_own_layers: Whether the student has layers of this package, which a `.keras`
             file cannot bring along.
 
@@ -34,11 +29,9 @@ def snippet(
         `(height, width, channels)`, `outputs` an array of shape `(1, num_outputs)`.
         Empty for a format that is not known here.
     """
-    takes_floats = schema_version == 1 and format_name in _TAKE_FLOATS
-    images = 'image[None].astype("float32")' if takes_floats else "image[None]"
     if format_name not in FORMATS:
         return ""
-    code = format_named(format_name).snippet.format(path=path, images=images)
+    code = format_named(format_name).snippet.format(path=path)
     return _OWN_LAYERS + code if has_own_layers and format_name == "keras" else code
 
 

@@ -85,7 +85,7 @@ ONNX = Format(
 import onnxruntime
 session = onnxruntime.InferenceSession("{path}")
 [source] = session.get_inputs()
-[outputs] = session.run(None, {{source.name: {images}}})
+[outputs] = session.run(None, {{source.name: image[None]}})
 """,
     needs=("onnx", "onnxruntime", "tf2onnx"),
 )

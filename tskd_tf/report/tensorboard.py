@@ -58,12 +58,8 @@ def markdown(report: dict[str, Any]) -> str:
         *([_escaped(broken_files(report))] if broken_files(report) else []),
         f"Student: {describe_student(report)}",
         _table(_numbers(report)),
-        # Earlier versions have none
-        *(
-            [f"### By class{_which_classes(report)}", _table(_classes(report))]
-            if "classes" in report
-            else []
-        ),
+        f"### By class{_which_classes(report)}",
+        _table(_classes(report)),
         *(
             ["### Exported files", _table(_exports(report))]
             if "exports" in report

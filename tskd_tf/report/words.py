@@ -41,7 +41,7 @@ def headline(report: dict[str, Any]) -> str:
         return f"{size}; {allowed} were allowed."
     if _found_a_feasible_rate(report["search"]):
         failure = "The student chosen on validation data fails on the test data."
-    elif report["search"].get("num_over_budget"):
+    elif report["search"]["num_over_budget"]:
         failure = _contradiction(report)
     else:
         failure = "No student keeps the bargain."
@@ -176,10 +176,9 @@ def short_bytes(num_bytes: int) -> str:
 def classes_to_show(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The classes for a table that is to be read, in the task's order.
 
-    All of them or, of more than ten, those that lose most. Reports of earlier versions
-    have none.
+    All of them or, of more than ten, those that lose most.
     """
-    classes: list[dict[str, Any]] = report.get("classes", [])
+    classes: list[dict[str, Any]] = report["classes"]
     losses = [c["student_accuracy"] - c["teacher_accuracy"] for c in classes]
     most = sorted(range(len(classes)), key=lambda i: losses[i])[:_MOST_CLASSES]
     return [classes[i] for i in sorted(most)]
@@ -266,10 +265,10 @@ def labels_note(report: dict[str, Any]) -> str:
 def budget_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """What each budget limits, the limit, and what the student costs of it.
 
-    None without budgets, nor in reports of earlier versions.
+    None without budgets.
     """
     rows = []
-    for name, budget in report.get("budgets", {}).items():
+    for name, budget in report["budgets"].items():
         cells = (
             f"{cost:,.1f}" if name == "max_latency_us" else f"{cost:,}"
             for cost in (budget["limit"], budget["student"])
@@ -319,7 +318,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def shipped_method(export: dict[str, Any]) -> str:
     """How the file was made that took the place of the plain one; empty if none did."""
-    methods = [a["method"] for a in export.get("attempts", ()) if a["is_shipped"]]
+    methods = [a["method"] for a in export["attempts"] if a["is_shipped"]]
     return INT8_METHODS[methods[0]] if methods and methods != ["int8"] else ""
 
 

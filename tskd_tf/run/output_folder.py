@@ -136,13 +136,11 @@ def save_wrong_images(images: np.ndarray, folder: pathlib.Path) -> None:
 
 
 def load_wrong_images(report: dict[str, Any], folder: pathlib.Path) -> Any:
-    """What `save_wrong_images` kept; None for a report without `wrong_images`.
+    """What `save_wrong_images` kept.
 
     Raises:
         InputError: If the file is missing, damaged, or of another report.
     """
-    if "wrong_images" not in report:
-        return None
     path, num_images = folder / _WRONG_IMAGES, len(report["wrong_images"])
     try:
         # Opened here: NumPy leaves a damaged file open
@@ -205,13 +203,13 @@ def draw(
 def redraw(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Draws the page and figures of a finished run anew.
 
-    `report.json` stays as it is, of whatever version.
+    `report.json` stays as it is.
 
     Returns:
         The report, and the figures, PNG files by name.
 
     Raises:
-        InputError: If the folder holds no readable `report.json`, one of a later
+        InputError: If the folder holds no readable `report.json`, one of another
             version, or damaged pictures, when nothing is drawn; or if it cannot be
             written to.
     """
@@ -235,13 +233,13 @@ def _read_report(folder: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _no_report(folder, f"{type(error).__name__}: {error}") from None
     version = report.get("schema_version") if isinstance(report, dict) else None
-    if not isinstance(version, int) or version < 1:
+    if not isinstance(version, int) or isinstance(version, bool):
         raise _no_report(folder, "another file of that name")
-    if version > SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
         raise InputError(
-            f"Expected a report of schema_version {SCHEMA_VERSION} or before. "
-            f"Received: {folder / 'report.json'} of version {version}; draw it with "
-            "the version of tskd_tf that wrote it, or a later one"
+            f"Expected a report of schema_version {SCHEMA_VERSION}. Received: "
+            f"{folder / 'report.json'} of version {version}; draw it with the version "
+            "of tskd_tf that wrote it"
         )
     return report
 

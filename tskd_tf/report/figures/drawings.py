@@ -24,7 +24,7 @@ FIGURES: tuple[ReportFigure, ...] = (
 def draw_figures(
     report: dict[str, Any], wrong_images: np.ndarray | None = None
 ) -> Pngs:
-    """Draws what the report tells of; those of earlier versions tell less.
+    """Draws what the report tells of.
 
     Args:
         report: As in `report.json`.

@@ -25,14 +25,9 @@ _MOST_NAMES = 40
 _PICTURES_A_ROW = 5
 
 
-def has_curves(report: dict[str, Any]) -> bool:
-    """Whether the report says how anything was trained: earlier versions do not."""
-    return any(curve is not None for _, curve in _curves(report))
-
-
 def _curves(report: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
-    """Who was trained, and how it went; None where that is not known."""
-    trials = [("trials", t.get("curve")) for t in report["search"]["trials"]]
+    """Who was trained, and how it went; None for a teacher that was loaded."""
+    trials = [("trials", t["curve"]) for t in report["search"]["trials"]]
     names = ("teacher", "student", "control")
     return [*((name, report[name].get("curve")) for name in names), *trials]
 
@@ -41,7 +36,7 @@ def training_curves(report: dict[str, Any], dark: bool = False) -> Figure:
     """Validation accuracy and training loss by epoch of all that was trained.
 
     Args:
-        report: As in `report.json`, with at least one curve.
+        report: As in `report.json`.
         dark: For a dark page.
     """
     canvas = empty_figure(dark, height=5.6, num_panels=2)
@@ -186,8 +181,6 @@ TRAINING_CURVES = ReportFigure(
         "Each minimises a loss of its own: compare the shapes of the losses, not their "
         "heights. A search stops a trial as soon as its verdict is known."
     ),
-    is_drawn=lambda report, _: has_curves(report),
-    is_on_page=has_curves,
 )
 CONFUSION = ReportFigure(
     name="confusion",
@@ -202,11 +195,8 @@ CONFUSION = ReportFigure(
         "A row a class, shaded by the share of its test images; right answers are on "
         "the diagonal."
     ),
-    is_drawn=lambda report, _: "confusion" in report,
     # The page has a table of the numbers, as far as one can be read
-    is_on_page=lambda report: (
-        len(report.get("confusion", {}).get("row_names", ())) > MOST_CELLS
-    ),
+    is_on_page=lambda report: (len(report["confusion"]["row_names"]) > MOST_CELLS),
 )
 
 

@@ -30,24 +30,20 @@ def classes_section(
     """Accuracy by class, the confusion matrix, and the student's own mistakes.
 
     Args:
-        report: As in `report.json`; what an earlier version lacks is left out.
+        report: As in `report.json`.
         figures: PNG files by name.
         wrong_images: uint8, shape `(n, height, width, channels)`, in the order of the
             report's `wrong_images`; None where there are none.
     """
-    body = _by_class(report)
-    if "confusion" in report:
-        body += _confusion(report, figures)
-    if report.get("wrong_images") and wrong_images is not None:
+    body = _by_class(report) + _confusion(report, figures)
+    if report["wrong_images"] and wrong_images is not None:
         body += _wrong_images(report, wrong_images)
-    return f"<h2>By class</h2>\n{body}" if body else ""
+    return f"<h2>By class</h2>\n{body}"
 
 
 def _by_class(report: dict[str, Any]) -> str:
     """Accuracies by class; of many, those that lose most, and all when asked for."""
-    shown, classes = classes_to_show(report), report.get("classes", [])
-    if not shown:
-        return ""
+    shown, classes = classes_to_show(report), report["classes"]
     balanced = [
         percent(report[who]["balanced_accuracy"])
         for who in ("teacher", "student", "control")

@@ -110,7 +110,7 @@ def interval_points(interval: list[float]) -> str:
 
 
 def _attempts(export: dict[str, Any]) -> str:
-    attempts = export.get("attempts")
+    attempts = export["attempts"]
     if not attempts:
         return ""
     rows = [_attempt(attempt) for attempt in attempts]
@@ -138,7 +138,7 @@ def _attempt(attempt: dict[str, Any]) -> list[str]:
 
 
 def _loading(report: dict[str, Any]) -> str:
-    """Lines to paste; `labels` came with the first reports that name classes."""
+    """Lines to paste."""
     parts = ["<h3>To load them</h3>\n"]
     parts.append(
         note(
@@ -153,7 +153,6 @@ def _loading(report: dict[str, Any]) -> str:
         code = snippet(
             export["format"],
             export["path"],
-            report["schema_version"],
             report["student"].get("convolutions") in _OF_THIS_PACKAGE,
         )
         if code:

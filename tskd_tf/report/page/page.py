@@ -40,8 +40,7 @@ def render(
     """The page.
 
     Args:
-        report: As in `report.json`, of this version or an earlier one, whose page lacks
-            what it does not say.
+        report: As in `report.json`.
         figures: PNG files by name, for a light and for a dark page; those that are
             missing are left out.
         wrong_images: uint8, shape `(n, height, width, channels)`, in the order of the
@@ -245,8 +244,7 @@ def _budgets(report: dict[str, Any]) -> str:
 
 def _repetition(report: dict[str, Any]) -> str:
     environment, data = report["environment"], report["data"]
-    # Reports of earlier versions do not say why
-    reason = environment.get("precision_reason", "")
+    reason = environment["precision_reason"]
     rows = [
         ("seed", f"{environment['seed']}"),
         ("data", data.get("source", "arrays")),
