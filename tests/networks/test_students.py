@@ -190,6 +190,6 @@ def test_the_kinds_of_the_flag_are_all_there_are():
 
 
 def test_a_file_with_layers_of_this_package_says_where_they_are():
-    code = snippet("keras", "student.keras", 2, has_own_layers=True)
+    code = snippet("keras", "student.keras", has_own_layers=True)
     assert "from tskd_tf import DominantConv2D, GroupedConv2D, ShiftConv2D" in code
-    assert "tskd_tf" not in snippet("litert", "student.tflite", 2, has_own_layers=True)
+    assert "tskd_tf" not in snippet("litert", "student.tflite", has_own_layers=True)
