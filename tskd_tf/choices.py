@@ -62,7 +62,7 @@ METHODS: dict[str, Choice] = {
         f"{_METHODS}.hint:METHOD",
     ),
     "pre_regression": Choice(
-        "besides, from class scores that heads at the ends of the stages give "
+        "from labels, soft targets, and class scores of heads at the ends of stages "
         "(inspired by Wang et al. 2016). It runs the teacher in every step.",
         f"{_METHODS}.pre_regression:METHOD",
     ),

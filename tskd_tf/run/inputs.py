@@ -21,10 +21,12 @@ from tskd_tf.files import atomic_path, read_json, write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.networks.teacher_file import load_teacher, teacher_shapes
+from tskd_tf.networks.width import StudentBuilder
 from tskd_tf.networks.zoo.models import build_teacher, image_shape_of
 from tskd_tf.run.config import RunConfig, parse_image_size
 from tskd_tf.run.output_folder import TEACHER_SETTINGS
-from tskd_tf.run.settings import is_file, recipe_of
+from tskd_tf.run.settings import is_file, rates_of, recipe_of
+from tskd_tf.search.candidates import buildable_rates
 
 _logger = logging.getLogger(__name__)
 
@@ -102,8 +104,16 @@ def build_or_load_teacher(config: RunConfig, data: ImageData) -> keras.Model:
     return build_teacher(config.teacher, data.train.images, num_classes)
 
 
-def check_teacher_fits(data: ImageData, task: Task, teacher: keras.Model) -> None:
+def check_teacher_fits(
+    config: RunConfig,
+    data: ImageData,
+    task: Task,
+    teacher: keras.Model,
+    build_student: StudentBuilder | None,
+) -> None:
     """Checks data, task and teacher together, where only the teacher is trained.
+
+    Students must be buildable, or the teacher would be trained for nothing.
 
     Raises:
         InputError: If they do not fit.
@@ -112,6 +122,14 @@ def check_teacher_fits(data: ImageData, task: Task, teacher: keras.Model) -> Non
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)
     complexity(teacher)
+    buildable_rates(
+        teacher,
+        task,
+        rates_of(config),
+        build_student,
+        config.convolutions,
+        config.groups,
+    )
 
 
 def train_or_resume_teacher(

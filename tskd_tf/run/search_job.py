@@ -85,7 +85,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     teacher = build_or_load_teacher(config, data)
     prepared = None
     if config.mode == "teacher":
-        check_teacher_fits(data, task, teacher)
+        check_teacher_fits(config, data, task, teacher, build_student)
     else:
         prepared = prepare(
             teacher,

@@ -38,7 +38,7 @@ def file_name(export: dict[str, Any]) -> str:
 
 
 def _files(report: dict[str, Any]) -> str:
-    """A column a file; what no file of an earlier report says is left out."""
+    """A column a file; rows that no file has a value for are left out."""
     exports = report["exports"]
     teacher_bytes = report["teacher"]["size_bytes"]
     rows: list[tuple[str, str, Callable[[Any], str]]] = [
