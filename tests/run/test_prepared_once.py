@@ -7,6 +7,7 @@ import tensorflow as tf
 from conftest import make_data, make_network
 
 from tskd_tf.data.splits import ImageData, Split
+from tskd_tf.errors import InputError
 from tskd_tf.run import search_job
 from tskd_tf.run.config import RunConfig
 from tskd_tf.search import trainer
@@ -94,3 +95,25 @@ def test_students_are_built_once_and_the_teacher_sees_test_images_once(
     first = built_before_training[0]
     assert len(first) == len(set(first)) and set(first) <= set(RATES)
     assert sum(marked_images_seen) == len(np.asarray(data.test.images))
+
+
+def broken(rate):
+    raise ValueError("no such student")
+
+
+def test_a_teacher_without_students_is_refused_before_it_is_trained(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(search_job, "load_data", lambda config: data)
+    monkeypatch.setattr(
+        search_job, "build_or_load_teacher", lambda config, data: make_network()
+    )
+    folder = tmp_path / "run"
+    config = RunConfig(
+        mode="teacher",
+        student_builder="test_prepared_once:broken",
+        output_dir=str(folder),
+    )
+    with pytest.raises(InputError, match="to give a student.*no such student"):
+        search_job.run(config)
+    assert not folder.exists()
