@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from tskd_tf.choices import Budgets, mark_of
+
 _CLASSIFIERS = ("teacher", "student", "control")
 _MOST_CLASSES = 10
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -12,12 +14,6 @@ INT8_METHODS = {
     "int8_more_examples": "8 bits, ranges from more images",
     "int16x8": "activations of 16 bits, weights of 8",
     "int8_distilled": "8 bits, after a distillation that feels the rounding",
-}
-_BUDGETS = {
-    "max_macs": "multiply-adds",
-    "max_params": "parameters",
-    "max_bytes": "bytes of weights",
-    "max_latency_us": "us an image, LiteRT",
 }
 
 
@@ -270,10 +266,10 @@ def budget_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for name, budget in report["budgets"].items():
         cells = (
-            f"{cost:,.1f}" if name == "max_latency_us" else f"{cost:,}"
+            f"{cost:,.1f}" if mark_of(Budgets, name, "kept_in") else f"{cost:,}"
             for cost in (budget["limit"], budget["student"])
         )
-        rows.append((_BUDGETS[name], *cells))
+        rows.append((mark_of(Budgets, name, "title"), *cells))
     return rows
 
 
