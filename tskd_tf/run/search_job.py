@@ -3,7 +3,6 @@
 import logging
 import pathlib
 import time
-from typing import Any
 
 import keras
 
@@ -14,7 +13,9 @@ from tskd_tf.errors import InputError
 from tskd_tf.export.deployment import Deployment, write_labels
 from tskd_tf.export.exports import Bargain, export_student
 from tskd_tf.export.int8_rescue import Retraining
+from tskd_tf.export.record import ExportRow
 from tskd_tf.networks.evaluate import accuracy, is_correct, predict_logits
+from tskd_tf.report.record import Report, Seconds
 from tskd_tf.report.tensorboard import write_summaries
 from tskd_tf.report.words import summary_table
 from tskd_tf.run.config import RunConfig
@@ -40,7 +41,8 @@ from tskd_tf.run.settings import (
     search_settings_of,
 )
 from tskd_tf.search.budgets import keep_latencies
-from tskd_tf.search.prepared import SearchResults, prepare
+from tskd_tf.search.found import SearchResults
+from tskd_tf.search.prepared import prepare
 from tskd_tf.search.workers.worker import run as run_worker
 from tuner import chief
 
@@ -64,9 +66,9 @@ def run(config: RunConfig) -> tuple[int, str]:
     """
     folder = pathlib.Path(config.output_dir)
     if config.mode == "report":
-        report, figures = redraw(folder)
-        write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
-        return _outcome(report, folder)
+        redrawn, figures = redraw(folder)
+        write_summaries(redrawn, figures, folder / "tensorboard" / REPORT_RUN)
+        return _outcome(redrawn, folder)
     if chief.role() == "worker":
         if config.mode == "teacher":
             raise InputError(
@@ -116,7 +118,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     clock.lap("search")
     exports = _exports(config, results, teacher, task)
     clock.lap("exports")
-    report = {
+    report: Report = {
         **found.report,
         "teacher": {**found.report["teacher"], "curve": teacher_curve},
         "data": {"source": data.source, **found.report["data"]},
@@ -124,7 +126,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         "labels": write_labels(task.output_names, str(folder)),
         "environment": environment,
         "command": command_of(config),
-        "seconds": clock.laps,
+        "seconds": clock.seconds(),
     }
     save_wrong_images(found.wrong_images, folder)
     figures = write_report(report, folder, found.wrong_images)
@@ -134,7 +136,7 @@ def run(config: RunConfig) -> tuple[int, str]:
 
 def _exports(
     config: RunConfig, results: SearchResults, teacher: keras.Model, task: Task
-) -> list[dict[str, Any]]:
+) -> list[ExportRow]:
     """The student's files and what is measured of each."""
     found, test = results.found, results.test
     teacher_logits = task.select_logits(results.teacher_logits)
@@ -156,7 +158,7 @@ def _exports(
     )
 
 
-def _outcome(report: dict[str, Any], folder: pathlib.Path) -> tuple[int, str]:
+def _outcome(report: Report, folder: pathlib.Path) -> tuple[int, str]:
     """Exit status and closing words of a finished run."""
     status = MEETS_THRESHOLD if report["meets_threshold"] else MISSES_THRESHOLD
     return status, (
@@ -183,10 +185,20 @@ class _Clock:
     """Seconds of each stage."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+        self._laps: dict[str, float] = {}
         self._start = time.monotonic()
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.laps[name] = now - self._start
+        self._laps[name] = now - self._start
         self._start = now
+
+    def seconds(self) -> Seconds:
+        """Of all stages, which have ended."""
+        laps = self._laps
+        return Seconds(
+            data=laps["data"],
+            teacher=laps["teacher"],
+            search=laps["search"],
+            exports=laps["exports"],
+        )

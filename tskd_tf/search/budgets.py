@@ -23,6 +23,7 @@ from tskd_tf.networks.costs import Complexity, complexity
 from tskd_tf.networks.rebuild import with_policy
 from tskd_tf.networks.students import PLAIN, thin_student
 from tskd_tf.networks.width import StudentBuilder
+from tskd_tf.report.record import Spending
 
 DEFAULT_MAX_ACCURACY_LOSS = 0.002
 ANY_LOSS = 1.0
@@ -192,9 +193,7 @@ def _over_budget(rate: float, limits: dict[str, float], cost: CostOf) -> InputEr
     )
 
 
-def spending(
-    budgets: Budgets, rate: float, cost: CostOf
-) -> dict[str, dict[str, float]]:
+def spending(budgets: Budgets, rate: float, cost: CostOf) -> dict[str, Spending]:
     """Each budget by name: its `limit`, and what the `student` of a rate costs."""
     return {
         name: {"limit": limit, "student": cost(name, rate)}

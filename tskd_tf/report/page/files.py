@@ -1,25 +1,26 @@
 """The page's part about the exported files: which to take, and how to load it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from tskd_tf.export.loading_snippets import class_of_outputs, snippet, title_of
+from tskd_tf.export.record import ExportRow, IntegerAttempt, Latency
 from tskd_tf.report.page.html import note, percent, table, text
-from tskd_tf.report.words import (
+from tskd_tf.report.record import Report
+from tskd_tf.report.rows import (
     INT8_METHODS,
     allows_any_loss,
-    labels_note,
-    points,
+    labels_text,
     shipped_method,
-    short_bytes,
 )
+from tskd_tf.report.words import points, short_bytes
 
 _UNKNOWN = "not measured"
 # Kinds of convolutions that are layers of this package
 _OF_THIS_PACKAGE = ("dominant", "grouped", "shift")
 
 
-def files_section(report: dict[str, Any]) -> str:
+def files_section(report: Report) -> str:
     """Table of the files, how an int8 file was rescued, lines to load each."""
     exports = report.get("exports", [])
     if not exports:
@@ -28,7 +29,7 @@ def files_section(report: dict[str, Any]) -> str:
     return f"<h2>Files</h2>\n{_files(report)}{attempts}{_loading(report)}"
 
 
-def file_name(export: dict[str, Any]) -> str:
+def file_name(export: ExportRow) -> str:
     """The file and what it is: `student.tflite (LiteRT float32)`."""
     known = title_of(export["format"])
     method = shipped_method(export)
@@ -37,7 +38,7 @@ def file_name(export: dict[str, Any]) -> str:
     return f"{export['path']} ({known})"
 
 
-def _files(report: dict[str, Any]) -> str:
+def _files(report: Report) -> str:
     """A column a file; rows that no file has a value for are left out."""
     exports = report["exports"]
     teacher_bytes = report["teacher"]["size_bytes"]
@@ -98,7 +99,7 @@ def _yes_or_no(value: bool) -> str:
     return "✓ yes" if value else "✗ no"
 
 
-def microseconds(latency_us: dict[str, float], name: str) -> str:
+def microseconds(latency_us: Latency, name: Literal["p50", "p90"]) -> str:
     """`p50` or `p90` of a latency, in one piece."""
     return f"{latency_us[name]:.0f}\N{NO-BREAK SPACE}µs"
 
@@ -109,7 +110,7 @@ def interval_points(interval: list[float]) -> str:
     return f"{low} to {high} points"
 
 
-def _attempts(export: dict[str, Any]) -> str:
+def _attempts(export: ExportRow) -> str:
     attempts = export["attempts"]
     if not attempts:
         return ""
@@ -122,7 +123,7 @@ def _attempts(export: dict[str, Any]) -> str:
     )
 
 
-def _attempt(attempt: dict[str, Any]) -> list[str]:
+def _attempt(attempt: IntegerAttempt) -> list[str]:
     method = INT8_METHODS[attempt["method"]]
     if "failure" in attempt:
         return [method, f"no file: {attempt['failure']}", *[""] * 3, "✗ no", "✗ no"]
@@ -137,7 +138,7 @@ def _attempt(attempt: dict[str, Any]) -> list[str]:
     ]
 
 
-def _loading(report: dict[str, Any]) -> str:
+def _loading(report: Report) -> str:
     """Lines to paste."""
     parts = ["<h3>To load them</h3>\n"]
     parts.append(
@@ -160,5 +161,5 @@ def _loading(report: dict[str, Any]) -> str:
     if "labels" in report:
         parts.append("<p>Then, after any of them, the class by name</p><pre>")
         parts.append(f"{text(class_of_outputs(report['labels']))}</pre>\n")
-        parts.append(note(f"{report['labels']}: {labels_note(report)}."))
+        parts.append(note(f"{labels_text(report)}."))
     return "".join(parts)
