@@ -15,7 +15,7 @@ from tskd_tf.export.exports import Bargain, export_student
 from tskd_tf.export.int8_rescue import Retraining
 from tskd_tf.export.record import ExportRow
 from tskd_tf.networks.evaluate import accuracy, is_correct, predict_logits
-from tskd_tf.report.record import Report, Seconds
+from tskd_tf.report.record import Environment, Report, Seconds
 from tskd_tf.report.tensorboard import write_summaries
 from tskd_tf.report.words import summary_table
 from tskd_tf.run.config import RunConfig
@@ -66,17 +66,11 @@ def run(config: RunConfig) -> tuple[int, str]:
     """
     folder = pathlib.Path(config.output_dir)
     if config.mode == "report":
-        redrawn, figures = redraw(folder)
-        write_summaries(redrawn, figures, folder / "tensorboard" / REPORT_RUN)
-        return _outcome(redrawn, folder)
+        report, figures = redraw(folder)
+        write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
+        return _outcome(report, folder)
     if chief.role() == "worker":
-        if config.mode == "teacher":
-            raise InputError(
-                "Expected a worker of a search. Received: --mode=teacher, which has no "
-                "use for workers"
-            )
-        num_trials = run_worker((folder / "search").resolve())
-        return MEETS_THRESHOLD, f"{num_trials} students trained for {folder}\n"
+        return _work(config, folder)
     check_output_dir(config)
     check_settings(config)
     # First, because a teacher's file may need the layers of its module
@@ -98,14 +92,7 @@ def run(config: RunConfig) -> tuple[int, str]:
             search_settings_of(config, build_student),
         )
     clock.lap("data")
-    environment = environment_of(config)
-    _logger.info(
-        "Training in %s (%s) on %s, XLA %s",
-        environment["precision"],
-        environment["precision_reason"],
-        environment["device"],
-        "on" if environment["jit_compile"] else "off",
-    )
+    environment = _announced_environment(config)
     claim_output_dir(config)
     if prepared is not None:
         keep_latencies(folder / "search", prepared.costs.latencies_us)
@@ -118,7 +105,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     clock.lap("search")
     exports = _exports(config, results, teacher, task)
     clock.lap("exports")
-    report: Report = {
+    whole: Report = {
         **found.report,
         "teacher": {**found.report["teacher"], "curve": teacher_curve},
         "data": {"source": data.source, **found.report["data"]},
@@ -129,9 +116,33 @@ def run(config: RunConfig) -> tuple[int, str]:
         "seconds": clock.seconds(),
     }
     save_wrong_images(found.wrong_images, folder)
-    figures = write_report(report, folder, found.wrong_images)
-    write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
-    return _outcome(report, folder)
+    figures = write_report(whole, folder, found.wrong_images)
+    write_summaries(whole, figures, folder / "tensorboard" / REPORT_RUN)
+    return _outcome(whole, folder)
+
+
+def _work(config: RunConfig, folder: pathlib.Path) -> tuple[int, str]:
+    """Trains students of a search that a chief has begun."""
+    if config.mode == "teacher":
+        raise InputError(
+            "Expected a worker of a search. Received: --mode=teacher, which has no "
+            "use for workers"
+        )
+    num_trials = run_worker((folder / "search").resolve())
+    return MEETS_THRESHOLD, f"{num_trials} students trained for {folder}\n"
+
+
+def _announced_environment(config: RunConfig) -> Environment:
+    """Where and with what the run trains; logs it."""
+    environment = environment_of(config)
+    _logger.info(
+        "Training in %s (%s) on %s, XLA %s",
+        environment["precision"],
+        environment["precision_reason"],
+        environment["device"],
+        "on" if environment["jit_compile"] else "off",
+    )
+    return environment
 
 
 def _exports(

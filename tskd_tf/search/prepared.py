@@ -13,10 +13,9 @@ import numpy as np
 
 from tskd_tf.acceptance import accuracy_floor
 from tskd_tf.data.augmentation import Augmentation
-from tskd_tf.data.batches import as_arrays, check_images
 from tskd_tf.data.images import as_uint8, fingerprint
 from tskd_tf.data.splits import Split
-from tskd_tf.data.task import Task, check_class_ids, check_pairs
+from tskd_tf.data.task import Task, check_pairs
 from tskd_tf.distillation.recipe import Recipe, student_builder
 from tskd_tf.distillation.soft_targets import check_teacher
 from tskd_tf.errors import InputError
@@ -24,7 +23,7 @@ from tskd_tf.files import read_json_object, write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import accuracy, predict_logits
 from tskd_tf.networks.graph import check_model
-from tskd_tf.networks.rebuild import as_functional, as_logits, with_image_shape
+from tskd_tf.networks.rebuild import as_functional, as_logits
 from tskd_tf.networks.width import StudentBuilder, layer_widths, spaced_rates
 from tskd_tf.report.record import DataRecord
 from tskd_tf.search.budgets import (
@@ -38,6 +37,7 @@ from tskd_tf.search.budgets import (
 from tskd_tf.search.candidates import BuiltOnce, buildable_rates, check_method_fits
 from tskd_tf.search.evidence import Trial, build_report, search_record
 from tskd_tf.search.found import FoundStudent, SearchResults
+from tskd_tf.search.inputs import as_searched, checked_split
 from tskd_tf.search.judge import judge
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.trainer import Trainer
@@ -95,7 +95,7 @@ class PreparedSearch:
             InputError: If the directory holds a search of other settings or data.
         """
         if trained_teacher is not None:
-            teacher = _as_searched(trained_teacher, self.train)
+            teacher = as_searched(trained_teacher, self.train)
             return dataclasses.replace(self, teacher=teacher).run()
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(self.settings.directory or temporary).resolve()
@@ -241,13 +241,7 @@ def prepare(
         InputError: If anything given does not fit, or no student the budgets.
     """
     build_student = settings.build_student
-    if build_student is not None:
-        check_pairs(train)
-        spec = getattr(train, "element_spec", None)
-        shape = np.shape(train[0]) if spec is None else spec[0].shape
-        teacher = as_functional(teacher, shape[1:])
-    check_model(teacher, "the teacher")
-    teacher = as_logits(teacher)
+    teacher = _with_known_shape(teacher, train, settings)
     if task is None:
         num_classes = teacher.outputs[0].shape[-1]
         task = Task(range(num_classes), num_classes)
@@ -258,10 +252,10 @@ def prepare(
     )
     check_teacher(teacher, task)
     all_train, all_validation, all_test = (
-        _checked_split(teacher, task, split, settings.memory_limit_mb)
+        checked_split(teacher, task, split, settings.memory_limit_mb)
         for split in (train, validation, test)
     )
-    teacher = _as_searched(teacher, all_train)
+    teacher = as_searched(teacher, all_train)
     complexity(teacher)
     convolutions = settings.recipe.convolutions, settings.recipe.groups
     wanted = spaced_rates(0.05) if settings.rates is None else settings.rates
@@ -286,12 +280,7 @@ def prepare(
             len(rates),
             fitting[-1],
         )
-    shapes = {}
-    if built is not None:
-        for rate in rates:
-            num_macs = int(costs.cost("max_macs", rate))
-            shapes[rate] = layer_widths(built(rate)), num_macs
-        built.forget()
+    shapes = {} if built is None else _own_shapes(built, rates, costs)
     return PreparedSearch(
         teacher,
         all_train,
@@ -308,9 +297,29 @@ def prepare(
     )
 
 
-def _as_searched(teacher: keras.Model, train: Split) -> keras.Model:
-    """The teacher with logits, for images of the training images' shape."""
-    return with_image_shape(as_logits(teacher), train.images.shape[1:])
+def _with_known_shape(
+    teacher: keras.Model, train: Any, settings: SearchSettings
+) -> keras.Model:
+    """The teacher with logits; with students of one's own it may be any model."""
+    if settings.build_student is not None:
+        check_pairs(train)
+        spec = getattr(train, "element_spec", None)
+        shape = np.shape(train[0]) if spec is None else spec[0].shape
+        teacher = as_functional(teacher, shape[1:])
+    check_model(teacher, "the teacher")
+    return as_logits(teacher)
+
+
+def _own_shapes(
+    built: BuiltOnce, rates: list[float], costs: StudentCosts
+) -> dict[float, tuple[list[int], int]]:
+    """Widths and multiply-adds of the user's students, which are then forgotten."""
+    shapes = {
+        rate: (layer_widths(built(rate)), int(costs.cost("max_macs", rate)))
+        for rate in rates
+    }
+    built.forget()
+    return shapes
 
 
 def is_by_others(
@@ -345,23 +354,6 @@ def is_by_others(
         except chief.AddressError as error:
             raise address_refused(error) from None
     return by_others
-
-
-def _checked_split(
-    teacher: keras.Model, task: Task, split: Any, memory_limit_mb: float
-) -> Split:
-    check_pairs(split)
-    images, class_ids, *others = as_arrays(split, memory_limit_mb)
-    if others:
-        raise InputError(
-            "Expected (images, class ids) in a search. Received: a third part; for "
-            "balanced classes pass Recipe(class_weights='balanced'), for weights of "
-            "your own train a student by Distiller and transfer_set"
-        )
-    check_images(images, tuple(teacher.inputs[0].shape[1:]))
-    check_class_ids(class_ids, len(images), task.num_classes)
-    task.indices(class_ids)
-    return Split(images, class_ids)
 
 
 def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
