@@ -12,6 +12,7 @@ that differ from seed to seed.
 
 import argparse
 import collections
+import dataclasses
 import gc
 import itertools
 import json
@@ -95,7 +96,7 @@ def train_curves(options, wanted):
             transfer,
             validation,
             task,
-            recipe._replace(seed=seed),
+            dataclasses.replace(recipe, seed=seed),
             verbose=0,
         )
         row = {
@@ -125,7 +126,9 @@ def teacher_of(options, data, recipe):
             teacher = batch_norm_network(images.shape[1:], num_classes)
         else:
             teacher = build_teacher(options.teacher, images, num_classes)
-        longer = recipe._replace(epochs=options.teacher_epochs, learning_rate=2e-3)
+        longer = dataclasses.replace(
+            recipe, epochs=options.teacher_epochs, learning_rate=2e-3
+        )
         train_teacher(teacher, *data[2:4], longer, verbose=0).save(kept)
     return keras.saving.load_model(kept, compile=False)
 

@@ -11,6 +11,7 @@ that on the test images; students see no images but the training data.
 """
 
 import argparse
+import dataclasses
 import functools
 import logging
 import statistics
@@ -143,7 +144,9 @@ def main():
         keras.utils.set_random_seed(1)
         name = TEACHERS[options.dataset]
         teacher = build_teacher(name, data.train.images, len(data.class_names))
-        longer = recipe._replace(epochs=options.teacher_epochs, learning_rate=2e-3)
+        longer = dataclasses.replace(
+            recipe, epochs=options.teacher_epochs, learning_rate=2e-3
+        )
         teacher = train_teacher(teacher, *data[2:4], longer, verbose=0)
     validation, test = (Split(*task.filter(tuple(part))) for part in data[3:])
     transfer = capture(teacher, *data.train, task)
@@ -155,7 +158,7 @@ def main():
             transfer,
             validation,
             task,
-            recipe._replace(seed=seed, epochs=num_epochs),
+            dataclasses.replace(recipe, seed=seed, epochs=num_epochs),
             verbose=0,
             build_student=build,
         ).student

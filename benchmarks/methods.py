@@ -18,6 +18,7 @@ files of their own. `--read` takes any number of such files and only computes.
 """
 
 import argparse
+import dataclasses
 import functools
 import gc
 import json
@@ -122,11 +123,11 @@ class EpochClock(keras.callbacks.Callback):
 
 def trained(contestant, setting, rate, num_epochs, seed):
     """A student, and the CPU seconds of an epoch of its training, but of the first."""
-    recipe = setting.recipe._replace(epochs=num_epochs, seed=seed)
+    recipe = dataclasses.replace(setting.recipe, epochs=num_epochs, seed=seed)
     if contestant.method == HARD_LABELS:
         recipe = recipe.on_hard_labels()
     else:
-        recipe = recipe._replace(method=contestant.method)
+        recipe = dataclasses.replace(recipe, method=contestant.method)
     keras.backend.clear_session()
     gc.collect()
     clock = EpochClock()

@@ -36,6 +36,7 @@ may be shared out to processes by --first_seed, each with a file and a core of i
 """
 
 import argparse
+import dataclasses
 import gc
 import json
 import os
@@ -99,7 +100,7 @@ def ours(setting, seed, num_workers=1):
         task=setting.task,
         max_accuracy_loss=setting.max_accuracy_loss,
         rates=setting.rates,
-        recipe=setting.recipe._replace(seed=seed),
+        recipe=dataclasses.replace(setting.recipe, seed=seed),
         verbose=0,
         num_workers=num_workers,
     )
@@ -271,7 +272,7 @@ def prepare(name, teacher, data, options):
         buildable_rates(teacher, task, spaced_rates(options.rate_step)),
         max_accuracy_loss,
         accuracy_floor(of_teacher, max_accuracy_loss),
-        recipe._replace(epochs=recipe.num_epochs(num_train)),
+        dataclasses.replace(recipe, epochs=recipe.num_epochs(num_train)),
     )
 
 

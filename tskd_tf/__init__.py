@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tskd_tf.choices import Budgets as Budgets
     from tskd_tf.data.augmentation import Augmentation as Augmentation
     from tskd_tf.data.task import Task as Task
     from tskd_tf.distillation.distiller import Distiller as Distiller
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from tskd_tf.networks.rebuild import as_logits as as_logits
     from tskd_tf.networks.width import scale_width as scale_width
     from tskd_tf.networks.zoo.resnet import cheap_resnet as cheap_resnet
-    from tskd_tf.search.budgets import Budgets as Budgets
     from tskd_tf.search.smallest_student import (
         find_smallest_student as find_smallest_student,
     )
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "AdversarialDistiller": "distillation.methods.adversarial",
     "Augmentation": "data.augmentation",
-    "Budgets": "search.budgets",
+    "Budgets": "choices",
     "Distiller": "distillation.distiller",
     "DominantConv2D": "networks.layers.dominant",
     "GroupedConv2D": "networks.layers.grouped",

@@ -1,11 +1,15 @@
-"""What a user can choose by name: each name once, with its help and its record.
+"""What a user can choose, each choice once: names, and settings with their range.
 
-A record is what the package knows of a choice. It lies in a module of its own and is
-loaded when it is needed, so that `--help` does not wait for TensorFlow.
+A record is what the package knows of a name. It lies in a module of its own and is
+loaded when it is needed, so that `--help` does not wait for TensorFlow. A setting is a
+field of a dataclass that carries its help text and its names or its range; flags and
+checks are made from it.
 """
 
+import dataclasses
 import importlib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from tskd_tf.errors import InputError
@@ -24,8 +28,13 @@ class Choice(NamedTuple):
 
     def load(self) -> Any:
         """The record; imports its module."""
-        module, _, name = self.record.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return load_named(self.record)
+
+
+def load_named(path: str) -> Any:
+    """What `module:NAME` names; imports the module."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def check_choice(kind: str, name: str, choices: Mapping[str, Choice]) -> None:
@@ -49,6 +58,121 @@ def help_of(choices: Mapping[str, Choice]) -> str:
     """The help of all names, one after the other."""
     return " ".join(f"{name}: {choice.help}" for name, choice in choices.items())
 
+
+class Range(NamedTuple):
+    """The numbers that a setting may have.
+
+    Attributes:
+        words: The range as a message says it, behind the setting's name.
+        holds: Whether a number lies in it; false for one that is not a number.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+ABOVE_0 = Range("above 0", lambda value: 0 < value < math.inf)
+FROM_0_ON = Range("from 0 on", lambda value: 0 <= value < math.inf)
+FROM_0_TO_1 = Range("from 0 to 1", lambda value: 0 <= value <= 1)
+FROM_0_TO_BELOW_1 = Range("from 0 to below 1", lambda value: 0 <= value < 1)
+BETWEEN_0_AND_1 = Range("between 0 and 1", lambda value: 0 < value < 1)
+SEEDS = Range("from 0 to 4294967295", lambda value: 0 <= value < 2**32)
+
+
+def at_least(least: float) -> Range:
+    """The numbers from `least` on."""
+    return Range(f"of at least {least:g}", lambda value: least <= value < math.inf)
+
+
+def setting(
+    default: Any,
+    help_text: str,
+    choices: Collection[str] = (),
+    within: Range | None = None,
+    **marks: Any,
+) -> Any:
+    """A field of a dataclass of settings.
+
+    Args:
+        default: None for a setting that may be left out.
+        help_text: What it does, its unit and its range, for `--help` and `help()`.
+        choices: The names it may have; any without them.
+        within: The numbers it may be; any without it.
+        **marks: What else is known of the setting, for the code that asks for it.
+    """
+    metadata = {"help": help_text, "choices": choices, "within": within, **marks}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def setting_like(settings: type, name: str, default: Any) -> Any:
+    """The setting of another dataclass with another default."""
+    field = next(f for f in dataclasses.fields(settings) if f.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
+
+
+def settings_marked(settings: Any, mark: str, value: Any = True) -> tuple[str, ...]:
+    """The names of a dataclass's settings whose `mark` has this value."""
+    return tuple(
+        field.name
+        for field in dataclasses.fields(settings)
+        if field.metadata.get(mark) == value
+    )
+
+
+def mark_of(settings: type, name: str, mark: str) -> Any:
+    """A mark of one setting of a dataclass; None without it."""
+    field = next(f for f in dataclasses.fields(settings) if f.name == name)
+    return field.metadata.get(mark)
+
+
+def check_settings(settings: Any, prefix: str = "") -> None:
+    """Checks each setting of a dataclass by itself.
+
+    Args:
+        settings: An instance.
+        prefix: What stands before a setting's name in messages, e.g. `"--"`.
+
+    Raises:
+        InputError: If one is none of its choices, or outside its range.
+    """
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        choices, within = (field.metadata.get(key) for key in ("choices", "within"))
+        if choices and value not in choices:
+            raise InputError(
+                f"Expected {prefix}{field.name} out of {', '.join(choices)}. "
+                f"Received: {value}"
+            )
+        may_be_left_out = field.default is None and value is None
+        if within and not may_be_left_out and not _is_within(value, within):
+            raise InputError(
+                f"Expected {prefix}{field.name} {within.words}. Received: {value}"
+            )
+
+
+def _is_within(value: Any, within: Range) -> bool:
+    try:
+        return bool(within.holds(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def describe_settings(settings: type) -> str:
+    """The settings of a dataclass as the `Attributes:` of a docstring."""
+    lines = [
+        f"    {field.name}: {field.metadata['help']} Default: {field.default!r}."
+        for field in dataclasses.fields(settings)
+    ]
+    return "\n".join(["Attributes:", *lines])
+
+
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+DISTRIBUTIONS = ("auto", "none", "mirrored")
+INITIALIZATIONS = ("random", "teacher")
+CLASS_WEIGHTS = ("none", "balanced")
+# "smallest" is ours, the others are engines of KerasTuner
+ORACLES = ("smallest", "grid", "random", "bayesian", "hyperband")
+SOLVERS = ("adam", "caffe_lenet", "caffe_cifar10_full", "caffe_cifar10_quick")
 
 _METHODS = "tskd_tf.distillation.methods"
 
@@ -101,3 +225,74 @@ FORMATS: dict[str, Choice] = {
         "TensorFlow's SavedModel.", f"{_EXPORT}.saved_model:SAVED_MODEL"
     ),
 }
+
+_COSTS = "tskd_tf.search.student_costs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Budgets:
+    """What a student may cost at most; each above 0, or None for any cost.
+
+    Marks of a field: `cost` is the `module:function` that gives what a student costs,
+    from the student and some images. `title` names the unit in tables. A cost with
+    `kept_in` is measured, not counted: it differs from one time to the next, so a
+    search measures it once and keeps it in a file of this name.
+
+    Example:
+
+    >>> found = find_smallest_student(..., budgets=Budgets(max_macs=250_000))
+    """
+
+    max_macs: int | None = setting(
+        None,
+        "Multiply-adds that an inference on one image may cost; above 0.",
+        within=ABOVE_0,
+        title="multiply-adds",
+        cost=f"{_COSTS}:num_macs",
+    )
+    max_params: int | None = setting(
+        None,
+        "Parameters that the student may have; above 0.",
+        within=ABOVE_0,
+        title="parameters",
+        cost=f"{_COSTS}:num_params",
+    )
+    max_bytes: int | None = setting(
+        None,
+        "Bytes that the student's weights may take in float32; above 0.",
+        within=ABOVE_0,
+        title="bytes of weights",
+        cost=f"{_COSTS}:size_bytes",
+    )
+    max_latency_us: float | None = setting(
+        None,
+        "Microseconds that an image may take in LiteRT on this machine, the median on "
+        "one thread in float32; above 0.",
+        within=ABOVE_0,
+        title="us an image, LiteRT",
+        cost="tskd_tf.export.litert:litert_latency_us",
+        kept_in="latencies.json",
+    )
+
+    def limits(self) -> dict[str, float]:
+        """Those that are set, by name, as plain numbers."""
+        limits = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        return {
+            # NumPy's numbers do not go into JSON files
+            name: limit.item() if hasattr(limit, "item") else limit
+            for name, limit in limits.items()
+            if limit is not None
+        }
+
+    def check(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            InputError: If a limit is not a finite number above 0.
+        """
+        check_settings(self)
+
+
+Budgets.__doc__ = f"{Budgets.__doc__}\n\n{describe_settings(Budgets)}"

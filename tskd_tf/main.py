@@ -30,7 +30,7 @@ def _define_flags() -> None:
         text, choices = field.metadata["help"], field.metadata["choices"]
         default: Any = field.default
         if choices:
-            flags.DEFINE_enum(field.name, default, choices, text)
+            flags.DEFINE_enum(field.name, default, list(choices), text)
         elif field.type is bool:
             flags.DEFINE_bool(field.name, default, text)
         elif isinstance(field.default, tuple):

@@ -1,5 +1,7 @@
 """Methods by name: what trains, with which optimisers, and a search with each."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -80,7 +82,7 @@ def test_what_means_nothing_to_a_method_is_refused(changes, message):
     recipe = Recipe(method="adversarial")
     recipe.check()
     with pytest.raises(InputError, match=message):
-        recipe._replace(**changes).check()
+        dataclasses.replace(recipe, **changes).check()
     # The control is of Eq. 8, whatever the method
     recipe.on_hard_labels().check()
 

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tskd_tf.distillation.solvers import CAFFE_SOLVERS, SOLVERS, build_optimizer
+from tskd_tf.choices import SOLVERS
+from tskd_tf.distillation.solvers import ADAM, CAFFE_SOLVERS, build_optimizer
 from tskd_tf.networks.zoo.models import cifar10_full, cifar10_quick, lenet
 
 IMAGE_SHAPES = {"lenet": (16, 16, 1), "cifar10_full": (8, 8, 3)}
@@ -101,6 +102,10 @@ def test_caffes_epochs():
     assert CAFFE_SOLVERS["caffe_lenet"].num_epochs(60_000) == 11
     assert CAFFE_SOLVERS["caffe_cifar10_full"].num_epochs(50_000) == 140
     assert CAFFE_SOLVERS["caffe_cifar10_quick"].num_epochs(50_000) == 10
+
+
+def test_the_setting_names_every_solver():
+    assert SOLVERS == (ADAM, *CAFFE_SOLVERS)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

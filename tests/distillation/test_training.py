@@ -1,5 +1,6 @@
 """Training one student: views, memory and devices by recipe."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -40,7 +41,7 @@ def train(teacher, images, class_ids, task, recipe):
 @pytest.mark.parametrize("num_views", [0, 2])
 def test_views_change_the_student(trained_teacher, arrays, small_task, num_views):
     plain = train(trained_teacher, *arrays, small_task, RECIPE)
-    recipe = RECIPE._replace(augmentation=VIEWS, num_views=num_views)
+    recipe = dataclasses.replace(RECIPE, augmentation=VIEWS, num_views=num_views)
     first, second = (
         train(trained_teacher, *arrays, small_task, recipe) for _ in range(2)
     )
@@ -67,7 +68,9 @@ def test_how_steps_are_run_does_not_change_the_student(
     trained_teacher, arrays, small_task, settings
 ):
     expected = train(trained_teacher, *arrays, small_task, RECIPE)
-    got = train(trained_teacher, *arrays, small_task, RECIPE._replace(**settings))
+    got = train(
+        trained_teacher, *arrays, small_task, dataclasses.replace(RECIPE, **settings)
+    )
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
@@ -76,7 +79,7 @@ def test_the_teacher_is_trained_on_views_too(teacher, arrays):
     split = Split(*arrays)
     first, second = (
         train_teacher(teacher, split, split, recipe, verbose=0).get_weights()
-        for recipe in (RECIPE, RECIPE._replace(augmentation=VIEWS))
+        for recipe in (RECIPE, dataclasses.replace(RECIPE, augmentation=VIEWS))
     )
     assert any((a != b).any() for a, b in zip(first, second, strict=True))
 
@@ -116,8 +119,8 @@ def test_balanced_weights_are_repeated_examples(
     trained_teacher, small_task, few_and_repeated, settings
 ):
     """One batch an epoch: its weighted mean is that over the repeated examples."""
-    recipe = RECIPE._replace(epochs=4, batch_size=64, **settings)
-    balanced = recipe._replace(class_weights="balanced")
+    recipe = dataclasses.replace(RECIPE, epochs=4, batch_size=64, **settings)
+    balanced = dataclasses.replace(recipe, class_weights="balanced")
     few, repeated = few_and_repeated
     plain, weighted, same, weighted_same = (
         train(trained_teacher, *split, small_task, chosen)
@@ -136,13 +139,13 @@ def test_balanced_weights_of_a_teacher_are_repeated_examples(teacher, few_and_re
         Split(*(part[split.class_ids % 2 == 0] for part in split))
         for split in few_and_repeated
     )
-    balanced = RECIPE._replace(batch_size=64, class_weights="balanced")
+    balanced = dataclasses.replace(RECIPE, batch_size=64, class_weights="balanced")
     weighted, same, plain = (
         train_teacher(teacher, split, few, recipe, verbose=0).get_weights()
         for split, recipe in (
             (few, balanced),
-            (repeated, balanced._replace(class_weights="none")),
-            (few, balanced._replace(class_weights="none")),
+            (repeated, dataclasses.replace(balanced, class_weights="none")),
+            (few, dataclasses.replace(balanced, class_weights="none")),
         )
     )
     for a, b in zip(weighted, same, strict=True):
@@ -178,7 +181,7 @@ def train_to_verdict(trained_teacher, arrays, small_task):
     """Trains for four epochs at most, with a function that gives verdicts."""
     transfer = capture(trained_teacher, *arrays, small_task)
     validation = Split(*small_task.filter(make_data(40, seed=5)))
-    recipe = RECIPE._replace(epochs=4)
+    recipe = dataclasses.replace(RECIPE, epochs=4)
 
     def run(early_verdict=None):
         return train_student(
@@ -240,11 +243,12 @@ def test_without_a_verdict_training_is_untouched(train_to_verdict):
 )
 def test_wrong_recipes_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        RECIPE._replace(**settings).check()
+        dataclasses.replace(RECIPE, **settings).check()
 
 
 # Two CPUs must be asked for before TensorFlow starts them, so in a process of its own
 TWO_CPUS = """
+    import dataclasses
     import json
     import tensorflow as tf
 
@@ -268,7 +272,7 @@ TWO_CPUS = """
     kept = (train.class_ids < 3) | (np.arange(73) < 24)
     train = Split(*(part[kept] for part in train))
     recipe = Recipe(epochs=2, batch_size=16, learning_rate=0.003)
-    mirrored = recipe._replace(distribute="mirrored")
+    mirrored = dataclasses.replace(recipe, distribute="mirrored")
     keras.utils.set_random_seed(1)
     network = make_network()
     teacher = train_teacher(network, train, validation, mirrored, verbose=0)
@@ -283,13 +287,14 @@ TWO_CPUS = """
         for devices, chosen in {"one": recipe, "two": mirrored}.items():
             trained = train_student(
                 teacher, 0.5, transfer, validation, task,
-                chosen._replace(**changes), verbose=0,
+                dataclasses.replace(chosen, **changes), verbose=0,
             )
             arrays = trained.student.get_weights()
             weights[f"{devices}, {views}"] = [array.tolist() for array in arrays]
     try:
         train_teacher(
-            network, train, validation, mirrored._replace(batch_size=15), verbose=0
+            network, train, validation, dataclasses.replace(mirrored, batch_size=15),
+            verbose=0,
         )
     except InputError as error:
         refusal = str(error)

@@ -26,8 +26,8 @@ from PIL import Image
 
 from tskd_tf import main as main_module
 from tskd_tf.errors import WorkerError
+from tskd_tf.export import litert
 from tskd_tf.run import output_folder, search_job
-from tskd_tf.search import budgets
 
 EVERY_FORMAT = "keras,litert,litert_float16,litert_int8,onnx,saved_model"
 PRESET_COST = (
@@ -217,7 +217,7 @@ def test_budgets_with_a_loss_allowed_and_resumed(run, tmp_path, monkeypatch):
     status, _, err = run(*given, "--max_params=1590", "--resume")
     assert status == 2 and "--max_params was 1589, is 1590" in err
     # The latency that was measured is kept: noise changes no candidate on the way
-    monkeypatch.setattr(budgets, "litert_latency_us", None)
+    monkeypatch.setattr(litert, "litert_latency_us", None)
     status, *_ = run(*given, "--max_params=1589", "--resume")
     again = json.loads((tmp_path / "run" / "report.json").read_text())
     assert status == 3 and again["budgets"] == report["budgets"]

@@ -1,5 +1,6 @@
 """Budgets: which students fit, alone and together, and what is said when none does."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tskd_tf.choices import Budgets
 from tskd_tf.errors import InputError
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.width import scale_width
 from tskd_tf.search.budgets import (
-    Budgets,
-    StudentCosts,
     allowed_loss,
     fitting_rates,
-    keep_latencies,
-    kept_latencies,
+    keep_costs,
+    kept_costs,
 )
+from tskd_tf.search.student_costs import StudentCosts
 
 RATES = [0.25, 0.5, 0.75, 1.0]
-NAMES = Budgets._fields
+NAMES = [field.name for field in dataclasses.fields(Budgets)]
 
 
 def table(**columns):
@@ -47,8 +48,13 @@ def test_several_budgets_hold_together():
     macs, params = Budgets(max_macs=30), Budgets(max_params=2)
     assert fitting_rates(RATES, macs, cost) == [0.25, 0.5, 0.75]
     assert fitting_rates(RATES, params, cost) == [0.25, 0.5]
-    assert fitting_rates(RATES, macs._replace(max_params=2), cost) == [0.25, 0.5]
-    assert fitting_rates(RATES, params._replace(max_latency_us=1.0), cost) == [0.25]
+    assert fitting_rates(RATES, dataclasses.replace(macs, max_params=2), cost) == [
+        0.25,
+        0.5,
+    ]
+    assert fitting_rates(
+        RATES, dataclasses.replace(params, max_latency_us=1.0), cost
+    ) == [0.25]
     assert fitting_rates(RATES, Budgets(), cost) == RATES
 
 
@@ -124,9 +130,8 @@ def test_what_may_be_lost():
     assert limits == {"max_macs": 3} and type(limits["max_macs"]) is int
 
 
-@pytest.mark.parametrize("is_own", [False, True])
 def test_untrained_students_are_counted_and_measured_once(
-    trained_teacher, arrays, small_task, is_own
+    trained_teacher, arrays, small_task
 ):
     built = []
 
@@ -134,13 +139,7 @@ def test_untrained_students_are_counted_and_measured_once(
         built.append(rate)
         return scale_width(trained_teacher, rate, small_task)
 
-    costs = StudentCosts(
-        trained_teacher,
-        small_task,
-        arrays[0],
-        {0.25: 3.5},
-        build if is_own else None,
-    )
+    costs = StudentCosts(build, arrays[0], {"max_latency_us": {0.25: 3.5}})
     expected = complexity(scale_width(trained_teacher, 0.5, small_task))
     assert costs.cost("max_macs", 0.5) == expected.num_macs
     assert costs.cost("max_params", 0.5) == expected.num_params
@@ -148,13 +147,15 @@ def test_untrained_students_are_counted_and_measured_once(
     assert costs.cost("max_latency_us", 0.25) == 3.5
     latency_us = costs.cost("max_latency_us", 0.5)
     assert 0 < latency_us == costs.cost("max_latency_us", 0.5)
-    assert costs.latencies_us == {0.25: 3.5, 0.5: latency_us}
-    assert built == ([0.5, 0.5] if is_own else [])
+    assert costs.measured == {"max_latency_us": {0.25: 3.5, 0.5: latency_us}}
+    assert built == [0.5]
 
 
 def test_latencies_are_kept(tmp_path):
-    assert kept_latencies(tmp_path) == {}
-    keep_latencies(tmp_path, {})
+    assert kept_costs(tmp_path) == {}
+    keep_costs(tmp_path, {"max_macs": {1.0: 3}, "max_latency_us": {}})
     assert not list(tmp_path.iterdir())
-    keep_latencies(tmp_path, {0.05: 1.5, 1.0: 20.25})
-    assert kept_latencies(tmp_path) == {0.05: 1.5, 1.0: 20.25}
+    measured = {"max_latency_us": {0.05: 1.5, 1.0: 20.25}}
+    keep_costs(tmp_path, measured)
+    assert kept_costs(tmp_path) == measured
+    assert [path.name for path in tmp_path.iterdir()] == ["latencies.json"]

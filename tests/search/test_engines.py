@@ -128,7 +128,7 @@ def test_an_engine_that_there_is_not():
 
 def test_the_flag_names_every_oracle(monkeypatch):
     (field,) = (f for f in dataclasses.fields(RunConfig) if f.name == "oracle")
-    assert field.metadata["choices"] == plan.ORACLES
+    assert field.metadata["choices"] == (plan.SMALLEST, *ENGINES)
     assert RunConfig().max_executions == plan.DEFAULT_MAX_EXECUTIONS
 
 

@@ -1,5 +1,6 @@
 """The whole search from Python, on small images, with a real training of students."""
 
+import dataclasses
 import json
 
 import keras
@@ -10,16 +11,16 @@ from conftest import make_data, make_network
 from event_scalars import scalars_of
 from schemas import check_schema
 
+from tskd_tf.choices import Budgets
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.event_files import CurveWriter
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.training import DivergedError, train_student
 from tskd_tf.errors import InputError
+from tskd_tf.export import litert
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.width import scale_width
-from tskd_tf.search import budgets as budgets_module
 from tskd_tf.search import trainer
-from tskd_tf.search.budgets import Budgets
 from tskd_tf.search.smallest_student import find_smallest_student
 
 RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.02)
@@ -70,7 +71,7 @@ def test_the_report_is_what_the_student_does(trained_teacher, splits, head):
 @pytest.mark.parametrize("head", ["full", "task"])
 def test_what_only_the_student_gets_wrong(trained_teacher, splits, head):
     task = Task([3, 1], 4, head=head)
-    recipe = RECIPE._replace(epochs=1)
+    recipe = dataclasses.replace(RECIPE, epochs=1)
     found = find(trained_teacher, splits, task=task, rates=[0.1], recipe=recipe)
     report, (images, labels) = found.report, task.filter(splits[2])
     got = found.student(images).numpy().argmax(-1)
@@ -111,7 +112,7 @@ def test_a_teacher_that_ends_in_a_softmax(trained_teacher, splits):
 
 
 def test_nothing_feasible_is_said_and_the_best_handed_over(trained_teacher, splits):
-    recipe = RECIPE._replace(learning_rate=1e-6, epochs=1)
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-6, epochs=1)
     found = find(trained_teacher, splits, recipe=recipe)
     tried = found.report["search"]["trials"]
     assert not any(trial["feasible"] for trial in tried)
@@ -140,7 +141,7 @@ def test_a_search_kept_in_a_folder_is_not_run_twice(
     with pytest.raises(InputError, match="other transfer_set"):
         find(trained_teacher, splits, task=other, directory=str(folder))
     for changes in ({"seed": 2}, {"class_weights": "balanced"}):
-        recipe = RECIPE._replace(**changes)
+        recipe = dataclasses.replace(RECIPE, **changes)
         with pytest.raises(InputError, match="other recipe"):
             find(trained_teacher, splits, directory=str(folder), recipe=recipe)
     with pytest.raises(InputError, match="other transfer_set"):
@@ -156,7 +157,7 @@ def macs(trained_teacher):
 
 def test_a_budget_alone_gives_the_widest_that_fits(trained_teacher, splits, macs):
     # Hardly trained: whatever is lost, the cost was asked for
-    recipe = RECIPE._replace(learning_rate=1e-6, epochs=1)
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-6, epochs=1)
     budgets = Budgets(max_macs=macs[0.75])
     report = find(trained_teacher, splits, recipe=recipe, budgets=budgets).report
     assert [trial["rate"] for trial in report["search"]["trials"]] == [0.75]
@@ -178,7 +179,7 @@ def test_budgets_restrict_a_search(trained_teacher, splits, macs):
 
 
 def test_budgets_and_loss_that_contradict_each_other(trained_teacher, splits, macs):
-    recipe = RECIPE._replace(learning_rate=1e-6, epochs=1)
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-6, epochs=1)
     settings = {"max_accuracy_loss": 0.01, "recipe": recipe}
     found = find(
         trained_teacher, splits, **settings, budgets=Budgets(max_macs=macs[0.5])
@@ -209,9 +210,7 @@ def test_latencies_are_measured_before_training_and_once(
     trained_teacher, splits, tmp_path, monkeypatch
 ):
     latencies_us = iter((10.0, 20.0))
-    monkeypatch.setattr(
-        budgets_module, "litert_latency_us", lambda *args: next(latencies_us)
-    )
+    monkeypatch.setattr(litert, "litert_latency_us", lambda *args: next(latencies_us))
     settings = {"directory": str(tmp_path), "max_accuracy_loss": 0.9}
     budgets = Budgets(max_latency_us=15.0)
     first = find(trained_teacher, splits, budgets=budgets, rates=[0.5, 1.0], **settings)
@@ -272,7 +271,7 @@ def test_numbers_of_numpy_will_do(trained_teacher, splits, tmp_path, monkeypatch
         splits,
         rates=np.array([0.5, 1.0], "float32"),
         max_accuracy_loss=np.float32(0.5),
-        recipe=RECIPE._replace(seed=np.int64(3), epochs=np.int32(1)),
+        recipe=dataclasses.replace(RECIPE, seed=np.int64(3), epochs=np.int32(1)),
         directory=".",
     )
     json.dumps(found.report)
@@ -296,7 +295,12 @@ def test_an_error_of_ours_in_a_trial_ends_the_search(
 
 def test_the_same_seed_gives_the_same_student(trained_teacher, splits):
     first, second = (
-        find(trained_teacher, splits, rates=[0.5], recipe=RECIPE._replace(seed=0))
+        find(
+            trained_teacher,
+            splits,
+            rates=[0.5],
+            recipe=dataclasses.replace(RECIPE, seed=0),
+        )
         for _ in range(2)
     )
     for a, b in zip(first.student.get_weights(), second.student.get_weights()):
@@ -349,9 +353,12 @@ def test_everything_is_checked_before_training(trained_teacher, splits, monkeypa
         ({"confidence": 1.0}, "confidence"),
         ({"rates": []}, "at least one rate"),
         ({"rates": [0.5, 1.1]}, "above 0 and up to 1"),
-        ({"recipe": RECIPE._replace(precision="int8")}, "precision"),
-        ({"recipe": RECIPE._replace(epochs=0)}, "epochs"),
-        ({"recipe": RECIPE._replace(learning_rate=float("nan"))}, "learning_rate"),
+        ({"recipe": dataclasses.replace(RECIPE, precision="int8")}, "precision"),
+        ({"recipe": dataclasses.replace(RECIPE, epochs=0)}, "epochs"),
+        (
+            {"recipe": dataclasses.replace(RECIPE, learning_rate=float("nan"))},
+            "learning_rate",
+        ),
         ({"task": Task([0, 1], 5)}, "each of the 5 classes"),
     ]
     for settings, message in cases:
@@ -373,7 +380,7 @@ def test_diverged_training_is_an_error_not_a_bad_student(
     from tskd_tf.distillation.soft_targets import capture
 
     transfer = capture(trained_teacher, *arrays, full_task)
-    recipe = RECIPE._replace(learning_rate=1e38)
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e38)
     with pytest.raises(DivergedError, match="smaller learning rate"):
         train_student(
             trained_teacher, 0.5, transfer, Split(*arrays), full_task, recipe, verbose=0

@@ -1,5 +1,7 @@
 """Students that the user builds, and teachers that only they can serve."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -92,7 +94,7 @@ def test_a_subclassed_teacher_alone_is_refused_with_the_way_out(subclassed, spli
 
 
 def test_a_subclassed_teacher_is_asked_for_new_views(subclassed, splits):
-    live = RECIPE._replace(augmentation=Augmentation(shift=1), num_views=0)
+    live = dataclasses.replace(RECIPE, augmentation=Augmentation(shift=1), num_views=0)
     settings = {"recipe": live, "rates": (1.0,), "max_accuracy_loss": 0.2}
     assert find(subclassed, splits, build_student=build, **settings)
 
@@ -142,15 +144,21 @@ def test_rates_of_the_same_student_are_one_candidate(trained_teacher, splits):
 
 
 def test_a_start_belongs_to_students_of_ours(trained_teacher, splits):
-    recipe = RECIPE._replace(initialize="teacher")
+    recipe = dataclasses.replace(RECIPE, initialize="teacher")
     with pytest.raises(InputError, match="initialize"):
         find(trained_teacher, splits, build_student=build, recipe=recipe)
     with pytest.raises(InputError, match="random, teacher.*'best'"):
-        find(trained_teacher, splits, recipe=RECIPE._replace(initialize="best"))
+        find(
+            trained_teacher,
+            splits,
+            recipe=dataclasses.replace(RECIPE, initialize="best"),
+        )
 
 
 def test_a_search_that_starts_from_the_teacher(trained_teacher, splits):
-    recipe = RECIPE._replace(initialize="teacher", epochs=1, learning_rate=1e-9)
+    recipe = dataclasses.replace(
+        RECIPE, initialize="teacher", epochs=1, learning_rate=1e-9
+    )
     report = find(
         trained_teacher, splits, rates=(1.0,), recipe=recipe, max_accuracy_loss=0.01
     ).report

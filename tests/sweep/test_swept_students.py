@@ -1,5 +1,6 @@
 """Students of many rates on growing tasks: counts, order, resuming and workers."""
 
+import dataclasses
 import json
 import multiprocessing
 
@@ -147,6 +148,6 @@ def test_a_killed_worker_ends_the_sweep_which_can_be_resumed(materials, tmp_path
 
 
 def test_a_failing_worker_says_why(materials, tmp_path):
-    broken = materials._replace(recipe=RECIPE._replace(learning_rate=1e38))
+    broken = materials._replace(recipe=dataclasses.replace(RECIPE, learning_rate=1e38))
     with pytest.raises(WorkerError, match="DivergedError"):
         run_cells(CELLS, tmp_path, broken, 2, lambda *_: None)

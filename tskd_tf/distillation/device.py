@@ -7,10 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tskd_tf.choices import DISTRIBUTIONS, PRECISIONS
 from tskd_tf.errors import InputError
 
-PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-DISTRIBUTIONS = ("auto", "none", "mirrored")
 # From this compute capability on, NVIDIA GPUs have tensor cores for float16
 _TENSOR_CORES = (7, 0)
 
@@ -19,7 +18,7 @@ def choose_precision(precision: str = "auto") -> str:
     """The Keras dtype policy to train with; see `explain_precision`.
 
     Raises:
-        InputError: If it is none of `PRECISIONS`.
+        InputError: If it is none of `choices.PRECISIONS`.
     """
     return explain_precision(precision)[0]
 
@@ -33,7 +32,7 @@ def explain_precision(precision: str = "auto") -> tuple[str, str]:
     adds that.
 
     Args:
-        precision: One of `PRECISIONS`. `auto` means mixed_float16 on a GPU with
+        precision: One of `choices.PRECISIONS`. `auto` means mixed_float16 on a GPU with
             tensor cores, mixed_bfloat16 on a CPU with bfloat16 instructions, else
             float32.
 
@@ -116,10 +115,10 @@ def choose_strategy(distribute: str = "auto") -> tf.distribute.Strategy:
     """The strategy to train under, in whose scope a model is built.
 
     Args:
-        distribute: One of `DISTRIBUTIONS`. `mirrored` means a copy of the student on
-            each GPU, or without any on each logical CPU, that all see their share of
-            each batch; `auto` means mirrored on GPUs only. With one device there is
-            nothing to share, and the caller's strategy, if any, stays.
+        distribute: One of `choices.DISTRIBUTIONS`. `mirrored` means a copy of the
+            student on each GPU, or without any on each logical CPU, that all see their
+            share of each batch; `auto` means mirrored on GPUs only. With one device
+            there is nothing to share, and the caller's strategy, if any, stays.
 
     Raises:
         InputError: If it is none of them.

@@ -108,7 +108,6 @@ CAFFE_SOLVERS = {
         },
     ),
 }
-SOLVERS = (ADAM, *CAFFE_SOLVERS)
 
 
 @keras.saving.register_keras_serializable("tskd_tf")
@@ -213,7 +212,7 @@ def build_optimizer(
     """A fresh optimiser for a training.
 
     Args:
-        solver: One of `SOLVERS`.
+        solver: One of `choices.SOLVERS`.
         learning_rate: At the first step, above 0; with `"adam"` it falls to 0 by a
             cosine, with Caffe's as theirs does.
         num_steps: Of the whole training.

@@ -1,5 +1,6 @@
 """Ways to an integer file that keeps the bargain, where the plain one breaks it."""
 
+import dataclasses
 import logging
 import pathlib
 import shutil
@@ -170,8 +171,8 @@ def _ways(
 def _retrained(student: keras.Model, retraining: Retraining) -> keras.Model:
     """The student after some epochs that felt the rounding of its integer file."""
     # From the soft targets, whatever the method: what is trained has come from it
-    recipe = retraining.recipe._replace(
-        method=DISTILLATION, epochs=_EPOCHS, precision="float32"
+    recipe = dataclasses.replace(
+        retraining.recipe, method=DISTILLATION, epochs=_EPOCHS, precision="float32"
     )
     trained = train_student(
         retraining.teacher,

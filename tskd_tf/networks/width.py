@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tskd_tf.choices import INITIALIZATIONS
 from tskd_tf.data.task import Task, check_num_outputs, check_task
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.networks.channels import Channels, Kept, Use, axes_of_weights
@@ -28,8 +29,6 @@ from tskd_tf.networks.rebuild import rebuild, unfreeze
 _logger = logging.getLogger(__name__)
 
 StudentBuilder = Callable[[float], keras.Model]
-
-INITIALIZATIONS = ("random", "teacher")
 
 
 def scaled_width(width: int, rate: float, round_to: int = 1) -> int:

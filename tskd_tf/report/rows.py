@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tskd_tf.choices import Budgets, mark_of
 from tskd_tf.export.record import ExportRow
 from tskd_tf.report.record import (
     CLASSIFIERS,
@@ -27,12 +28,6 @@ _COSTS: tuple[tuple[str, CostName], ...] = (
     ("multiply-adds", "num_macs"),
     ("bytes of weights", "size_bytes"),
 )
-_BUDGETS = {
-    "max_macs": "multiply-adds",
-    "max_params": "parameters",
-    "max_bytes": "bytes of weights",
-    "max_latency_us": "us an image, LiteRT",
-}
 
 
 class CostRow(NamedTuple):
@@ -169,9 +164,9 @@ def budget_rows(report: Report) -> list[tuple[str, str, str]]:
     """
     rows = []
     for name, budget in report["budgets"].items():
-        spec = ",.1f" if name == "max_latency_us" else ","
+        spec = ",.1f" if mark_of(Budgets, name, "kept_in") else ","
         limit, student = format(budget["limit"], spec), format(budget["student"], spec)
-        rows.append((_BUDGETS[name], limit, student))
+        rows.append((mark_of(Budgets, name, "title"), limit, student))
     return rows
 
 

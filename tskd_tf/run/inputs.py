@@ -1,9 +1,11 @@
 """What a run begins with: data and teacher, and whether they fit each other."""
 
+import dataclasses
 import logging
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -158,6 +160,7 @@ def train_or_resume_teacher(
     if path.exists() and note_path.exists():
         found = read_json(note_path)
         curve = found.pop("curve", None) if isinstance(found, dict) else None
+        found = _with_defaults(found)
         if found != note:
             raise InputError(
                 f"Expected {path} to be the teacher of these settings and data. "
@@ -167,7 +170,7 @@ def train_or_resume_teacher(
         return load_kept_model(path), curve
     curve = None
     if not is_file(config.teacher):
-        recipe = recipe_of(config)._replace(epochs=config.teacher_epochs)
+        recipe = dataclasses.replace(recipe_of(config), epochs=config.teacher_epochs)
         history = keras.callbacks.History()
         teacher = train_teacher(
             teacher,
@@ -183,6 +186,15 @@ def train_or_resume_teacher(
         teacher.save(temporary)
     write_json(note_path, {**note, "curve": curve})
     return load_kept_model(path), curve
+
+
+def _with_defaults(note: Any) -> Any:
+    """A teacher's note with the settings that earlier versions did not have."""
+    if not isinstance(note, dict) or not isinstance(note.get("settings"), dict):
+        return note
+    defaults = RunConfig().as_json()
+    known = {name: defaults[name] for name in TEACHER_SETTINGS}
+    return {**note, "settings": {**known, **note["settings"]}}
 
 
 def _verbosity() -> int:

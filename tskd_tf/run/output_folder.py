@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from tskd_tf.choices import settings_marked
 from tskd_tf.errors import InputError, full_disk, in_one_line
 from tskd_tf.files import (
     atomic_path,
@@ -22,29 +23,10 @@ from tskd_tf.report.record import SCHEMA_VERSION, Report
 from tskd_tf.run.config import RunConfig
 
 # A run may go on with another value of these
-FREE_SETTINGS = ("resume", "output_dir", "memory_limit_mb", "workers")
+FREE_SETTINGS = settings_marked(RunConfig, "on_resume", "free")
 # A finished sweep may be gone on with for more students
-SWEEP_SETTINGS = ("task_sizes", "rates", "seeds", "normalized_accuracies")
-TEACHER_SETTINGS = (
-    "dataset",
-    "data_dir",
-    "offline_sample",
-    "image_dir",
-    "image_size",
-    "skip_corrupt_images",
-    "teacher",
-    "input_range",
-    "class_weights",
-    "teacher_epochs",
-    "batch_size",
-    "learning_rate",
-    "solver",
-    "precision",
-    "augmentation",
-    "augmentation_pixels",
-    "validation_fraction",
-    "seed",
-)
+SWEEP_SETTINGS = settings_marked(RunConfig, "on_resume", "more")
+TEACHER_SETTINGS = settings_marked(RunConfig, "felt_by_teacher")
 
 _WRONG_IMAGES = pathlib.PurePath("search", "wrong_images.npz")
 # Whatever reading them may raise

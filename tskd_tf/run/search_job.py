@@ -40,7 +40,7 @@ from tskd_tf.run.settings import (
     recipe_of,
     search_settings_of,
 )
-from tskd_tf.search.budgets import keep_latencies
+from tskd_tf.search.budgets import keep_costs
 from tskd_tf.search.found import SearchResults
 from tskd_tf.search.prepared import prepare
 from tskd_tf.search.workers.worker import run as run_worker
@@ -95,7 +95,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     environment = _announced_environment(config)
     claim_output_dir(config)
     if prepared is not None:
-        keep_latencies(folder / "search", prepared.costs.latencies_us)
+        keep_costs(folder / "search", prepared.costs.measured)
     teacher, teacher_curve = train_or_resume_teacher(config, data, teacher)
     clock.lap("teacher")
     if prepared is None:

@@ -6,7 +6,9 @@ import importlib.metadata
 import pathlib
 import platform
 import shlex
+from typing import Any
 
+from tskd_tf.choices import Budgets
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.distillation.device import (
     choose_jit_compile,
@@ -16,13 +18,13 @@ from tskd_tf.distillation.device import (
     explain_precision,
 )
 from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.training_settings import TrainingSettings
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.export.exports import check_formats, packages_of
 from tskd_tf.networks.width import StudentBuilder, spaced_rates
 from tskd_tf.report.record import Environment
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.output_folder import FREE_SETTINGS
-from tskd_tf.search.budgets import Budgets
 from tskd_tf.search.settings import SearchSettings
 
 _PACKAGES = (
@@ -38,33 +40,22 @@ _PACKAGES = (
 def recipe_of(config: RunConfig) -> Recipe:
     """How students are trained."""
     pixels = config.augmentation_pixels
+    shared = _values_of(config, TrainingSettings)
     return Recipe(
-        method=config.method,
-        num_students=config.num_students,
-        hint_share=config.hint_share,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        solver=config.solver,
-        temperature=config.temperature,
-        soft_loss_weight=config.soft_loss_weight,
-        scale_soft_loss=config.scale_soft_loss,
-        class_weights=config.class_weights,
-        precision=choose_precision(config.precision),
-        seed=config.seed,
+        **{**shared, "precision": choose_precision(config.precision)},
         augmentation=Augmentation(
             flip="flip" in config.augmentation,
             crop=pixels if "crop" in config.augmentation else 0,
             shift=pixels if "shift" in config.augmentation else 0,
         ),
-        num_views=config.num_views,
-        initialize=config.initialize,
-        convolutions=config.convolutions,
-        groups=config.groups,
-        steps_per_execution=config.steps_per_execution,
         jit_compile={"auto": "auto", "true": True, "false": False}[config.jit_compile],
-        distribute=config.distribute,
     )
+
+
+def _values_of(config: RunConfig, settings: type) -> dict[str, Any]:
+    """The values that a run's configuration has for another dataclass's fields."""
+    names = (field.name for field in dataclasses.fields(settings))
+    return {name: getattr(config, name) for name in names}
 
 
 def rates_of(config: RunConfig) -> list[float]:
@@ -74,9 +65,7 @@ def rates_of(config: RunConfig) -> list[float]:
 
 def budgets_of(config: RunConfig) -> Budgets:
     """What the student may cost."""
-    return Budgets(
-        config.max_macs, config.max_params, config.max_bytes, config.max_latency_us
-    )
+    return Budgets(**_values_of(config, Budgets))
 
 
 def import_student_builder(config: RunConfig) -> StudentBuilder | None:
@@ -131,10 +120,6 @@ def check_settings(config: RunConfig) -> None:
     Raises:
         InputError: If a setting is out of range or contradicts another.
     """
-    if config.workers < 1:
-        raise InputError(
-            f"Expected --workers of at least 1. Received: {config.workers}"
-        )
     search_settings_of(config).check()
     check_formats(config.exports)
     if config.input_range != "0:255" and not is_file(config.teacher):

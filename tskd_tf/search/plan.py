@@ -3,12 +3,12 @@
 import numbers
 from typing import Any, NamedTuple
 
+from tskd_tf.choices import ORACLES
 from tskd_tf.errors import InputError
-from tuner.engines import ENGINES, build_engine, missing_packages
+from tuner.engines import build_engine, missing_packages
 from tuner.oracle import SmallestFeasibleOracle
 
 SMALLEST = "smallest"
-ORACLES = (SMALLEST, *ENGINES)
 DEFAULT_MAX_EXECUTIONS = 2
 # Share of a standard error within which a candidate is trained again; its price is in
 # benchmarks/oracle_simulation.py. A verdict comes early beyond a whole one
@@ -21,7 +21,8 @@ class SearchPlan(NamedTuple):
     Attributes:
         rates: The candidates, ascending.
         floor: Smallest feasible accuracy on the validation data.
-        oracle: One of `ORACLES`: `"smallest"` bisects, the others are KerasTuner's.
+        oracle: One of `choices.ORACLES`: `"smallest"` bisects, the others are
+            KerasTuner's.
         max_executions: Trainings of a candidate that is close to the floor, each with
             a seed of its own, before the answer may rest on it; see
             `tuner.bisection.Bisection`. Of the oracle `"smallest"` only.

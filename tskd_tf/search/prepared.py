@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from tskd_tf.acceptance import accuracy_floor
-from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.images import as_uint8, fingerprint
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task, check_pairs
@@ -28,10 +27,9 @@ from tskd_tf.networks.width import StudentBuilder, layer_widths, spaced_rates
 from tskd_tf.report.record import DataRecord
 from tskd_tf.search.budgets import (
     ANY_LOSS,
-    StudentCosts,
     fitting_rates,
-    keep_latencies,
-    kept_latencies,
+    keep_costs,
+    kept_costs,
     spending,
 )
 from tskd_tf.search.candidates import BuiltOnce, buildable_rates, check_method_fits
@@ -40,6 +38,7 @@ from tskd_tf.search.found import FoundStudent, SearchResults
 from tskd_tf.search.inputs import as_searched, checked_split
 from tskd_tf.search.judge import judge
 from tskd_tf.search.settings import SearchSettings
+from tskd_tf.search.student_costs import StudentCosts
 from tskd_tf.search.trainer import Trainer
 from tskd_tf.search.transfer import fingerprint_of, kept_soft_targets
 from tskd_tf.search.trials import search_widths
@@ -134,7 +133,7 @@ class PreparedSearch:
                     trials, teacher_accuracy, trainer.plan.floor, self.num_over_budget
                 ),
             )
-            keep_latencies(folder, self.costs.latencies_us)
+            keep_costs(folder, self.costs.measured)
         wrong = np.array([image["index"] for image in results.wrong_images], dtype=int)
         found = FoundStudent(student, report, as_uint8(self.test.images[wrong]))
         return SearchResults(
@@ -170,7 +169,7 @@ class PreparedSearch:
         note = self._note(mark, floor)
         _check_same_search(folder, note)
         write_json(folder / "settings.json", note)
-        keep_latencies(folder, self.costs.latencies_us)
+        keep_costs(folder, self.costs.measured)
         transfer = kept_soft_targets(
             self.teacher, self.train, self.task, recipe, folder, mark
         )
@@ -203,10 +202,7 @@ class PreparedSearch:
             # None for thinner copies of the teacher
             "student_macs": settings.build_student
             and [self.costs.cost("max_macs", rate) for rate in self.rates],
-            "recipe": {
-                **recipe._asdict(),
-                "augmentation": recipe.augmentation._asdict(),
-            },
+            "recipe": recipe.as_json(),
         }
 
     def _how_to_search(self, trainer: Trainer, folder: pathlib.Path) -> Any:
@@ -265,12 +261,9 @@ def prepare(
         teacher, task, rates[0], settings.recipe, built and built.fresh_copy
     )
     costs = StudentCosts(
-        teacher,
-        task,
+        built or settings.recipe.thin_students(teacher, task),
         all_train.images,
-        kept_latencies(pathlib.Path(settings.directory)) if settings.directory else {},
-        built,
-        *convolutions,
+        kept_costs(pathlib.Path(settings.directory)) if settings.directory else {},
     )
     fitting = fitting_rates(rates, settings.budgets, costs.cost)
     if settings.budgets.limits():
@@ -363,8 +356,7 @@ def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
         return
     found = read_json_object(path)
     # What an earlier version knew no setting for was as it is by default
-    defaults = {**Recipe()._asdict(), "augmentation": Augmentation()._asdict()}
-    found["recipe"] = {**defaults, **found.get("recipe", {})}
+    found["recipe"] = {**Recipe().as_json(), **found.get("recipe", {})}
     if found != settings:
         other = [name for name in settings if found.get(name) != settings[name]]
         raise InputError(

@@ -4,15 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from tskd_tf.choices import Budgets
 from tskd_tf.data.images import MEMORY_LIMIT_MB
 from tskd_tf.distillation.device import choose_precision
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError
 from tskd_tf.networks.students import PLAIN
 from tskd_tf.networks.width import StudentBuilder, check_rate
-from tskd_tf.search.budgets import Budgets, allowed_loss
+from tskd_tf.search.budgets import allowed_loss
 from tskd_tf.search.plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
 
 
@@ -94,9 +93,7 @@ class SearchSettings:
 
     def with_plain_recipe(self) -> "SearchSettings":
         """The same, with a recipe of plain numbers and a precision of its own name."""
-        # NumPy's numbers do not go into the JSON files
-        settings = self.recipe._asdict().items()
-        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings}
-        precision = choose_precision(self.recipe.precision)
-        recipe = Recipe(**{**plain, "precision": precision})
+        recipe = Recipe.from_json(self.recipe.as_json())
+        precision = choose_precision(recipe.precision)
+        recipe = dataclasses.replace(recipe, precision=precision)
         return dataclasses.replace(self, recipe=recipe)

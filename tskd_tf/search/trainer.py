@@ -1,5 +1,6 @@
 """Training the students of a search: trials, the chosen one to the end, the control."""
 
+import dataclasses
 import functools
 import gc
 import logging
@@ -127,7 +128,7 @@ class Trainer(NamedTuple):
         marker = folder / "finished.json"
         if record.epochs < self.num_epochs and not marker.exists():
             self._log_start("Rate %g is trained to the end", record.rate)
-            recipe = self.recipe._replace(seed=record.seed)
+            recipe = dataclasses.replace(self.recipe, seed=record.seed)
             trained = self._train_more(
                 "to the end",
                 record,
@@ -154,7 +155,7 @@ class Trainer(NamedTuple):
         path = folder / f"control_rate_{record.rate:g}.keras"
         if not path.exists():
             self._log_start("Control: rate %g on hard labels only", record.rate)
-            recipe = self.recipe.on_hard_labels()._replace(seed=record.seed)
+            recipe = dataclasses.replace(self.recipe.on_hard_labels(), seed=record.seed)
             trained = self._train_more(
                 "control",
                 record,
@@ -192,9 +193,11 @@ class Trainer(NamedTuple):
 
     def _recipe(self, attempt: Attempt) -> Recipe:
         seed = (self.recipe.seed + attempt.execution) % 2**32
-        recipe = self.recipe._replace(seed=seed)
+        recipe = dataclasses.replace(self.recipe, seed=seed)
         return (
-            recipe if attempt.epochs is None else recipe._replace(epochs=attempt.epochs)
+            recipe
+            if attempt.epochs is None
+            else dataclasses.replace(recipe, epochs=attempt.epochs)
         )
 
     def _train_and_keep(

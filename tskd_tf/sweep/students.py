@@ -5,6 +5,7 @@ rate, each student distilled by Eq. 8; besides, the same students on hard labels
 The paper has one training each; here there is one for each seed.
 """
 
+import dataclasses
 import functools
 import multiprocessing
 import pathlib
@@ -118,7 +119,7 @@ class Materials(NamedTuple):
         task = self.task(cell.num_classes)
         is_distilled = cell.method == DISTILLED
         recipe = self.recipe if is_distilled else self.recipe.on_hard_labels()
-        recipe = recipe._replace(seed=cell.seed)
+        recipe = dataclasses.replace(recipe, seed=cell.seed)
         transfer = self.soft_targets.for_task(task)
         trained = train_student(
             self.teacher,

@@ -65,7 +65,7 @@ def share(
     plan = {
         "search_id": search_id,
         "task": [task.class_ids, task.num_classes, task.head, task.class_names],
-        "recipe": {**recipe._asdict(), "augmentation": recipe.augmentation._asdict()},
+        "recipe": recipe.as_json(),
         "views_of": transfer.augmentation._asdict(),
         "plan": trainer.plan._asdict(),
         "log_dir": trainer.log_dir and str(pathlib.Path(trainer.log_dir).resolve()),
@@ -114,10 +114,7 @@ def load_shared(folder: pathlib.Path) -> Trainer:
     teacher = load_kept_model(shared / "teacher.keras")
     ids, num_classes, head, names = plan["task"]
     task = Task(ids, num_classes, head, names)
-    settings = plan["recipe"]
-    recipe = Recipe(
-        **{**settings, "augmentation": Augmentation(**settings["augmentation"])}
-    )
+    recipe = Recipe.from_json(plan["recipe"])
     with np.load(shared / "targets.npz", allow_pickle=False) as stored:
         targets = dict(stored)
     transfer = TransferSet(
