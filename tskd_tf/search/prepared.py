@@ -15,10 +15,9 @@ from tskd_tf.acceptance import accuracy_floor
 from tskd_tf.data.images import as_uint8, fingerprint
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task, check_pairs
-from tskd_tf.distillation.recipe import Recipe, student_builder
+from tskd_tf.distillation.recipe import student_builder
 from tskd_tf.distillation.soft_targets import check_teacher
 from tskd_tf.errors import InputError
-from tskd_tf.files import read_json_object, write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import accuracy, predict_logits
 from tskd_tf.networks.graph import check_model
@@ -37,6 +36,7 @@ from tskd_tf.search.evidence import Trial, build_report, search_record
 from tskd_tf.search.found import FoundStudent, SearchResults
 from tskd_tf.search.inputs import as_searched, checked_split
 from tskd_tf.search.judge import judge
+from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
 from tskd_tf.search.trainer import Trainer
@@ -166,9 +166,7 @@ class PreparedSearch:
             len(self.validation.images),
             100 * max(floor, 0.0),
         )
-        note = self._note(mark, floor)
-        _check_same_search(folder, note)
-        write_json(folder / "settings.json", note)
+        note_settings(folder, self._common_settings(mark, floor))
         keep_costs(folder, self.costs.measured)
         transfer = kept_soft_targets(
             self.teacher, self.train, self.task, recipe, folder, mark
@@ -188,7 +186,7 @@ class PreparedSearch:
         )
         return trainer, teacher_accuracy
 
-    def _note(self, transfer_mark: str, floor: float) -> dict[str, Any]:
+    def _common_settings(self, transfer_mark: str, floor: float) -> dict[str, Any]:
         """What a search that goes on in the same folder must have in common."""
         settings, recipe = self.settings, self.settings.recipe
         return {
@@ -347,19 +345,3 @@ def is_by_others(
         except chief.AddressError as error:
             raise address_refused(error) from None
     return by_others
-
-
-def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Refuses to continue a search of other settings."""
-    path = folder / "settings.json"
-    if not path.exists():
-        return
-    found = read_json_object(path)
-    # What an earlier version knew no setting for was as it is by default
-    found["recipe"] = {**Recipe().as_json(), **found.get("recipe", {})}
-    if found != settings:
-        other = [name for name in settings if found.get(name) != settings[name]]
-        raise InputError(
-            f"Expected a search of the same settings in {folder}. Received: one with "
-            f"other {', '.join(other)}; use another folder"
-        )
