@@ -4,7 +4,7 @@ import json
 import pathlib
 import zipfile
 import zlib
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def save_wrong_images(images: np.ndarray, folder: pathlib.Path) -> None:
         np.savez_compressed(temporary, images=images)
 
 
-def load_wrong_images(report: Report, folder: pathlib.Path) -> Any:
+def load_wrong_images(report: Report, folder: pathlib.Path) -> np.ndarray:
     """What `save_wrong_images` kept.
 
     Raises:
@@ -127,7 +127,7 @@ def load_wrong_images(report: Report, folder: pathlib.Path) -> Any:
     try:
         # Opened here: NumPy leaves a damaged file open
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            images = stored["images"]
+            images: np.ndarray = stored["images"]
     except (*_DAMAGE, OSError) as error:
         raise InputError(
             f"Expected {path} to hold the pictures of the report beside it. Received: "

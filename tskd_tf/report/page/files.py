@@ -1,7 +1,7 @@
 """The page's part about the exported files: which to take, and how to load it."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from tskd_tf.export.loading_snippets import class_of_outputs, snippet, title_of
 from tskd_tf.export.record import ExportRow, IntegerAttempt, Latency
@@ -16,6 +16,8 @@ from tskd_tf.report.rows import (
 from tskd_tf.report.words import points, short_bytes
 
 _UNKNOWN = "not measured"
+# Rows that mean nothing where any loss is allowed
+_VERDICTS = ("keeps the bargain", "a larger loss than allowed is ruled out")
 # Kinds of convolutions that are layers of this package
 _OF_THIS_PACKAGE = ("dominant", "grouped", "shift")
 
@@ -26,7 +28,8 @@ def files_section(report: Report) -> str:
     if not exports:
         return ""
     attempts = "".join(_attempts(export) for export in exports)
-    return f"<h2>Files</h2>\n{_files(report)}{attempts}{_loading(report)}"
+    files, loading = _files(report, exports), _loading(report, exports)
+    return f"<h2>Files</h2>\n{files}{attempts}{loading}"
 
 
 def file_name(export: ExportRow) -> str:
@@ -38,69 +41,68 @@ def file_name(export: ExportRow) -> str:
     return f"{export['path']} ({known})"
 
 
-def _files(report: Report) -> str:
-    """A column a file; rows that no file has a value for are left out."""
-    exports = report["exports"]
+def _files(report: Report, exports: list[ExportRow]) -> str:
+    """A column a file."""
     teacher_bytes = report["teacher"]["size_bytes"]
-    rows: list[tuple[str, str, Callable[[Any], str]]] = [
-        ("size", "size_bytes", short_bytes),
+    rows: list[tuple[str, Callable[[ExportRow], str]]] = [
+        ("size", lambda e: short_bytes(e["size_bytes"])),
         (
             "smaller than the teacher's weights",
-            "size_bytes",
-            lambda size: f"{teacher_bytes / size:.1f}×",
+            lambda e: _ratio(teacher_bytes / e["size_bytes"]),
         ),
-        ("test accuracy", "accuracy", percent),
-        ("lost against the teacher", "accuracy_loss", points),
+        ("test accuracy", lambda e: percent(e["accuracy"])),
+        ("lost against the teacher", lambda e: points(e["accuracy_loss"])),
         (
             f"{100 * report['confidence']:g} % interval of the loss",
-            "accuracy_loss_interval",
-            interval_points,
+            lambda e: interval_points(e["accuracy_loss_interval"]),
         ),
-        ("keeps the bargain", "meets_threshold", _yes_or_no),
-        ("a larger loss than allowed is ruled out", "certified", _yes_or_no),
-        ("an image takes, median", "latency_us", lambda us: microseconds(us, "p50")),
-        ("90th percentile", "latency_us", lambda us: microseconds(us, "p90")),
+        (_VERDICTS[0], lambda e: _yes_or_no(e["meets_threshold"])),
+        (_VERDICTS[1], lambda e: _yes_or_no(e["certified"])),
+        ("an image takes, median", lambda e: microseconds(e["latency_us"], "p50")),
+        ("90th percentile", lambda e: microseconds(e["latency_us"], "p90")),
         (
             "the teacher takes, median",
-            "teacher_latency_us",
-            lambda us: microseconds(us, "p50"),
+            lambda e: microseconds(e["teacher_latency_us"], "p50"),
         ),
-        ("faster than the teacher", "speedup", lambda ratio: f"{ratio:.1f}×"),
-        ("working memory", "arena_bytes", short_bytes),
-        ("same answers as in memory", "equal_predictions", percent),
+        ("faster than the teacher", lambda e: _ratio(e["speedup"])),
+        (
+            "working memory",
+            lambda e: (
+                _UNKNOWN if e["arena_bytes"] is None else short_bytes(e["arena_bytes"])
+            ),
+        ),
+        ("same answers as in memory", lambda e: percent(e["equal_predictions"])),
         (
             "largest difference of an output",
-            "max_logit_difference",
-            lambda difference: f"{difference:.2g}",
+            lambda e: f"{e['max_logit_difference']:.2g}",
         ),
-        ("outputs", "outputs", str),
-    ]
-    if allows_any_loss(report):
-        rows = [row for row in rows if row[1] not in ("meets_threshold", "certified")]
-    cells = [
-        [name, *(_cell(export.get(key), write) for export in exports)]
-        for name, key, write in rows
-        if any(key in export for export in exports)
+        ("outputs", lambda e: e["outputs"]),
     ]
     timed = "one image at a time on one thread, on the machine of this run"
     return table(
         f"Each file, run in its own runtime on all test images of the task; {timed}",
         ["", *(file_name(export) for export in exports)],
-        cells,
+        [
+            [name, *(write(export) for export in exports)]
+            for name, write in rows
+            if not (allows_any_loss(report) and name in _VERDICTS)
+        ],
         "files",
     )
-
-
-def _cell(value: Any, write: Callable[[Any], str]) -> str:
-    return _UNKNOWN if value is None else write(value)
 
 
 def _yes_or_no(value: bool) -> str:
     return "✓ yes" if value else "✗ no"
 
 
-def microseconds(latency_us: Latency, name: Literal["p50", "p90"]) -> str:
+def _ratio(ratio: float | None) -> str:
+    return _UNKNOWN if ratio is None else f"{ratio:.1f}×"
+
+
+def microseconds(latency_us: Latency | None, name: Literal["p50", "p90"]) -> str:
     """`p50` or `p90` of a latency, in one piece."""
+    if latency_us is None:
+        return _UNKNOWN
     return f"{latency_us[name]:.0f}\N{NO-BREAK SPACE}µs"
 
 
@@ -138,7 +140,7 @@ def _attempt(attempt: IntegerAttempt) -> list[str]:
     ]
 
 
-def _loading(report: Report) -> str:
+def _loading(report: Report, exports: list[ExportRow]) -> str:
     """Lines to paste."""
     parts = ["<h3>To load them</h3>\n"]
     parts.append(
@@ -150,7 +152,7 @@ def _loading(report: Report) -> str:
             "run.get_output_details() has their scale and zero point."
         )
     )
-    for export in report["exports"]:
+    for export in exports:
         code = snippet(
             export["format"],
             export["path"],
