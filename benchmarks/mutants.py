@@ -5,9 +5,9 @@ python benchmarks/mutants.py --num_mutants=150 --seed=1
 A mutant is one of these modules with one fault: an operator replaced, a comparison
 turned round, a number off by one, a condition negated, a loop skipped. Positions in the
 source are drawn at random, evenly over the modules, then one of the faults that
-cosmic-ray has for it. Each mutant is tried in a copy of the tree with the tests of its own room, its
-own test file first, until one fails. Survivors are printed. Only a reader can say whether
-one of them is equivalent to the original.
+cosmic-ray has for it. Each mutant is tried in a copy of the tree with the tests of its
+own room, its own test file first, until one fails. Survivors are printed. Only a reader
+can say whether one of them is equivalent to the original.
 """
 
 import argparse
