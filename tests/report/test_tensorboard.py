@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from reports import make_report_2
+from reports import make_report, make_report_2, with_budgets
 
 from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.tensorboard import markdown, write_summaries
@@ -70,7 +70,8 @@ def test_tensorboard_makes_tables_of_it(report_and_images, to_html):
     numbers, classes, exports = map(cells, page.split("<table>")[1:])
     assert numbers[2] == ["parameters", "1,000", "100", "100", "10.0 times fewer"]
     names = [html.unescape(row[0]) for row in classes[1:]]
-    assert names == ["class 0", "class 1", 'x<script>"&$1$']
+    assert names == ["class 0", "class 1", 'x<script>"&$1$', "balanced accuracy"]
+    assert classes[4] == ["balanced accuracy", "97.00 %", "96.00 %", "95.00 %", ""]
     assert exports[2] == ["student.tflite", "1,234", "98.85 %", "20", "keeps"]
     assert "<script" not in page
 
@@ -88,3 +89,25 @@ def test_of_many_classes_it_says_which_are_shown():
     report, _ = make_report_2(num_classes=30)
     text = markdown(report)
     assert "### By class: the 10 of 30 that lose most" in text
+
+
+def test_budgets_are_a_table_where_there_are_any(to_html):
+    report = with_budgets(make_report())
+    _, budgets, *_ = map(cells, to_html(markdown(report)).split("<table>")[1:])
+    assert budgets == [
+        ["budget", "limit", "student"],
+        ["multiply-adds", "1,234", "500"],
+        ["us an image, LiteRT", "30.0", "21.2"],
+    ]
+    report["budgets"] = {}
+    assert "Budgets" not in markdown(report)
+
+
+def test_a_file_that_was_rescued_says_how(report_and_images, to_html):
+    report, _ = report_and_images
+    tries = [("int8", False), ("int16x8", True)]
+    report["exports"][2]["attempts"] = [
+        {"method": method, "is_shipped": shipped} for method, shipped in tries
+    ]
+    page = to_html(markdown(report))
+    assert "student_int8.tflite (activations of 16 bits, weights of 8)" in page

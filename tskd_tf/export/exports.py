@@ -4,7 +4,7 @@ import importlib.util
 import logging
 import pathlib
 import tempfile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -21,11 +21,18 @@ from tskd_tf.export.litert import (
     open_litert,
     write_litert,
 )
+from tskd_tf.export.record import (
+    Comparison,
+    ExportRow,
+    IntegerAttempt,
+    JudgedOutputs,
+    Timing,
+)
 from tskd_tf.files import atomic_path, size_bytes
 from tskd_tf.networks.evaluate import is_correct, predict_logits
 
 _logger = logging.getLogger(__name__)
-_NOT_TIMED = {"latency_us": None, "teacher_latency_us": None, "speedup": None}
+_NOT_TIMED = Timing(latency_us=None, teacher_latency_us=None, speedup=None)
 
 
 class Bargain(NamedTuple):
@@ -43,7 +50,7 @@ class Bargain(NamedTuple):
     max_accuracy_loss: float
     confidence: float
 
-    def judge(self, outputs: np.ndarray) -> dict[str, Any]:
+    def judge(self, outputs: np.ndarray) -> JudgedOutputs:
         """Accuracy and what is lost, as a report has them, of outputs `(n, k)`."""
         student_is_correct = is_correct(outputs, self.test.class_ids)
         paired = paired_loss(
@@ -106,7 +113,7 @@ def export_student(
     deployment: Deployment,
     bargain: Bargain,
     retraining: Retraining | None = None,
-) -> list[dict[str, Any]]:
+) -> list[ExportRow]:
     """Writes a student in each format and measures each file, opened afresh.
 
     An integer file that breaks the bargain, where the float32 one keeps it, is tried
@@ -124,7 +131,7 @@ def export_student(
             leaves this out.
 
     Returns:
-        A record a file, as in the report's `exports`.
+        A row a file, as in the report's `exports`.
 
     Raises:
         InputError: If a format or the outputs are unknown, before anything is written.
@@ -132,16 +139,16 @@ def export_student(
     check_formats(formats)
     check_outputs(deployment.outputs)
     in_memory = predict_logits(student, bargain.test.images)
-    records: list[dict[str, Any]] = []
+    rows: list[ExportRow] = []
     for name in formats:
         made = format_named(name)
         path = pathlib.Path(directory) / made.file_name
         with atomic_path(path) as temporary:
             made.write(student, temporary, deployment)
         found = made.open(str(path)).outputs(bargain.test.images)
-        attempts: list[dict[str, Any]] = []
+        attempts: list[IntegerAttempt] = []
         if name == "litert_int8" and not bargain.judge(found)["meets_threshold"]:
-            if _float_keeps(student, records, deployment, bargain):
+            if _float_keeps(student, rows, deployment, bargain):
                 found, attempts = rescue(
                     student,
                     path,
@@ -152,7 +159,7 @@ def export_student(
                     retraining,
                 )
         outputs = "logits" if made.gives_logits else deployment.outputs
-        records.append(
+        rows.append(
             {
                 "format": name,
                 "path": path.name,
@@ -167,29 +174,27 @@ def export_student(
                 "attempts": attempts,
             }
         )
-    return records
+    return rows
 
 
 def _float_keeps(
     student: keras.Model,
-    records: list[dict[str, Any]],
+    rows: list[ExportRow],
     deployment: Deployment,
     bargain: Bargain,
 ) -> bool:
     """Whether the float32 file keeps the bargain, measured for this if need be."""
-    for record in records:
-        if record["format"] == "litert":
-            return bool(record["meets_threshold"])
+    for row in rows:
+        if row["format"] == "litert":
+            return row["meets_threshold"]
     with tempfile.TemporaryDirectory() as folder:
         path = str(pathlib.Path(folder) / "student.tflite")
         write_litert(student, path, deployment)
         outputs = open_litert(path).outputs(bargain.test.images)
-    return bool(bargain.judge(outputs)["meets_threshold"])
+    return bargain.judge(outputs)["meets_threshold"]
 
 
-def _compared(
-    found: np.ndarray, in_memory: np.ndarray, outputs: str
-) -> dict[str, float]:
+def _compared(found: np.ndarray, in_memory: np.ndarray, outputs: str) -> Comparison:
     """A file's outputs against those of the model in memory, image by image."""
     expected = as_outputs(in_memory, outputs)
     is_equal = found.argmax(axis=-1) == in_memory.argmax(axis=-1)
@@ -201,7 +206,7 @@ def _compared(
 
 def _timed(
     made: Format, path: pathlib.Path, teacher: keras.Model, deployment: Deployment
-) -> dict[str, Any]:
+) -> Timing:
     """What an image takes, in turn with the teacher's own file, if there can be one."""
     if made.time is None:
         return _NOT_TIMED

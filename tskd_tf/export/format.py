@@ -8,9 +8,10 @@ import keras
 from tskd_tf.choices import FORMATS, check_choice
 from tskd_tf.data.images import Images
 from tskd_tf.export.deployment import Deployment, OpenedFile
+from tskd_tf.export.record import Latency
 
-# A record a file, with `p50` and `p90` in microseconds an image
-Latencies = list[dict[str, float]] | None
+# One a file
+Latencies = list[Latency] | None
 
 
 class Format(NamedTuple):

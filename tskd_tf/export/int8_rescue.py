@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -29,6 +29,12 @@ from tskd_tf.export.litert import (
     open_litert,
     write_litert_int8,
     write_litert_int16x8,
+)
+from tskd_tf.export.record import (
+    FailedTry,
+    IntegerAttempt,
+    JudgedOutputs,
+    TriedFile,
 )
 from tskd_tf.files import atomic_path, size_bytes
 
@@ -59,7 +65,7 @@ class _Try(NamedTuple):
     method: str
     path: pathlib.Path
     outputs: np.ndarray
-    judged: dict[str, Any]
+    judged: JudgedOutputs
     num_bytes: int
 
 
@@ -73,10 +79,10 @@ def rescue(
     path: pathlib.Path,
     plain_outputs: np.ndarray,
     deployment: Deployment,
-    judge: Callable[[np.ndarray], dict[str, Any]],
+    judge: Callable[[np.ndarray], JudgedOutputs],
     images: Images,
     retraining: Retraining | None,
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
+) -> tuple[np.ndarray, list[IntegerAttempt]]:
     """Tries other ways to write an integer file, until one keeps the bargain.
 
     In this order: more examples for the ranges of activations; 16 bits for
@@ -129,20 +135,21 @@ def _merit(attempt: _Try) -> tuple[bool, float]:
     return attempt.judged["meets_threshold"], attempt.judged["accuracy"]
 
 
-def _record(attempt: _Try | _Failure, is_shipped: bool) -> dict[str, Any]:
+def _record(attempt: _Try | _Failure, is_shipped: bool) -> IntegerAttempt:
     if isinstance(attempt, _Failure):
-        return {
-            "method": attempt.method,
-            "failure": attempt.reason,
-            "is_shipped": False,
-        }
-    names = ("accuracy", "accuracy_loss", "accuracy_loss_interval", "meets_threshold")
-    return {
-        "method": attempt.method,
-        **{name: attempt.judged[name] for name in names},
-        "size_bytes": attempt.num_bytes,
-        "is_shipped": is_shipped,
-    }
+        return FailedTry(
+            method=attempt.method, failure=attempt.reason, is_shipped=False
+        )
+    judged = attempt.judged
+    return TriedFile(
+        method=attempt.method,
+        accuracy=judged["accuracy"],
+        accuracy_loss=judged["accuracy_loss"],
+        accuracy_loss_interval=judged["accuracy_loss_interval"],
+        meets_threshold=judged["meets_threshold"],
+        size_bytes=attempt.num_bytes,
+        is_shipped=is_shipped,
+    )
 
 
 def _ways(

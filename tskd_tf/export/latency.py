@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tskd_tf.data.images import Images
+from tskd_tf.export.record import Latency
 
 _WARM_UP_RUNS = 50
 _TIMED_RUNS = 500
@@ -14,7 +15,7 @@ _TIMED_RUNS = 500
 
 def latencies_us(
     runs: Sequence[Callable[[np.ndarray], Any]], images: Images
-) -> list[dict[str, float]]:
+) -> list[Latency]:
     """Times functions of one image in turn, image by image, after a warm-up.
 
     They alternate, so that whatever else the machine does meets all of them alike.
@@ -35,7 +36,8 @@ def latencies_us(
             start = time.perf_counter_ns()
             run(image)
             row[k] = (time.perf_counter_ns() - start) / 1000
+    medians, ninetieths = np.percentile(microseconds[_WARM_UP_RUNS:], (50, 90), axis=0)
     return [
-        dict(zip(("p50", "p90"), np.percentile(column, (50, 90)).tolist(), strict=True))
-        for column in microseconds[_WARM_UP_RUNS:].T
+        Latency(p50=float(p50), p90=float(p90))
+        for p50, p90 in zip(medians, ninetieths, strict=True)
     ]

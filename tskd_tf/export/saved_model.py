@@ -15,8 +15,9 @@ import tensorflow as tf
 from tskd_tf.data.images import Images, chunks
 from tskd_tf.errors import in_one_line
 from tskd_tf.export.deployment import Deployment, OpenedFile, deployed, write_labels
-from tskd_tf.export.format import Format
+from tskd_tf.export.format import Format, Latencies
 from tskd_tf.export.latency import latencies_us
+from tskd_tf.export.record import Latency
 
 _NUM_IMAGES = 500
 
@@ -50,9 +51,7 @@ def open_saved_model(path: str) -> OpenedFile:
     return OpenedFile(run, outputs)
 
 
-def one_thread_latencies_us(
-    paths: list[str], images: Images
-) -> list[dict[str, float]] | None:
+def one_thread_latencies_us(paths: list[str], images: Images) -> Latencies:
     """What an image takes in SavedModels, timed in turn in a process of its own.
 
     TensorFlow's number of threads is set once a process, and this one's is another.
@@ -84,7 +83,7 @@ def one_thread_latencies_us(
             "SavedModels could not be timed: %s", in_one_line(finished.stderr[-500:])
         )
         return None
-    found: list[dict[str, float]] = json.loads(finished.stdout.splitlines()[-1])
+    found: list[Latency] = json.loads(finished.stdout.splitlines()[-1])
     return found
 
 

@@ -4,31 +4,28 @@ import html
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from tskd_tf.distillation.event_files import fresh_events
 from tskd_tf.report.figures import drawings
-from tskd_tf.report.words import (
-    allows_any_loss,
-    broken_files,
-    certainty,
+from tskd_tf.report.record import Report
+from tskd_tf.report.rows import (
+    accuracies,
+    balanced_row,
+    budget_rows,
+    class_rows,
     classes_to_show,
-    describe_student,
-    headline,
-    ratio_of,
+    cost_rows,
+    file_rows,
+    percent,
+    task_text,
 )
-
-_NUMBERS = (
-    ("parameters", "num_params"),
-    ("multiply-adds", "num_macs"),
-    ("bytes of weights", "size_bytes"),
-)
+from tskd_tf.report.words import broken_files, certainty, describe_student, headline
 
 
 def write_summaries(
-    report: dict[str, Any], figures: Mapping[str, bytes], run_dir: pathlib.Path
+    report: Report, figures: Mapping[str, bytes], run_dir: pathlib.Path
 ) -> None:
     """Writes text and images in place of those of an earlier call.
 
@@ -48,83 +45,82 @@ def write_summaries(
                 )
 
 
-def markdown(report: dict[str, Any]) -> str:
+def markdown(report: Report) -> str:
     """The report's summary as Markdown with tables."""
-    task, data = report["task"], report["data"]
-    names = ", ".join(map(_escaped, task["class_names"]))
+    broken = broken_files(report)
     parts = [
         f"## {_escaped(headline(report))}",
         _escaped(certainty(report)),
-        *([_escaped(broken_files(report))] if broken_files(report) else []),
+        *([_escaped(broken)] if broken else []),
         f"Student: {describe_student(report)}",
-        _table(_numbers(report)),
+        _table(_comparison(report)),
+        *(["### Budgets", _table(_budgets(report))] if report["budgets"] else []),
         f"### By class{_which_classes(report)}",
         _table(_classes(report)),
         *(
-            ["### Exported files", _table(_exports(report))]
+            ["### Exported files", _table(_files(report))]
             if "exports" in report
             else []
         ),
-        f"Task: {names} ({task['head']} head)",
-        *([f"Data: {_escaped(data['source'])}"] if "source" in data else []),
+        f"Task: {_escaped(task_text(report))}",
+        *(
+            [f"Data: {_escaped(report['data']['source'])}"]
+            if "source" in report["data"]
+            else []
+        ),
         *([f"    {report['command']}"] if "command" in report else []),
     ]
     return "\n\n".join(parts)
 
 
-def _numbers(report: dict[str, Any]) -> list[Sequence[str]]:
-    teacher, student, control = (
-        report[name] for name in ("teacher", "student", "control")
-    )
-    accuracies = [_percent(part["accuracy"]) for part in (teacher, student, control)]
+def _comparison(report: Report) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = [
         ("", "teacher", "student", "hard labels only", "teacher to student"),
-        ("accuracy on the task's test images", *accuracies, ""),
+        ("accuracy on the task's test images", *accuracies(report, percent), ""),
     ]
-    for name, key in _NUMBERS:
-        ratio, direction = ratio_of(teacher, student, key)
-        cost = f"{student[key]:,}"
-        compared = f"{ratio:.1f} times {direction}"
-        rows.append((name, f"{teacher[key]:,}", cost, cost, compared))
+    for row in cost_rows(report):
+        student = f"{row.student:,}"
+        compared = row.compared(" times")
+        rows.append((row.name, f"{row.teacher:,}", student, student, compared))
     return rows
 
 
-def _which_classes(report: dict[str, Any]) -> str:
+def _budgets(report: Report) -> list[Sequence[str]]:
+    return [("budget", "limit", "student"), *budget_rows(report)]
+
+
+def _which_classes(report: Report) -> str:
     num_shown, num_classes = len(classes_to_show(report)), len(report["classes"])
     if num_shown == num_classes:
         return ""
     return f": the {num_shown} of {num_classes} that lose most"
 
 
-def _classes(report: dict[str, Any]) -> list[Sequence[str]]:
-    rows: list[Sequence[str]] = [
-        ("class", "teacher", "student", "hard labels only", "test images")
+def _classes(report: Report) -> list[Sequence[str]]:
+    shown = class_rows(classes_to_show(report), percent)
+    return [
+        ("class", "teacher", "student", "hard labels only", "test images"),
+        *(
+            (_escaped(row.name), *row.accuracies, row.num_test)
+            for row in (*shown, balanced_row(report, percent))
+        ),
     ]
-    for result in classes_to_show(report):
-        who = ("teacher", "student", "control")
-        accuracies = [_percent(result[f"{name}_accuracy"]) for name in who]
-        name = _escaped(result["class_name"])
-        rows.append((name, *accuracies, f"{result['num_test']:,}"))
-    return rows
 
 
-def _exports(report: dict[str, Any]) -> list[Sequence[str]]:
-    rows: list[Sequence[str]] = [
-        ("file", "bytes", "accuracy", "us an image", "bargain")
-    ]
-    for export in report["exports"]:
-        latency = export["latency_us"]
-        kept = "keeps" if export["meets_threshold"] else "does not keep"
-        rows.append(
+def _files(report: Report) -> list[Sequence[str]]:
+    return [
+        ("file", "bytes", "accuracy", "us an image", "bargain"),
+        *(
             (
-                _escaped(export["path"]),
-                f"{export['size_bytes']:,}",
-                _percent(export["accuracy"]),
-                f"{latency['p50']:.0f}" if latency else "not measured",
-                "any loss allowed" if allows_any_loss(report) else kept,
+                _escaped(row.name),
+                f"{row.size_bytes:,}",
+                percent(row.accuracy),
+                "not measured" if row.latency_us is None else f"{row.latency_us:.0f}",
+                row.bargain or "any loss allowed",
             )
-        )
-    return rows
+            for row in file_rows(report)
+        ),
+    ]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -137,7 +133,3 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 def _escaped(text: str) -> str:
     """Whatever Markdown or HTML may be in a user's name, as it is written."""
     return re.sub(r"([\\`*_{}\[\]()#+!|-])", r"\\\1", html.escape(text, quote=False))
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"

@@ -1,23 +1,29 @@
 """The words of a report, and its table for the end of a log."""
 
-import statistics
 from collections.abc import Sequence
-from typing import Any
 
-from tskd_tf.choices import Budgets, mark_of
+from tskd_tf.report.record import Report
+from tskd_tf.report.rows import (
+    FileRow,
+    accuracies,
+    allows_any_loss,
+    balanced_row,
+    budget_rows,
+    class_rows,
+    classes_to_show,
+    cost_rows,
+    file_rows,
+    labels_text,
+    percent,
+    ratio_of,
+    task_text,
+)
+from tskd_tf.report.trials import has_feasible_rate, score_by_rate
 
-_CLASSIFIERS = ("teacher", "student", "control")
-_MOST_CLASSES = 10
 _SPACE = "\N{NO-BREAK SPACE}"
-INT8_METHODS = {
-    "int8": "8 bits, as usual",
-    "int8_more_examples": "8 bits, ranges from more images",
-    "int16x8": "activations of 16 bits, weights of 8",
-    "int8_distilled": "8 bits, after a distillation that feels the rounding",
-}
 
 
-def headline(report: dict[str, Any]) -> str:
+def headline(report: Report) -> str:
     """The outcome in one sentence."""
     loss = report["accuracy_loss"]
     size_of_loss, allowed = loss_and_allowed(report)
@@ -35,7 +41,7 @@ def headline(report: dict[str, Any]) -> str:
         return f"{size}; the cost was pre-set, any loss allowed."
     if report["meets_threshold"]:
         return f"{size}; {allowed} were allowed."
-    if _found_a_feasible_rate(report["search"]):
+    if has_feasible_rate(report["search"]):
         failure = "The student chosen on validation data fails on the test data."
     elif report["search"]["num_over_budget"]:
         failure = _contradiction(report)
@@ -44,13 +50,13 @@ def headline(report: dict[str, Any]) -> str:
     return f"{failure} {size}; {allowed} were allowed."
 
 
-def broken_files(report: dict[str, Any]) -> str:
+def broken_files(report: Report) -> str:
     """Which files break the bargain that the student keeps, in a sentence.
 
     Empty where there are none, or where the student itself breaks it.
     """
     exports = report.get("exports", [])
-    broken = [e["path"] for e in exports if not e["meets_threshold"]]
+    broken = [export["path"] for export in exports if not export["meets_threshold"]]
     if not broken or not report["meets_threshold"]:
         return ""
     if len(broken) == 1:
@@ -58,34 +64,11 @@ def broken_files(report: dict[str, Any]) -> str:
     return f"By themselves, {', '.join(broken)} do not keep the bargain."
 
 
-def allows_any_loss(report: dict[str, Any]) -> bool:
-    """Whether the cost was pre-set, and Eq. 4 with it holds whatever is lost."""
-    allowed: float = report["max_accuracy_loss"]
-    return allowed >= 1.0
-
-
-def _found_a_feasible_rate(search: dict[str, Any]) -> bool:
-    """As the search judges: by the mean, where a rate was executed more than once."""
-    return max(_accuracies(search).values()) >= search["validation_floor"]
-
-
-def _accuracies(search: dict[str, Any]) -> dict[float, float]:
-    """What the search judged each of its rates by."""
-    by_rate: dict[float, dict[int, float]] = {}
-    for trial in search["trials"]:
-        by_seed = by_rate.setdefault(trial["rate"], {})
-        # One seed's differ in their epochs, as Hyperband's do
-        by_seed[trial["seed"]] = max(
-            trial["accuracy"], by_seed.get(trial["seed"], trial["accuracy"])
-        )
-    return {rate: statistics.fmean(by_rate[rate].values()) for rate in by_rate}
-
-
-def _contradiction(report: dict[str, Any]) -> str:
+def _contradiction(report: Report) -> str:
     """By how much the budgets and the loss allowed miss each other."""
     search, allowed = report["search"], report["max_accuracy_loss"]
     # The widest is tried before a search ends without a feasible one
-    widest, accuracy = max(_accuracies(search).items())
+    widest, accuracy = max(score_by_rate(search["trials"]).items())
     loss = search["validation_teacher_accuracy"] - accuracy
     lost, allowed_points = _told_apart(loss, allowed)
     return (
@@ -95,15 +78,7 @@ def _contradiction(report: dict[str, Any]) -> str:
     )
 
 
-def ratio_of(
-    teacher: dict[str, Any], student: dict[str, Any], key: str
-) -> tuple[float, str]:
-    """How many times `"fewer"` a student has, or `"more"`, as one's own may."""
-    ratio = teacher[key] / student[key]
-    return (ratio, "fewer") if ratio >= 1 else (1 / ratio, "more")
-
-
-def loss_and_allowed(report: dict[str, Any]) -> tuple[str, str]:
+def loss_and_allowed(report: Report) -> tuple[str, str]:
     """The size of the loss or gain, and the loss allowed, in points.
 
     With as many decimals as tell the two apart: 15 of 2,999 images are more than 0.5
@@ -123,7 +98,7 @@ def _told_apart(loss: float, allowed: float) -> tuple[str, str]:
     return texts
 
 
-def certainty(report: dict[str, Any]) -> str:
+def certainty(report: Report) -> str:
     """What the test set can and cannot say, in one or two sentences."""
     low, high = report["accuracy_loss_interval"]
     percent = f"{100 * report['confidence']:g} %"
@@ -169,61 +144,26 @@ def short_bytes(num_bytes: int) -> str:
     return f"{short_count(num_bytes)}B"
 
 
-def classes_to_show(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """The classes for a table that is to be read, in the task's order.
-
-    All of them or, of more than ten, those that lose most.
-    """
-    classes: list[dict[str, Any]] = report["classes"]
-    losses = [c["student_accuracy"] - c["teacher_accuracy"] for c in classes]
-    most = sorted(range(len(classes)), key=lambda i: losses[i])[:_MOST_CLASSES]
-    return [classes[i] for i in sorted(most)]
-
-
-def summary_table(report: dict[str, Any]) -> str:
+def summary_table(report: Report) -> str:
     """The report as a table for a terminal."""
-    teacher, student = report["teacher"], report["student"]
-    rows = [
-        ("", "teacher", "student", "ratio"),
-        (
-            "accuracy on the task",
-            _percent(teacher["accuracy"]),
-            _percent(student["accuracy"]),
-            "",
-        ),
-        ("  on hard labels only", "", _percent(report["control"]["accuracy"]), ""),
-    ]
-    for key, name in (
-        ("num_params", "parameters"),
-        ("num_macs", "multiply-adds"),
-        ("size_bytes", "bytes of weights"),
-    ):
-        ratio, direction = ratio_of(teacher, student, key)
-        compared = f"{ratio:.1f}x {direction}"
-        rows.append((name, f"{teacher[key]:,}", f"{student[key]:,}", compared))
-    task = report["task"]
-    names = ", ".join(task["class_names"])
     lines = [
-        f"Task: {names} ({task['head']} head)",
+        f"Task: {task_text(report)}",
         *([f"Data: {report['data']['source']}"] if "source" in report["data"] else []),
         f"Student: {describe_student(report)}",
         "",
-        *_aligned(rows),
+        *_comparison_lines(report),
         *_budget_lines(report),
         *_class_lines(report),
         "",
         headline(report),
         certainty(report),
-        *(
-            _export_line(export, allows_any_loss(report))
-            for export in report.get("exports", [])
-        ),
-        *([f"{report['labels']}: {labels_note(report)}"] if "labels" in report else []),
+        *map(_file_line, file_rows(report)),
+        *filter(None, [labels_text(report)]),
     ]
     return "\n".join(lines) + "\n"
 
 
-def describe_student(report: dict[str, Any]) -> str:
+def describe_student(report: Report) -> str:
     """What kind of network the student is, in one line."""
     student = report["student"]
     widths = "-".join(map(str, student["widths"]))
@@ -237,7 +177,7 @@ def describe_student(report: dict[str, Any]) -> str:
     return ", ".join(filter(None, told))
 
 
-def describe_convolutions(report: dict[str, Any]) -> str:
+def describe_convolutions(report: Report) -> str:
     """What students have in the place of plain convolutions; empty if those."""
     student = report["student"]
     if "convolutions" not in student:
@@ -246,58 +186,49 @@ def describe_convolutions(report: dict[str, Any]) -> str:
     return f"{student['convolutions']} convolutions{groups}"
 
 
-def method_of(report: dict[str, Any]) -> str:
+def method_of(report: Report) -> str:
     """By which method the students learnt; empty for distillation by Eq. 8."""
-    method: str = report["student"].get("method", "")
-    return method.replace("_", " ")
+    return report["student"].get("method", "").replace("_", " ")
 
 
-def labels_note(report: dict[str, Any]) -> str:
-    """What the labels file says, in one line."""
-    num_outputs = len(report["task"]["output_names"])
-    return f"the class of each of the {num_outputs} outputs, a line each"
+def _comparison_lines(report: Report) -> list[str]:
+    teacher, student, control = accuracies(report, percent)
+    return _aligned(
+        [
+            ("", "teacher", "student", "ratio"),
+            ("accuracy on the task", teacher, student, ""),
+            ("  on hard labels only", "", control, ""),
+            *(
+                (row.name, f"{row.teacher:,}", f"{row.student:,}", row.compared("x"))
+                for row in cost_rows(report)
+            ),
+        ]
+    )
 
 
-def budget_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """What each budget limits, the limit, and what the student costs of it.
-
-    None without budgets.
-    """
-    rows = []
-    for name, budget in report["budgets"].items():
-        cells = (
-            f"{cost:,.1f}" if mark_of(Budgets, name, "kept_in") else f"{cost:,}"
-            for cost in (budget["limit"], budget["student"])
-        )
-        rows.append((mark_of(Budgets, name, "title"), *cells))
-    return rows
-
-
-def _budget_lines(report: dict[str, Any]) -> list[str]:
+def _budget_lines(report: Report) -> list[str]:
     rows = budget_rows(report)
     return ["", *_aligned([("budget", "limit", "student"), *rows])] if rows else []
 
 
-def _class_lines(report: dict[str, Any]) -> list[str]:
-    shown = classes_to_show(report)
-    if not shown:
-        return []
+def _class_lines(report: Report) -> list[str]:
+    shown, num_classes = classes_to_show(report), len(report["classes"])
+    rows = [*class_rows(shown, percent), balanced_row(report, percent)]
     header = ("class", "teacher", "student", "hard labels only", "test images")
-    rows = [
-        (
-            result["class_name"],
-            *(_percent(result[f"{who}_accuracy"]) for who in _CLASSIFIERS),
-            f"{result['num_test']:,}",
-        )
-        for result in shown
-    ]
-    balanced = [_percent(report[who]["balanced_accuracy"]) for who in _CLASSIFIERS]
-    lines = _aligned([header, *rows, ("balanced accuracy", *balanced, "")])
-    num_classes = len(report["classes"])
+    lines = _aligned([header, *((r.name, *r.accuracies, r.num_test) for r in rows)])
     if len(shown) < num_classes:
         most = f"({len(shown)} of {num_classes} classes, those that lose most)"
         lines.insert(-1, most)
     return ["", *lines]
+
+
+def _file_line(row: FileRow) -> str:
+    timing = "" if row.latency_us is None else f", {row.latency_us:.0f} us an image"
+    bargain = f", {row.bargain} the bargain" if row.bargain else ""
+    return (
+        f"{row.name}: {row.size_bytes:,} bytes, {percent(row.accuracy)}{timing}"
+        f"{bargain}"
+    )
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -310,26 +241,3 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def shipped_method(export: dict[str, Any]) -> str:
-    """How the file was made that took the place of the plain one; empty if none did."""
-    methods = [a["method"] for a in export["attempts"] if a["is_shipped"]]
-    return INT8_METHODS[methods[0]] if methods and methods != ["int8"] else ""
-
-
-def _export_line(export: dict[str, Any], any_loss: bool) -> str:
-    latency = export["latency_us"]
-    timing = f", {latency['p50']:.0f} us an image" if latency else ""
-    keeps = "keeps" if export["meets_threshold"] else "does not keep"
-    bargain = "" if any_loss else f", {keeps} the bargain"
-    method = shipped_method(export)
-    made = f" ({method})" if method else ""
-    return (
-        f"{export['path']}{made}: {export['size_bytes']:,} bytes, "
-        f"{_percent(export['accuracy'])}{timing}{bargain}"
-    )
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"

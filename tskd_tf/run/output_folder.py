@@ -4,7 +4,7 @@ import json
 import pathlib
 import zipfile
 import zlib
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from tskd_tf.files import (
 )
 from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.page.page import render
+from tskd_tf.report.record import SCHEMA_VERSION, Report
 from tskd_tf.run.config import RunConfig
-from tskd_tf.search.evidence import SCHEMA_VERSION
 
 # A run may go on with another value of these
 FREE_SETTINGS = settings_marked(RunConfig, "on_resume", "free")
@@ -117,7 +117,7 @@ def save_wrong_images(images: np.ndarray, folder: pathlib.Path) -> None:
         np.savez_compressed(temporary, images=images)
 
 
-def load_wrong_images(report: dict[str, Any], folder: pathlib.Path) -> Any:
+def load_wrong_images(report: Report, folder: pathlib.Path) -> np.ndarray:
     """What `save_wrong_images` kept.
 
     Raises:
@@ -127,7 +127,7 @@ def load_wrong_images(report: dict[str, Any], folder: pathlib.Path) -> Any:
     try:
         # Opened here: NumPy leaves a damaged file open
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            images = stored["images"]
+            images: np.ndarray = stored["images"]
     except (*_DAMAGE, OSError) as error:
         raise InputError(
             f"Expected {path} to hold the pictures of the report beside it. Received: "
@@ -142,7 +142,7 @@ def load_wrong_images(report: dict[str, Any], folder: pathlib.Path) -> Any:
 
 
 def write_report(
-    report: dict[str, Any],
+    report: Report,
     folder: pathlib.Path,
     wrong_images: np.ndarray | None = None,
 ) -> dict[str, bytes]:
@@ -163,7 +163,7 @@ def write_report(
 
 
 def draw(
-    report: dict[str, Any],
+    report: Report,
     folder: pathlib.Path,
     wrong_images: np.ndarray | None = None,
 ) -> dict[str, bytes]:
@@ -182,7 +182,7 @@ def draw(
     return figures
 
 
-def redraw(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+def redraw(folder: pathlib.Path) -> tuple[Report, dict[str, bytes]]:
     """Draws the page and figures of a finished run anew.
 
     `report.json` stays as it is.
@@ -209,7 +209,7 @@ def redraw(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     return report, figures
 
 
-def _read_report(folder: pathlib.Path) -> dict[str, Any]:
+def _read_report(folder: pathlib.Path) -> Report:
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -223,7 +223,7 @@ def _read_report(folder: pathlib.Path) -> dict[str, Any]:
             f"{folder / 'report.json'} of version {version}; draw it with the version "
             "of tskd_tf that wrote it"
         )
-    return report
+    return cast(Report, report)
 
 
 def _no_report(folder: pathlib.Path, reason: str) -> InputError:

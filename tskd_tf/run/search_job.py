@@ -3,7 +3,6 @@
 import logging
 import pathlib
 import time
-from typing import Any
 
 import keras
 
@@ -14,7 +13,9 @@ from tskd_tf.errors import InputError
 from tskd_tf.export.deployment import Deployment, write_labels
 from tskd_tf.export.exports import Bargain, export_student
 from tskd_tf.export.int8_rescue import Retraining
+from tskd_tf.export.record import ExportRow
 from tskd_tf.networks.evaluate import accuracy, is_correct, predict_logits
+from tskd_tf.report.record import Environment, Report, Seconds
 from tskd_tf.report.tensorboard import write_summaries
 from tskd_tf.report.words import summary_table
 from tskd_tf.run.config import RunConfig
@@ -40,7 +41,8 @@ from tskd_tf.run.settings import (
     search_settings_of,
 )
 from tskd_tf.search.budgets import keep_costs
-from tskd_tf.search.prepared import SearchResults, prepare
+from tskd_tf.search.found import SearchResults
+from tskd_tf.search.prepared import prepare
 from tskd_tf.search.workers.worker import run as run_worker
 from tuner import chief
 
@@ -68,13 +70,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
         return _outcome(report, folder)
     if chief.role() == "worker":
-        if config.mode == "teacher":
-            raise InputError(
-                "Expected a worker of a search. Received: --mode=teacher, which has no "
-                "use for workers"
-            )
-        num_trials = run_worker((folder / "search").resolve())
-        return MEETS_THRESHOLD, f"{num_trials} students trained for {folder}\n"
+        return _work(config, folder)
     check_output_dir(config)
     check_settings(config)
     # First, because a teacher's file may need the layers of its module
@@ -96,14 +92,7 @@ def run(config: RunConfig) -> tuple[int, str]:
             search_settings_of(config, build_student),
         )
     clock.lap("data")
-    environment = environment_of(config)
-    _logger.info(
-        "Training in %s (%s) on %s, XLA %s",
-        environment["precision"],
-        environment["precision_reason"],
-        environment["device"],
-        "on" if environment["jit_compile"] else "off",
-    )
+    environment = _announced_environment(config)
     claim_output_dir(config)
     if prepared is not None:
         keep_costs(folder / "search", prepared.costs.measured)
@@ -116,7 +105,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     clock.lap("search")
     exports = _exports(config, results, teacher, task)
     clock.lap("exports")
-    report = {
+    whole: Report = {
         **found.report,
         "teacher": {**found.report["teacher"], "curve": teacher_curve},
         "data": {"source": data.source, **found.report["data"]},
@@ -124,17 +113,41 @@ def run(config: RunConfig) -> tuple[int, str]:
         "labels": write_labels(task.output_names, str(folder)),
         "environment": environment,
         "command": command_of(config),
-        "seconds": clock.laps,
+        "seconds": clock.seconds(),
     }
     save_wrong_images(found.wrong_images, folder)
-    figures = write_report(report, folder, found.wrong_images)
-    write_summaries(report, figures, folder / "tensorboard" / REPORT_RUN)
-    return _outcome(report, folder)
+    figures = write_report(whole, folder, found.wrong_images)
+    write_summaries(whole, figures, folder / "tensorboard" / REPORT_RUN)
+    return _outcome(whole, folder)
+
+
+def _work(config: RunConfig, folder: pathlib.Path) -> tuple[int, str]:
+    """Trains students of a search that a chief has begun."""
+    if config.mode == "teacher":
+        raise InputError(
+            "Expected a worker of a search. Received: --mode=teacher, which has no "
+            "use for workers"
+        )
+    num_trials = run_worker((folder / "search").resolve())
+    return MEETS_THRESHOLD, f"{num_trials} students trained for {folder}\n"
+
+
+def _announced_environment(config: RunConfig) -> Environment:
+    """Where and with what the run trains; logs it."""
+    environment = environment_of(config)
+    _logger.info(
+        "Training in %s (%s) on %s, XLA %s",
+        environment["precision"],
+        environment["precision_reason"],
+        environment["device"],
+        "on" if environment["jit_compile"] else "off",
+    )
+    return environment
 
 
 def _exports(
     config: RunConfig, results: SearchResults, teacher: keras.Model, task: Task
-) -> list[dict[str, Any]]:
+) -> list[ExportRow]:
     """The student's files and what is measured of each."""
     found, test = results.found, results.test
     teacher_logits = task.select_logits(results.teacher_logits)
@@ -156,7 +169,7 @@ def _exports(
     )
 
 
-def _outcome(report: dict[str, Any], folder: pathlib.Path) -> tuple[int, str]:
+def _outcome(report: Report, folder: pathlib.Path) -> tuple[int, str]:
     """Exit status and closing words of a finished run."""
     status = MEETS_THRESHOLD if report["meets_threshold"] else MISSES_THRESHOLD
     return status, (
@@ -183,10 +196,20 @@ class _Clock:
     """Seconds of each stage."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+        self._laps: dict[str, float] = {}
         self._start = time.monotonic()
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.laps[name] = now - self._start
+        self._laps[name] = now - self._start
         self._start = now
+
+    def seconds(self) -> Seconds:
+        """Of all stages, which have ended."""
+        laps = self._laps
+        return Seconds(
+            data=laps["data"],
+            teacher=laps["teacher"],
+            search=laps["search"],
+            exports=laps["exports"],
+        )

@@ -22,6 +22,7 @@ from tskd_tf.distillation.training_settings import TrainingSettings
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.export.exports import check_formats, packages_of
 from tskd_tf.networks.width import StudentBuilder, spaced_rates
+from tskd_tf.report.record import Environment
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.output_folder import FREE_SETTINGS
 from tskd_tf.search.settings import SearchSettings
@@ -141,7 +142,7 @@ def command_of(config: RunConfig) -> str:
     return " ".join(parts)
 
 
-def environment_of(config: RunConfig) -> dict[str, Any]:
+def environment_of(config: RunConfig) -> Environment:
     """Where and with what a run's networks are trained, JSON-able."""
     packages = (*_PACKAGES, *packages_of(config.exports))
     versions = {name: importlib.metadata.version(name) for name in packages}

@@ -6,7 +6,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import keras
 import numpy as np
@@ -33,6 +33,7 @@ from tskd_tf.run.settings import check_settings, command_of, environment_of, rec
 from tskd_tf.search.candidates import check_method_fits
 from tskd_tf.search.progress import duration
 from tskd_tf.sweep.figures import accuracy_by_rate, accuracy_surface, rate_by_classes
+from tskd_tf.sweep.record import SCHEMA_VERSION, StudentRow, Sweep
 from tskd_tf.sweep.students import (
     Cell,
     Materials,
@@ -41,10 +42,9 @@ from tskd_tf.sweep.students import (
     run_cells,
     teacher_rows,
 )
-from tskd_tf.sweep.tables import as_csv, as_markdown
+from tskd_tf.sweep.tables import as_csv, as_markdown, num_right
 from tuner import chief
 
-SCHEMA_VERSION = 1
 _FILE = "sweep.json"
 _RATES = tuple(i / 10 for i in range(1, 11))
 _FIGURES = {
@@ -91,7 +91,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     materials = _materials(config, data, teacher)
     tell = _Teller(materials, cells)
     students = run_cells(cells, folder / "sweep", materials, config.workers, tell)
-    sweep = {
+    sweep: Sweep = {
         "schema_version": SCHEMA_VERSION,
         "protocol": config.protocol,
         "data": {"source": data.source, "num_train": len(data.train.images)},
@@ -110,7 +110,7 @@ def run(config: RunConfig) -> tuple[int, str]:
             "num_macs": complexity(teacher).num_macs,
             "tasks": teacher_rows(materials, sizes),
         },
-        "students": [student._asdict() for student in students],
+        "students": [_row_of(student) for student in students],
         "environment": environment_of(config),
         "command": command_of(config),
         "seconds": {
@@ -145,7 +145,7 @@ def holds_sweep(output_dir: PathLike) -> bool:
     return (pathlib.Path(output_dir) / _FILE).exists()
 
 
-def write_sweep(sweep: dict[str, Any], folder: pathlib.Path) -> None:
+def write_sweep(sweep: Sweep, folder: pathlib.Path) -> None:
     """Writes `sweep.csv`, `sweep.md`, the figures and, last, `sweep.json`."""
     write_text(folder / "sweep.csv", as_csv(sweep))
     write_text(folder / "sweep.md", as_markdown(sweep))
@@ -257,17 +257,23 @@ class _Teller:
         self._done += work
         left = (time.monotonic() - self._start) * self._left / self._done
         row = self._num_test[student.num_classes]
-        name = "num_right" if self._head == "full" else "num_right_of_task"
-        num_right, num_test = getattr(student, name), row["num_test"]
+        num_test = row["num_test"]
+        student_share = num_right(self._head, _row_of(student)) / num_test
+        teacher_share = num_right(self._head, row) / num_test
         sys.stderr.write(
             f"{self._num_done} of {len(self._work)}  {student.num_classes} classes  "
             f"rate {student.rate:g}  seed {student.seed}  "
-            f"{student.method.replace('_', ' ')}  {100 * num_right / num_test:.2f} % "
-            f"(teacher {100 * row[name] / num_test:.2f} %)  "
+            f"{student.method.replace('_', ' ')}  {100 * student_share:.2f} % "
+            f"(teacher {100 * teacher_share:.2f} %)  "
             f"{duration(student.seconds)}"
             + (f", about {duration(left)} left\n" if self._left else "\n")
         )
         sys.stderr.flush()
+
+
+def _row_of(student: SweptStudent) -> StudentRow:
+    """As in `sweep.json`; the two have the same fields, as a test holds."""
+    return cast(StudentRow, student._asdict())
 
 
 def _work(cell: Cell, labels: np.ndarray) -> float:
@@ -275,7 +281,7 @@ def _work(cell: Cell, labels: np.ndarray) -> float:
     return float((labels < cell.num_classes).sum()) * (0.3 + cell.rate)
 
 
-def _summary(sweep: dict[str, Any], folder: pathlib.Path) -> str:
+def _summary(sweep: Sweep, folder: pathlib.Path) -> str:
     return (
         f"\n{as_markdown(sweep)}\n"
         f"Tables: {folder / 'sweep.md'} and {folder / 'sweep.csv'}\n"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from tskd_tf.choices import Budgets, mark_of
 from tskd_tf.errors import InputError
 from tskd_tf.files import read_json_object, write_json
+from tskd_tf.report.record import Spending
 from tskd_tf.search.student_costs import CostOf
 
 DEFAULT_MAX_ACCURACY_LOSS = 0.002
@@ -77,9 +78,7 @@ def _over_budget(rate: float, limits: dict[str, float], cost: CostOf) -> InputEr
     )
 
 
-def spending(
-    budgets: Budgets, rate: float, cost: CostOf
-) -> dict[str, dict[str, float]]:
+def spending(budgets: Budgets, rate: float, cost: CostOf) -> dict[str, Spending]:
     """Each budget by name: its `limit`, and what the `student` of a rate costs."""
     return {
         name: {"limit": limit, "student": cost(name, rate)}

@@ -1,18 +1,35 @@
 """The evidence of a search as plain data, as it stands in `report.json`."""
 
-import statistics
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Sequence
+from statistics import fmean
+from typing import NamedTuple, cast
 
 from tskd_tf.acceptance import PairedLoss, meets_threshold, smallest_certifiable_loss
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.curves import Curve
 from tskd_tf.distillation.methods.method import DISTILLATION
+from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.networks.cheap_convolutions import DEFAULT_GROUPS
 from tskd_tf.networks.costs import Complexity
 from tskd_tf.networks.students import PLAIN
-
-SCHEMA_VERSION = 2
+from tskd_tf.report.record import (
+    SCHEMA_VERSION,
+    ClassResult,
+    Confusion,
+    ControlResult,
+    Costs,
+    DataRecord,
+    Kind,
+    Report,
+    SearchRecord,
+    Spending,
+    StudentResult,
+    TaskRecord,
+    TeacherResult,
+    TrialRow,
+    WrongImage,
+)
+from tskd_tf.search.settings import SearchSettings
 
 
 class Trial(NamedTuple):
@@ -39,60 +56,6 @@ class Trial(NamedTuple):
     seconds: float
     seed: int
     curve: Curve
-
-
-class ClassResult(NamedTuple):
-    """One class of the task.
-
-    Attributes:
-        class_id: In the data set's numbering.
-        class_name: Its name.
-        num_train: Its training images.
-        num_test: Its test images, ≥ 1.
-        teacher_accuracy: Share of these that the teacher gets right, in [0, 1].
-        student_accuracy: The same of the chosen student.
-        control_accuracy: The same of the control.
-    """
-
-    class_id: int
-    class_name: str
-    num_train: int
-    num_test: int
-    teacher_accuracy: float
-    student_accuracy: float
-    control_accuracy: float
-
-
-class Confusion(NamedTuple):
-    """What the task's test images are taken for, as counts.
-
-    Attributes:
-        row_names: The task's classes, in its order.
-        column_names: The same and, where there are further outputs, `"another class"`.
-        teacher: A row a class, a column an answer.
-        student: The same of the chosen student.
-    """
-
-    row_names: list[str]
-    column_names: list[str]
-    teacher: list[list[int]]
-    student: list[list[int]]
-
-
-class WrongImage(TypedDict):
-    """A test image that the student gets wrong and the teacher right.
-
-    Keys:
-        index: Position among the task's test images.
-        class_name: What it is.
-        student_prediction: Name of the class that the student takes it for.
-        student_probability: The student's softmax of that class, in [0, 1].
-    """
-
-    index: int
-    class_name: str
-    student_prediction: str
-    student_probability: float
 
 
 class TestResults(NamedTuple):
@@ -123,107 +86,122 @@ class TestResults(NamedTuple):
 
 def build_report(
     task: Task,
-    num_examples: tuple[int, int, int],
-    max_accuracy_loss: float,
+    data: DataRecord,
+    settings: SearchSettings,
     costs: tuple[Complexity, Complexity],
     chosen: Trial,
-    trials: Sequence[Trial],
     results: TestResults,
     control_curve: Curve,
-    validation: dict[str, float],
-    budgets: dict[str, dict[str, float]],
-    num_over_budget: int,
-    method: str,
-    convolutions: tuple[str, int | None] = (PLAIN, None),
-) -> dict[str, Any]:
+    budgets: dict[str, Spending],
+    search: SearchRecord,
+) -> Report:
     """The report of a search, without what only a command-line run knows.
 
     Args:
         task: θ.
-        num_examples: The task's training, validation and test images.
-        max_accuracy_loss: Tacc_loss.
+        data: How many images of the task there are.
+        settings: What the search was asked for.
         costs: Of the teacher and of the student.
         chosen: The trial whose student is handed over.
-        trials: All of them, as they ran.
         results: On the test images.
         control_curve: Of the control's training.
-        validation: `teacher_accuracy` and `floor` on the validation images.
-        budgets: By name the `limit`, and what the `student` costs of it.
-        num_over_budget: Candidates that were not tried as they do not fit these.
-        method: By which the students learnt.
-        convolutions: Of the students, as in `Recipe`, and their groups.
-
-    Returns:
-        JSON-able; accuracies and losses are fractions.
+        budgets: By name, those that were set.
+        search: How the student was found, see `search_record`.
     """
     teacher_cost, student_cost = costs
     paired = results.paired
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "task": {
-            "class_ids": task.class_ids,
-            "class_names": [task.class_names[i] for i in task.class_ids],
-            "head": task.head,
-            "output_names": task.output_names,
-        },
-        "data": dict(zip(("num_train", "num_validation", "num_test"), num_examples)),
-        "max_accuracy_loss": max_accuracy_loss,
-        "budgets": budgets,
-        "teacher": {
-            "accuracy": results.teacher_accuracy,
-            "accuracy_all_outputs": results.teacher_accuracy_all_outputs,
-            "accuracy_task_outputs": results.teacher_accuracy_task_outputs,
-            "balanced_accuracy": _balanced(c.teacher_accuracy for c in results.classes),
-            **_costs(teacher_cost),
-            # Trained elsewhere
-            "curve": None,
-        },
-        "student": {
-            "rate": chosen.rate,
-            "widths": chosen.widths,
-            **_kind(*convolutions),
-            # As in reports of before there were others
-            **({} if method == DISTILLATION else {"method": method}),
-            "accuracy": results.student_accuracy,
-            "balanced_accuracy": _balanced(c.student_accuracy for c in results.classes),
-            **_costs(student_cost),
-            "curve": chosen.curve,
-        },
-        "accuracy_loss": paired.accuracy_loss,
-        "accuracy_loss_interval": [paired.low, paired.high],
-        "accuracy_loss_interval_method": "Tango's score interval for paired data",
-        "confidence": paired.confidence,
-        "num_only_teacher_correct": paired.num_lost,
-        "num_only_student_correct": paired.num_gained,
-        "smallest_certifiable_loss": smallest_certifiable_loss(
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        task=TaskRecord(
+            class_ids=task.class_ids,
+            class_names=[task.class_names[i] for i in task.class_ids],
+            head=task.head,
+            output_names=task.output_names,
+        ),
+        data=data,
+        max_accuracy_loss=settings.allowed_loss,
+        budgets=budgets,
+        teacher=_teacher_result(results, teacher_cost),
+        student=_student_result(results, student_cost, chosen, settings.recipe),
+        accuracy_loss=paired.accuracy_loss,
+        accuracy_loss_interval=[paired.low, paired.high],
+        accuracy_loss_interval_method="Tango's score interval for paired data",
+        confidence=paired.confidence,
+        num_only_teacher_correct=paired.num_lost,
+        num_only_student_correct=paired.num_gained,
+        smallest_certifiable_loss=smallest_certifiable_loss(
             paired.num_examples, paired.confidence
         ),
-        "meets_threshold": meets_threshold(paired.accuracy_loss, max_accuracy_loss),
-        "certified": meets_threshold(paired.high, max_accuracy_loss),
-        "control": {
-            "accuracy": results.control_accuracy,
-            "balanced_accuracy": _balanced(c.control_accuracy for c in results.classes),
-            "curve": control_curve,
-        },
-        "classes": [result._asdict() for result in results.classes],
-        "confusion": results.confusion._asdict(),
-        "wrong_images": results.wrong_images,
-        "search": {
-            "seconds": sum(trial.seconds for trial in trials),
-            "validation_teacher_accuracy": validation["teacher_accuracy"],
-            "validation_floor": validation["floor"],
-            "num_over_budget": num_over_budget,
-            "trials": [trial._asdict() for trial in trials],
-        },
+        meets_threshold=meets_threshold(paired.accuracy_loss, settings.allowed_loss),
+        certified=meets_threshold(paired.high, settings.allowed_loss),
+        control=ControlResult(
+            accuracy=results.control_accuracy,
+            balanced_accuracy=fmean(c["control_accuracy"] for c in results.classes),
+            curve=control_curve,
+        ),
+        classes=results.classes,
+        confusion=results.confusion,
+        wrong_images=results.wrong_images,
+        search=search,
+    )
+
+
+def search_record(
+    trials: Sequence[Trial],
+    teacher_accuracy: float,
+    floor: float,
+    num_over_budget: int,
+) -> SearchRecord:
+    """How a student was found, as the report has it.
+
+    Args:
+        trials: All of them, as they ended.
+        teacher_accuracy: On the validation images, in [0, 1].
+        floor: The least accuracy there that Eq. 4 allows.
+        num_over_budget: Candidates that were not tried as they do not fit the budgets.
+    """
+    return SearchRecord(
+        seconds=sum(trial.seconds for trial in trials),
+        validation_teacher_accuracy=teacher_accuracy,
+        validation_floor=floor,
+        num_over_budget=num_over_budget,
+        # The two have the same fields, as a test holds
+        trials=[cast(TrialRow, trial._asdict()) for trial in trials],
+    )
+
+
+def _teacher_result(results: TestResults, cost: Complexity) -> TeacherResult:
+    return {
+        "accuracy": results.teacher_accuracy,
+        "accuracy_all_outputs": results.teacher_accuracy_all_outputs,
+        "accuracy_task_outputs": results.teacher_accuracy_task_outputs,
+        # Mean of the accuracies by class (Brodersen et al. 2010)
+        "balanced_accuracy": fmean(c["teacher_accuracy"] for c in results.classes),
+        **_costs(cost),
+        # Trained elsewhere
+        "curve": None,
     }
 
 
-def _balanced(class_accuracies: Iterable[float]) -> float:
-    """Mean of the accuracies by class (Brodersen et al. 2010)."""
-    return statistics.fmean(class_accuracies)
+def _student_result(
+    results: TestResults, cost: Complexity, chosen: Trial, recipe: Recipe
+) -> StudentResult:
+    kind = _kind(recipe.convolutions, recipe.groups)
+    # As in reports of before there were others
+    if recipe.method != DISTILLATION:
+        kind["method"] = recipe.method
+    return {
+        "rate": chosen.rate,
+        "widths": chosen.widths,
+        **kind,
+        "accuracy": results.student_accuracy,
+        "balanced_accuracy": fmean(c["student_accuracy"] for c in results.classes),
+        **_costs(cost),
+        "curve": chosen.curve,
+    }
 
 
-def _kind(convolutions: str, groups: int | None) -> dict[str, Any]:
+def _kind(convolutions: str, groups: int | None) -> Kind:
     """Nothing for plain convolutions, as in reports of before there were others."""
     if convolutions == PLAIN:
         return {}
@@ -232,7 +210,7 @@ def _kind(convolutions: str, groups: int | None) -> dict[str, Any]:
     return {"convolutions": convolutions}
 
 
-def _costs(cost: Complexity) -> dict[str, int]:
+def _costs(cost: Complexity) -> Costs:
     return {
         "num_params": cost.num_params,
         "num_macs": cost.num_macs,

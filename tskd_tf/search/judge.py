@@ -12,7 +12,8 @@ from tskd_tf.networks.evaluate import (
     is_correct,
     predict_logits,
 )
-from tskd_tf.search.evidence import ClassResult, Confusion, TestResults, WrongImage
+from tskd_tf.report.record import ClassResult, Confusion, WrongImage
+from tskd_tf.search.evidence import TestResults
 from tskd_tf.search.mistakes import confusion_counts, surest_mistakes
 
 _MOST_WRONG_IMAGES = 24
@@ -76,7 +77,18 @@ def _class_results(
     accuracies = [class_accuracies(part, labels[1], classes) for part in correct]
     names = [task.class_names[class_id] for class_id in task.class_ids]
     columns = zip(task.class_ids, names, *counts, *accuracies, strict=True)
-    return [ClassResult(*column) for column in columns]
+    return [
+        ClassResult(
+            class_id=class_id,
+            class_name=name,
+            num_train=num_train,
+            num_test=num_test,
+            teacher_accuracy=teacher,
+            student_accuracy=student,
+            control_accuracy=control,
+        )
+        for class_id, name, num_train, num_test, teacher, student, control in columns
+    ]
 
 
 def _confusion(
@@ -104,10 +116,10 @@ def _confusion(
         return found
 
     return Confusion(
-        row_names,
-        row_names + ["another class"] * has_others,
-        counts(teacher_logits),
-        counts(student_logits),
+        row_names=row_names,
+        column_names=row_names + ["another class"] * has_others,
+        teacher=counts(teacher_logits),
+        student=counts(student_logits),
     )
 
 

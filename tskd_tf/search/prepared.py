@@ -6,33 +6,24 @@ import logging
 import os
 import pathlib
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
 from tskd_tf.acceptance import accuracy_floor
-from tskd_tf.data.batches import as_arrays, check_images
 from tskd_tf.data.images import as_uint8, fingerprint
 from tskd_tf.data.splits import Split
-from tskd_tf.data.task import Task, check_class_ids, check_pairs
-from tskd_tf.distillation.recipe import Recipe, student_builder
-from tskd_tf.distillation.soft_targets import (
-    TransferSet,
-    capture,
-    check_teacher,
-    load_soft_targets,
-    save_soft_targets,
-    transfer_fingerprint,
-)
+from tskd_tf.data.task import Task, check_pairs
+from tskd_tf.distillation.recipe import student_builder
+from tskd_tf.distillation.soft_targets import check_teacher
 from tskd_tf.errors import InputError
-from tskd_tf.files import read_json_object, write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import accuracy, predict_logits
 from tskd_tf.networks.graph import check_model
-from tskd_tf.networks.rebuild import as_functional, as_logits, with_image_shape
+from tskd_tf.networks.rebuild import as_functional, as_logits
 from tskd_tf.networks.width import StudentBuilder, layer_widths, spaced_rates
-from tskd_tf.report.words import summary_table
+from tskd_tf.report.record import DataRecord
 from tskd_tf.search.budgets import (
     ANY_LOSS,
     fitting_rates,
@@ -41,11 +32,15 @@ from tskd_tf.search.budgets import (
     spending,
 )
 from tskd_tf.search.candidates import BuiltOnce, buildable_rates, check_method_fits
-from tskd_tf.search.evidence import build_report
+from tskd_tf.search.evidence import Trial, build_report, search_record
+from tskd_tf.search.found import FoundStudent, SearchResults
+from tskd_tf.search.inputs import as_searched, checked_split
 from tskd_tf.search.judge import judge
+from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
 from tskd_tf.search.trainer import Trainer
+from tskd_tf.search.transfer import fingerprint_of, kept_soft_targets
 from tskd_tf.search.trials import search_widths
 from tskd_tf.search.workers.crew import address_refused, search_with_workers
 from tskd_tf.search.workers.shared import check_importable, stop_sharing
@@ -53,45 +48,6 @@ from tuner import chief
 from tuner.student_tuner import StudentTuner
 
 _logger = logging.getLogger(__name__)
-
-
-class FoundStudent(NamedTuple):
-    """What the search ends with.
-
-    Attributes:
-        student: The smallest student that met Eq. 4 on the validation data; if none
-            did, the one that came closest. It gives logits.
-        report: The evidence, as in `report.json`; `report["meets_threshold"]` is the
-            verdict on the test data.
-        wrong_images: The pictures of `report["wrong_images"]`, in its order: uint8,
-            shape `(n, height, width, channels)`.
-    """
-
-    student: keras.Model
-    report: dict[str, Any]
-    wrong_images: np.ndarray
-
-    def __str__(self) -> str:
-        return summary_table(self.report).rstrip("\n")
-
-
-class SearchResults(NamedTuple):
-    """A found student, and what was computed on the way, for its exports.
-
-    Attributes:
-        found: The student and its report.
-        transfer: D(θ) with the teacher's logits.
-        validation: The task's validation images, with the student's labels.
-        test: The task's test images, with the student's labels.
-        teacher_logits: The teacher's on these test images, float32, shape
-            `(n, num_classes)`, all of its outputs.
-    """
-
-    found: FoundStudent
-    transfer: TransferSet
-    validation: Split
-    test: Split
-    teacher_logits: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +94,7 @@ class PreparedSearch:
             InputError: If the directory holds a search of other settings or data.
         """
         if trained_teacher is not None:
-            teacher = _as_searched(trained_teacher, self.train)
+            teacher = as_searched(trained_teacher, self.train)
             return dataclasses.replace(self, teacher=teacher).run()
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(self.settings.directory or temporary).resolve()
@@ -148,16 +104,7 @@ class PreparedSearch:
             )
             # An interrupted search by workers may have left it
             stop_sharing(folder)
-            if (
-                chosen.feasible
-                and chosen.rate == self.rates[0]
-                and len(self.candidates) > 1
-            ):
-                _logger.info(
-                    "Rate %g is the smallest candidate: a finer step of rates may find "
-                    "a smaller student yet",
-                    chosen.rate,
-                )
+            self._note_smallest(chosen)
             control, control_curve = trainer.control(chosen, folder)
             teacher_logits = predict_logits(self.teacher, self.test.images)
             results = judge(
@@ -169,28 +116,22 @@ class PreparedSearch:
                 self.task,
                 self.settings.confidence,
             )
-            recipe = self.settings.recipe
             report = build_report(
                 task=self.task,
-                num_examples=(
-                    len(trainer.transfer.images),
-                    len(self.validation.images),
-                    len(self.test.images),
+                data=DataRecord(
+                    num_train=len(trainer.transfer.images),
+                    num_validation=len(self.validation.images),
+                    num_test=len(self.test.images),
                 ),
-                max_accuracy_loss=self.settings.allowed_loss,
+                settings=self.settings,
                 costs=(complexity(self.teacher), complexity(student)),
                 chosen=chosen,
-                trials=trials,
                 results=results,
                 control_curve=control_curve,
-                validation={
-                    "teacher_accuracy": teacher_accuracy,
-                    "floor": trainer.plan.floor,
-                },
                 budgets=spending(self.settings.budgets, chosen.rate, self.costs.cost),
-                num_over_budget=self.num_over_budget,
-                method=recipe.method,
-                convolutions=(recipe.convolutions, recipe.groups),
+                search=search_record(
+                    trials, teacher_accuracy, trainer.plan.floor, self.num_over_budget
+                ),
             )
             keep_costs(folder, self.costs.measured)
         wrong = np.array([image["index"] for image in results.wrong_images], dtype=int)
@@ -199,12 +140,20 @@ class PreparedSearch:
             found, trainer.transfer, self.validation, self.test, teacher_logits
         )
 
+    def _note_smallest(self, chosen: Trial) -> None:
+        """Logs that smaller students may do, where no smaller one was tried."""
+        is_smallest = chosen.feasible and chosen.rate == self.rates[0]
+        if is_smallest and len(self.candidates) > 1:
+            _logger.info(
+                "Rate %g is the smallest candidate: a finer step of rates may find "
+                "a smaller student yet",
+                chosen.rate,
+            )
+
     def _trainer(self, folder: pathlib.Path) -> tuple[Trainer, float]:
         """What trains the trials, and the teacher's accuracy on validation images."""
         settings, recipe = self.settings, self.settings.recipe
-        mark = transfer_fingerprint(
-            self.teacher, *self.train, self.task, *_views_config(recipe)
-        )
+        mark = fingerprint_of(self.teacher, self.train, self.task, recipe)
         teacher_logits = predict_logits(self.teacher, self.validation.images)
         teacher_accuracy = accuracy(
             self.task.select_logits(teacher_logits), self.validation.class_ids
@@ -217,11 +166,9 @@ class PreparedSearch:
             len(self.validation.images),
             100 * max(floor, 0.0),
         )
-        note = self._note(mark, floor)
-        _check_same_search(folder, note)
-        write_json(folder / "settings.json", note)
+        note_settings(folder, self._common_settings(mark, floor))
         keep_costs(folder, self.costs.measured)
-        transfer = _soft_targets(
+        transfer = kept_soft_targets(
             self.teacher, self.train, self.task, recipe, folder, mark
         )
         trainer = Trainer(
@@ -239,7 +186,7 @@ class PreparedSearch:
         )
         return trainer, teacher_accuracy
 
-    def _note(self, transfer_mark: str, floor: float) -> dict[str, Any]:
+    def _common_settings(self, transfer_mark: str, floor: float) -> dict[str, Any]:
         """What a search that goes on in the same folder must have in common."""
         settings, recipe = self.settings, self.settings.recipe
         return {
@@ -288,13 +235,7 @@ def prepare(
         InputError: If anything given does not fit, or no student the budgets.
     """
     build_student = settings.build_student
-    if build_student is not None:
-        check_pairs(train)
-        spec = getattr(train, "element_spec", None)
-        shape = np.shape(train[0]) if spec is None else spec[0].shape
-        teacher = as_functional(teacher, shape[1:])
-    check_model(teacher, "the teacher")
-    teacher = as_logits(teacher)
+    teacher = _with_known_shape(teacher, train, settings)
     if task is None:
         num_classes = teacher.outputs[0].shape[-1]
         task = Task(range(num_classes), num_classes)
@@ -305,10 +246,10 @@ def prepare(
     )
     check_teacher(teacher, task)
     all_train, all_validation, all_test = (
-        _checked_split(teacher, task, split, settings.memory_limit_mb)
+        checked_split(teacher, task, split, settings.memory_limit_mb)
         for split in (train, validation, test)
     )
-    teacher = _as_searched(teacher, all_train)
+    teacher = as_searched(teacher, all_train)
     complexity(teacher)
     convolutions = settings.recipe.convolutions, settings.recipe.groups
     wanted = spaced_rates(0.05) if settings.rates is None else settings.rates
@@ -330,12 +271,7 @@ def prepare(
             len(rates),
             fitting[-1],
         )
-    shapes = {}
-    if built is not None:
-        for rate in rates:
-            num_macs = int(costs.cost("max_macs", rate))
-            shapes[rate] = layer_widths(built(rate)), num_macs
-        built.forget()
+    shapes = {} if built is None else _own_shapes(built, rates, costs)
     return PreparedSearch(
         teacher,
         all_train,
@@ -352,9 +288,29 @@ def prepare(
     )
 
 
-def _as_searched(teacher: keras.Model, train: Split) -> keras.Model:
-    """The teacher with logits, for images of the training images' shape."""
-    return with_image_shape(as_logits(teacher), train.images.shape[1:])
+def _with_known_shape(
+    teacher: keras.Model, train: Any, settings: SearchSettings
+) -> keras.Model:
+    """The teacher with logits; with students of one's own it may be any model."""
+    if settings.build_student is not None:
+        check_pairs(train)
+        spec = getattr(train, "element_spec", None)
+        shape = np.shape(train[0]) if spec is None else spec[0].shape
+        teacher = as_functional(teacher, shape[1:])
+    check_model(teacher, "the teacher")
+    return as_logits(teacher)
+
+
+def _own_shapes(
+    built: BuiltOnce, rates: list[float], costs: StudentCosts
+) -> dict[float, tuple[list[int], int]]:
+    """Widths and multiply-adds of the user's students, which are then forgotten."""
+    shapes = {
+        rate: (layer_widths(built(rate)), int(costs.cost("max_macs", rate)))
+        for rate in rates
+    }
+    built.forget()
+    return shapes
 
 
 def is_by_others(
@@ -389,67 +345,3 @@ def is_by_others(
         except chief.AddressError as error:
             raise address_refused(error) from None
     return by_others
-
-
-def _checked_split(
-    teacher: keras.Model, task: Task, split: Any, memory_limit_mb: float
-) -> Split:
-    check_pairs(split)
-    images, class_ids, *others = as_arrays(split, memory_limit_mb)
-    if others:
-        raise InputError(
-            "Expected (images, class ids) in a search. Received: a third part; for "
-            "balanced classes pass Recipe(class_weights='balanced'), for weights of "
-            "your own train a student by Distiller and transfer_set"
-        )
-    check_images(images, tuple(teacher.inputs[0].shape[1:]))
-    check_class_ids(class_ids, len(images), task.num_classes)
-    task.indices(class_ids)
-    return Split(images, class_ids)
-
-
-def _views_config(recipe: Recipe) -> list[Any]:
-    """What stored views depend on; empty without any."""
-    if not recipe.augmentation or recipe.uses_live_teacher:
-        return []
-    return [recipe.augmentation._asdict(), recipe.num_views, recipe.seed]
-
-
-def _soft_targets(
-    teacher: keras.Model,
-    train: Split,
-    task: Task,
-    recipe: Recipe,
-    folder: pathlib.Path,
-    mark: str,
-) -> TransferSet:
-    path = folder / "soft_targets.npz"
-    stored_views = recipe.stored_views
-    if path.exists():
-        return load_soft_targets(path, mark, *train, task, stored_views)
-    transfer = capture(
-        teacher, *train, task, stored_views, recipe.num_views, recipe.seed
-    )
-    save_soft_targets(path, transfer, mark)
-    _logger.info(
-        "Soft targets of %d training images captured: %s logits each",
-        len(transfer.images),
-        " views x ".join(map(str, transfer.teacher_logits.shape[1:])),
-    )
-    return transfer
-
-
-def _check_same_search(folder: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Refuses to continue a search of other settings."""
-    path = folder / "settings.json"
-    if not path.exists():
-        return
-    found = read_json_object(path)
-    # What an earlier version knew no setting for was as it is by default
-    found["recipe"] = {**Recipe().as_json(), **found.get("recipe", {})}
-    if found != settings:
-        other = [name for name in settings if found.get(name) != settings[name]]
-        raise InputError(
-            f"Expected a search of the same settings in {folder}. Received: one with "
-            f"other {', '.join(other)}; use another folder"
-        )

@@ -10,8 +10,9 @@ from tskd_tf.data.images import MEMORY_LIMIT_MB
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.networks.width import StudentBuilder
+from tskd_tf.search.found import FoundStudent
 from tskd_tf.search.plan import DEFAULT_MAX_EXECUTIONS, SMALLEST
-from tskd_tf.search.prepared import FoundStudent, prepare
+from tskd_tf.search.prepared import prepare
 from tskd_tf.search.settings import SearchSettings
 
 

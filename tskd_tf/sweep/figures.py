@@ -5,6 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tskd_tf.sweep.record import Sweep
 from tskd_tf.sweep.students import DISTILLED, HARD_LABELS
 from tskd_tf.sweep.tables import (
     CellSummary,
@@ -19,7 +20,7 @@ _MARKERS = "osD^vP*X<>"
 _LOSS = "points lost against the teacher on the task's test images"
 
 
-def accuracy_by_rate(sweep: dict[str, Any]) -> Figure:
+def accuracy_by_rate(sweep: Sweep) -> Figure:
     """(a) What students lose by rate, a curve a task, with intervals over the seeds.
 
     Left those distilled, right those on hard labels only, on one scale.
@@ -46,7 +47,7 @@ def accuracy_by_rate(sweep: dict[str, Any]) -> Figure:
     return figure
 
 
-def accuracy_surface(sweep: dict[str, Any]) -> Figure:
+def accuracy_surface(sweep: Sweep) -> Figure:
     """(b) The accuracy of distilled students over rate and number of classes."""
     figure = Figure(figsize=(7.0, 5.4), dpi=160)
     axes = figure.add_subplot(projection="3d")
@@ -76,7 +77,7 @@ def accuracy_surface(sweep: dict[str, Any]) -> Figure:
     return figure
 
 
-def rate_by_classes(sweep: dict[str, Any]) -> Figure:
+def rate_by_classes(sweep: Sweep) -> Figure:
     """(c) The rate needed to keep a share of the teacher's accuracy, by task.
 
     A point is the mean over the seeds, a bar their range. Where not every seed gets

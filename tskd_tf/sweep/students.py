@@ -31,6 +31,7 @@ from tskd_tf.files import read_json, write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import is_correct, predict_logits
 from tskd_tf.networks.width import layer_widths
+from tskd_tf.sweep.record import TeacherRow
 
 DISTILLED, HARD_LABELS = "distilled", "hard_labels"
 _POLL_SECONDS = 5.0
@@ -220,12 +221,10 @@ def count_right(logits: np.ndarray, labels: np.ndarray, task: Task) -> tuple[int
     return all_right, int((among_task == labels).sum())
 
 
-def teacher_rows(
-    materials: Materials, task_sizes: Sequence[int]
-) -> list[dict[str, int]]:
+def teacher_rows(materials: Materials, task_sizes: Sequence[int]) -> list[TeacherRow]:
     """The teacher on each task: test images, and how many it gets right."""
     logits = predict_logits(materials.teacher, materials.test.images)
-    rows = []
+    rows: list[TeacherRow] = []
     for num_classes in sorted(task_sizes):
         # Its own head is the full one, whatever the students'
         task = Task(range(num_classes), class_names=materials.class_names)

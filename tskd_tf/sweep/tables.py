@@ -4,13 +4,16 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
+from tskd_tf.sweep.record import Counts, StudentRow, Sweep, TeacherRow
 from tskd_tf.sweep.students import DISTILLED, HARD_LABELS
 
+_Key = TypeVar("_Key", int, tuple[int, str], tuple[int, float, str])
 
-def method_names(sweep: dict[str, Any]) -> dict[str, str]:
+
+def method_names(sweep: Sweep) -> dict[str, str]:
     """What tables and figures call a sweep's students, by the method in its counts.
 
     Those of the first versions have no `method`: it was Eq. 8.
@@ -118,23 +121,23 @@ def rate_needed(
     return None
 
 
-def summarise_cells(sweep: dict[str, Any]) -> list[CellSummary]:
+def summarise_cells(sweep: Sweep) -> list[CellSummary]:
     """A summary a task, rate and method, in that order.
 
     Args:
         sweep: As in `sweep.json`.
     """
+    confidence = sweep["confidence"]
     found = []
-    for key, students in _by(sweep["students"], "num_classes", "rate", "method"):
-        teacher = _teacher(sweep, key[0])
+    for (num_classes, rate, method), students in _by(sweep["students"], _cell):
+        teacher = _teacher(sweep, num_classes)
         accuracies = [_accuracy(sweep, student) for student in students]
         losses = [teacher - accuracy for accuracy in accuracies]
-        confidence = sweep["confidence"]
         found.append(
             CellSummary(
-                key[0],
-                key[1],
-                key[2],
+                num_classes,
+                rate,
+                method,
                 students[0]["num_params"],
                 students[0]["num_macs"],
                 mean_of(accuracies, confidence),
@@ -144,14 +147,13 @@ def summarise_cells(sweep: dict[str, Any]) -> list[CellSummary]:
     return found
 
 
-def rates_needed(sweep: dict[str, Any]) -> list[RateNeeded]:
+def rates_needed(sweep: Sweep) -> list[RateNeeded]:
     """By task, method and threshold: the paper's figures 2(c) and 3(c)."""
     found = []
-    for key, students in _by(sweep["students"], "num_classes", "method"):
-        num_classes, method = key
+    for (num_classes, method), students in _by(sweep["students"], _task_and_method):
         teacher = _teacher(sweep, num_classes)
         curves = []
-        for _, of_seed in _by(students, "seed"):
+        for _, of_seed in _by(students, lambda student: student["seed"]):
             of_seed = sorted(of_seed, key=lambda student: student["rate"])
             rates = [student["rate"] for student in of_seed]
             curves.append((rates, [_accuracy(sweep, s) / teacher for s in of_seed]))
@@ -163,7 +165,7 @@ def rates_needed(sweep: dict[str, Any]) -> list[RateNeeded]:
     return found
 
 
-def as_csv(sweep: dict[str, Any]) -> str:
+def as_csv(sweep: Sweep) -> str:
     """A row a student, with its accuracy and what the teacher has on its task."""
     stream = io.StringIO()
     students = sweep["students"]
@@ -171,9 +173,10 @@ def as_csv(sweep: dict[str, Any]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*names, "widths", "num_test", "accuracy", "teacher_accuracy"])
     for student in students:
+        cells: Mapping[str, object] = student
         writer.writerow(
             [
-                *(student[name] for name in names),
+                *(cells[name] for name in names),
                 "-".join(map(str, student["widths"])),
                 _num_test(sweep, student["num_classes"]),
                 _accuracy(sweep, student),
@@ -183,7 +186,7 @@ def as_csv(sweep: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
-def as_markdown(sweep: dict[str, Any]) -> str:
+def as_markdown(sweep: Sweep) -> str:
     """Tables of the loss in points by task and rate, and of the rates needed."""
     cells = {(c.num_classes, c.rate, c.method): c for c in summarise_cells(sweep)}
     sizes = sorted({key[0] for key in cells})
@@ -239,38 +242,47 @@ def _needed_told(found: RateNeeded) -> str:
 
 
 def _by(
-    students: Iterable[dict[str, Any]], *names: str
-) -> list[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
-    """Students that agree in some of their fields, ascending by these."""
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    students: Iterable[StudentRow], key: Callable[[StudentRow], _Key]
+) -> list[tuple[_Key, list[StudentRow]]]:
+    """Students of one key together, ascending by it."""
+    found: dict[_Key, list[StudentRow]] = {}
     for student in students:
-        key = tuple(student[name] for name in names)
-        found.setdefault(key, []).append(student)
+        found.setdefault(key(student), []).append(student)
     return sorted(found.items(), key=lambda item: item[0])
 
 
-def _right(sweep: dict[str, Any], counts: dict[str, Any]) -> int:
-    """Test images right by the rule of the sweep's head."""
-    name = "num_right" if sweep["head"] == "full" else "num_right_of_task"
-    num_right: int = counts[name]
-    return num_right
+def _cell(student: StudentRow) -> tuple[int, float, str]:
+    return student["num_classes"], student["rate"], student["method"]
 
 
-def _row(sweep: dict[str, Any], num_classes: int) -> dict[str, Any]:
+def _task_and_method(student: StudentRow) -> tuple[int, str]:
+    return student["num_classes"], student["method"]
+
+
+def num_right(head: str, counts: Counts) -> int:
+    """Test images right, by the rule of the head.
+
+    Args:
+        head: `"full"` or `"task"`.
+        counts: Of a classifier.
+    """
+    return counts["num_right" if head == "full" else "num_right_of_task"]
+
+
+def _row(sweep: Sweep, num_classes: int) -> TeacherRow:
     rows = {row["num_classes"]: row for row in sweep["teacher"]["tasks"]}
-    row: dict[str, Any] = rows[num_classes]
-    return row
+    return rows[num_classes]
 
 
-def _num_test(sweep: dict[str, Any], num_classes: int) -> int:
-    num_test: int = _row(sweep, num_classes)["num_test"]
-    return num_test
+def _num_test(sweep: Sweep, num_classes: int) -> int:
+    return _row(sweep, num_classes)["num_test"]
 
 
-def _teacher(sweep: dict[str, Any], num_classes: int) -> float:
+def _teacher(sweep: Sweep, num_classes: int) -> float:
     row = _row(sweep, num_classes)
-    return _right(sweep, row) / _num_test(sweep, num_classes)
+    return num_right(sweep["head"], row) / row["num_test"]
 
 
-def _accuracy(sweep: dict[str, Any], student: dict[str, Any]) -> float:
-    return _right(sweep, student) / _num_test(sweep, student["num_classes"])
+def _accuracy(sweep: Sweep, student: StudentRow) -> float:
+    right = num_right(sweep["head"], student)
+    return right / _num_test(sweep, student["num_classes"])

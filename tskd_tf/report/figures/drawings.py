@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from tskd_tf.report.figures import results, search
 from tskd_tf.report.figures.figure import ReportFigure
 from tskd_tf.report.page.html import Pngs
+from tskd_tf.report.record import Report
 
 # All figures, in the order in which a section of the page shows them
 FIGURES: tuple[ReportFigure, ...] = (
@@ -21,9 +21,7 @@ FIGURES: tuple[ReportFigure, ...] = (
 )
 
 
-def draw_figures(
-    report: dict[str, Any], wrong_images: np.ndarray | None = None
-) -> Pngs:
+def draw_figures(report: Report, wrong_images: np.ndarray | None = None) -> Pngs:
     """Draws what the report tells of.
 
     Args:

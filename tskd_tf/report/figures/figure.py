@@ -1,12 +1,13 @@
 """What the package knows of a figure: one record a figure."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-Report = dict[str, Any]
+from tskd_tf.report.record import Report
+
 # Of the page, in its order
 SECTIONS = ("search", "training", "classes")
 

@@ -7,6 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tskd_tf.distillation.curves import Curve
 from tskd_tf.report.figures.figure import ReportFigure
 from tskd_tf.report.figures.pictures import as_picture
 from tskd_tf.report.figures.plotting import (
@@ -17,6 +18,7 @@ from tskd_tf.report.figures.plotting import (
     short_name,
 )
 from tskd_tf.report.page.html import percent
+from tskd_tf.report.record import CLASSIFIERS, Confusion, Report
 
 # Of more classes, neither names nor counts can be read in a figure
 MOST_CELLS = 12
@@ -25,14 +27,13 @@ _MOST_NAMES = 40
 _PICTURES_A_ROW = 5
 
 
-def _curves(report: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
+def _curves(report: Report) -> list[tuple[str, Curve | None]]:
     """Who was trained, and how it went; None for a teacher that was loaded."""
-    trials = [("trials", t["curve"]) for t in report["search"]["trials"]]
-    names = ("teacher", "student", "control")
-    return [*((name, report[name].get("curve")) for name in names), *trials]
+    trials = [("trials", trial["curve"]) for trial in report["search"]["trials"]]
+    return [*((who, report[who]["curve"]) for who in CLASSIFIERS), *trials]
 
 
-def training_curves(report: dict[str, Any], dark: bool = False) -> Figure:
+def training_curves(report: Report, dark: bool = False) -> Figure:
     """Validation accuracy and training loss by epoch of all that was trained.
 
     Args:
@@ -68,7 +69,7 @@ def training_curves(report: dict[str, Any], dark: bool = False) -> Figure:
     return canvas.figure
 
 
-def confusion(report: dict[str, Any], dark: bool = False) -> Figure:
+def confusion(report: Report, dark: bool = False) -> Figure:
     """What the student takes the test images of each class for.
 
     A row a class, shaded by its share of the row; right and wrong answers have shades
@@ -106,7 +107,7 @@ def confusion(report: dict[str, Any], dark: bool = False) -> Figure:
     return canvas.figure
 
 
-def _name_classes(axes: Any, matrix: dict[str, Any]) -> None:
+def _name_classes(axes: Any, matrix: Confusion) -> None:
     """Names at both axes; of very many classes, their place in the task instead."""
     by_place = len(matrix["row_names"]) > _MOST_NAMES
     for axis, says, names, degrees in (
@@ -129,9 +130,7 @@ def _name_classes(axes: Any, matrix: dict[str, Any]) -> None:
         )
 
 
-def wrong_images(
-    report: dict[str, Any], images: np.ndarray, dark: bool = False
-) -> Figure:
+def wrong_images(report: Report, images: np.ndarray, dark: bool = False) -> Figure:
     """Test images that the student gets wrong and the teacher right, the surest first.
 
     Args:
@@ -158,12 +157,12 @@ def wrong_images(
     return figure
 
 
-def _curves_text(report: dict[str, Any]) -> str:
+def _curves_text(report: Report) -> str:
     ends = [
         f"{who} {percent(curve['validation_accuracy'][-1])} after "
         f"{len(curve['validation_accuracy'])} epochs"
-        for who in ("teacher", "student", "control")
-        if (curve := report[who].get("curve"))
+        for who in CLASSIFIERS
+        if (curve := report[who]["curve"])
     ]
     return "Validation accuracy and training loss by epoch; at the end: " + ", ".join(
         ends
@@ -200,9 +199,7 @@ CONFUSION = ReportFigure(
 )
 
 
-def _draw_wrong_images(
-    report: dict[str, Any], images: np.ndarray | None, dark: bool
-) -> Figure:
+def _draw_wrong_images(report: Report, images: np.ndarray | None, dark: bool) -> Figure:
     assert images is not None  # `is_drawn` says so
     return wrong_images(report, images, dark)
 

@@ -1,7 +1,7 @@
 """Figures of a search, drawn from its report."""
 
+from collections.abc import Sequence
 from itertools import pairwise
-from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -17,6 +17,8 @@ from tskd_tf.report.figures.plotting import (
     empty_figure,
 )
 from tskd_tf.report.page.html import percent
+from tskd_tf.report.record import Report, TrialRow
+from tskd_tf.report.trials import chosen_index, open_intervals
 from tskd_tf.report.words import short_count
 
 _VERDICTS = (
@@ -25,7 +27,7 @@ _VERDICTS = (
 )
 
 
-def accuracy_against_macs(report: dict[str, Any], dark: bool = False) -> Figure:
+def accuracy_against_macs(report: Report, dark: bool = False) -> Figure:
     """The search: validation accuracy of every trial over its multiply-adds.
 
     Feasible students are filled circles, infeasible ones crosses, the chosen one is
@@ -82,7 +84,9 @@ def accuracy_against_macs(report: dict[str, Any], dark: bool = False) -> Figure:
     return canvas.figure
 
 
-def _draw_path(axes: Any, points: list[tuple[float, float]], palette: Palette) -> None:
+def _draw_path(
+    axes: Any, points: Sequence[tuple[float, float]], palette: Palette
+) -> None:
     for start, end in pairwise(points):
         axes.annotate(
             "",
@@ -101,8 +105,8 @@ def _draw_path(axes: Any, points: list[tuple[float, float]], palette: Palette) -
 
 def _number(
     axes: Any,
-    report: dict[str, Any],
-    points: list[tuple[float, float]],
+    report: Report,
+    points: Sequence[tuple[float, float]],
     palette: Palette,
 ) -> None:
     """Numbers of the trials, those of one rate together below the lowest of them."""
@@ -141,7 +145,7 @@ def _draw_floor(axes: Any, floor: float, palette: Palette) -> None:
     )
 
 
-def search_by_trial(report: dict[str, Any], dark: bool = False) -> Figure:
+def search_by_trial(report: Report, dark: bool = False) -> Figure:
     """The search as it closed in: the rate of every trial, as they ended.
 
     Marks are those of `accuracy_against_macs`; hollow ones trained a rate once more,
@@ -195,7 +199,7 @@ def search_by_trial(report: dict[str, Any], dark: bool = False) -> Figure:
     return canvas.figure
 
 
-def _mark_trials(canvas: Canvas, trials: list[dict[str, Any]]) -> None:
+def _mark_trials(canvas: Canvas, trials: list[TrialRow]) -> None:
     rates = [trial["rate"] for trial in trials]
     for feasible, marker, colour, name in _VERDICTS:
         for again in (False, True):
@@ -218,44 +222,13 @@ def _mark_trials(canvas: Canvas, trials: list[dict[str, Any]]) -> None:
                 )
 
 
-def open_intervals(report: dict[str, Any]) -> list[tuple[float, float]]:
-    """Where the smallest feasible rate could lie before the first trial and after each.
-
-    From the largest rate found infeasible below any feasible one (0 if none) to the
-    smallest found feasible (1 if none), by the mean accuracy over the seeds of a rate.
-    """
-    search = report["search"]
-    scores: dict[float, dict[int, float]] = {}
-    intervals = [(0.0, 1.0)]
-    for trial in search["trials"]:
-        of_rate = scores.setdefault(trial["rate"], {})
-        # Hyperband trains a seed again, for more epochs
-        best = max(trial["accuracy"], of_rate.get(trial["seed"], 0.0))
-        of_rate[trial["seed"]] = best
-        floor = search["validation_floor"]
-        means = {rate: fmean(seeds.values()) for rate, seeds in scores.items()}
-        high = min((rate for rate in means if means[rate] >= floor), default=None)
-        below = [rate for rate in means if high is None or rate < high]
-        intervals.append((max(below, default=0.0), 1.0 if high is None else high))
-    return intervals
-
-
-def chosen_index(report: dict[str, Any]) -> int:
-    """Which trial is handed over: of the chosen rate, the most accurate."""
-    trials, rate = report["search"]["trials"], report["student"]["rate"]
-    return max(
-        (i for i, trial in enumerate(trials) if trial["rate"] == rate),
-        key=lambda i: trials[i]["accuracy"],
-    )
-
-
 def _ring(axes: Any, point: tuple[float, float], palette: Palette) -> None:
     axes.scatter(
         *point, s=170, facecolors="none", edgecolors=palette.ink, label="chosen"
     )
 
 
-def _accuracy_text(report: dict[str, Any]) -> str:
+def _accuracy_text(report: Report) -> str:
     search = report["search"]
     # Where any loss is allowed, the floor is below 0
     needed = max(search["validation_floor"], 0.0)
@@ -266,7 +239,7 @@ def _accuracy_text(report: dict[str, Any]) -> str:
     )
 
 
-def _search_text(report: dict[str, Any]) -> str:
+def _search_text(report: Report) -> str:
     trials, rate = report["search"]["trials"], report["student"]["rate"]
     tried = ", ".join(
         f"{trial['rate']:g} {'enough' if trial['feasible'] else 'not enough'}"
@@ -279,7 +252,7 @@ def _search_text(report: dict[str, Any]) -> str:
     )
 
 
-def _accuracy_caption(report: dict[str, Any]) -> str:
+def _accuracy_caption(report: Report) -> str:
     has_path = 1 < len(report["search"]["trials"]) <= MOST_NUMBERS
     return (
         "What each student costs and gets right on validation images, with the number "

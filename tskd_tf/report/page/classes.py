@@ -1,6 +1,6 @@
 """The page's part about classes: accuracy a class, what is taken for what."""
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -16,14 +16,15 @@ from tskd_tf.report.page.html import (
     table,
     text,
 )
-from tskd_tf.report.words import classes_to_show
+from tskd_tf.report.record import CLASSIFIERS, Confusion, Report
+from tskd_tf.report.rows import ClassRow, balanced_row, class_rows, classes_to_show
 
 _MOST_MISTAKES = 10
 _SHORT_NAME = 3
 
 
 def classes_section(
-    report: dict[str, Any],
+    report: Report,
     figures: Pngs,
     wrong_images: np.ndarray | None,
 ) -> str:
@@ -41,43 +42,28 @@ def classes_section(
     return f"<h2>By class</h2>\n{body}"
 
 
-def _by_class(report: dict[str, Any]) -> str:
+def _by_class(report: Report) -> str:
     """Accuracies by class; of many, those that lose most, and all when asked for."""
     shown, classes = classes_to_show(report), report["classes"]
-    balanced = [
-        percent(report[who]["balanced_accuracy"])
-        for who in ("teacher", "student", "control")
-    ]
-    rows = [*_class_rows(shown), ["balanced accuracy", *balanced, "", ""]]
-    header = ["class", "teacher", "student", "control"]
-    header += ["training images", "test images"]
+    rows = [*class_rows(shown, percent), balanced_row(report, percent)]
     caption = "Accuracy on the test images of each class, and their mean"
     if len(shown) == len(classes):
-        return table(caption, header, rows, "named")
+        return _class_table(caption, rows)
     part = f"{caption}: the {len(shown)} of {len(classes)} classes that lose most"
-    everything = table(f"{caption}: all classes", header, _class_rows(classes), "named")
+    everything = _class_table(f"{caption}: all classes", class_rows(classes, percent))
     return (
-        f"{table(part, header, rows, 'named')}"
+        f"{_class_table(part, rows)}"
         f"<details><summary>All classes</summary>{everything}</details>\n"
     )
 
 
-def _class_rows(classes: list[dict[str, Any]]) -> list[list[str]]:
-    return [
-        [
-            result["class_name"],
-            *(
-                percent(result[f"{who}_accuracy"])
-                for who in ("teacher", "student", "control")
-            ),
-            f"{result['num_train']:,}",
-            f"{result['num_test']:,}",
-        ]
-        for result in classes
-    ]
+def _class_table(caption: str, rows: list[ClassRow]) -> str:
+    header = ["class", *CLASSIFIERS, "training images", "test images"]
+    cells = [[row.name, *row.accuracies, row.num_train, row.num_test] for row in rows]
+    return table(caption, header, cells, "named")
 
 
-def _confusion(report: dict[str, Any], pngs: Pngs) -> str:
+def _confusion(report: Report, pngs: Pngs) -> str:
     matrix = report["confusion"]
     body = "<h3>What is taken for what</h3>\n"
     if len(matrix["row_names"]) <= MOST_CELLS:
@@ -89,7 +75,7 @@ def _confusion(report: dict[str, Any], pngs: Pngs) -> str:
     return body + _mistakes(matrix)
 
 
-def _matrix(matrix: dict[str, Any], who: str) -> str:
+def _matrix(matrix: Confusion, who: Literal["teacher", "student"]) -> str:
     """Counts in shaded cells: right answers framed and bold, wrong ones by share."""
     counts = np.array(matrix[who])
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -116,7 +102,7 @@ def _matrix(matrix: dict[str, Any], who: str) -> str:
     )
 
 
-def _mistakes(matrix: dict[str, Any]) -> str:
+def _mistakes(matrix: Confusion) -> str:
     student, teacher = np.array(matrix["student"]), np.array(matrix["teacher"])
     wrong = np.where(np.eye(*student.shape) > 0, 0, student)
     order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_MISTAKES]
@@ -135,7 +121,7 @@ def _mistakes(matrix: dict[str, Any]) -> str:
     return table(caption, ["mistake", "student", "teacher"], rows, "named")
 
 
-def _wrong_images(report: dict[str, Any], images: np.ndarray) -> str:
+def _wrong_images(report: Report, images: np.ndarray) -> str:
     items = []
     for wrong, image in zip(report["wrong_images"], images):
         words = (

@@ -1,12 +1,11 @@
 """A section's figures on the page."""
 
-from typing import Any
-
 from tskd_tf.report.figures import drawings
 from tskd_tf.report.page.html import Pngs, figure
+from tskd_tf.report.record import Report
 
 
-def figures_of(section: str, report: dict[str, Any], pngs: Pngs) -> str:
+def figures_of(section: str, report: Report, pngs: Pngs) -> str:
     """The figures of a section that were drawn, in the order of `drawings.FIGURES`.
 
     Args:

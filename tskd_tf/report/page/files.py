@@ -1,34 +1,38 @@
 """The page's part about the exported files: which to take, and how to load it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 from tskd_tf.export.loading_snippets import class_of_outputs, snippet, title_of
+from tskd_tf.export.record import ExportRow, IntegerAttempt, Latency
 from tskd_tf.report.page.html import note, percent, table, text
-from tskd_tf.report.words import (
+from tskd_tf.report.record import Report
+from tskd_tf.report.rows import (
     INT8_METHODS,
     allows_any_loss,
-    labels_note,
-    points,
+    labels_text,
     shipped_method,
-    short_bytes,
 )
+from tskd_tf.report.words import points, short_bytes
 
 _UNKNOWN = "not measured"
+# Rows that mean nothing where any loss is allowed
+_VERDICTS = ("keeps the bargain", "a larger loss than allowed is ruled out")
 # Kinds of convolutions that are layers of this package
 _OF_THIS_PACKAGE = ("dominant", "grouped", "shift")
 
 
-def files_section(report: dict[str, Any]) -> str:
+def files_section(report: Report) -> str:
     """Table of the files, how an int8 file was rescued, lines to load each."""
     exports = report.get("exports", [])
     if not exports:
         return ""
     attempts = "".join(_attempts(export) for export in exports)
-    return f"<h2>Files</h2>\n{_files(report)}{attempts}{_loading(report)}"
+    files, loading = _files(report, exports), _loading(report, exports)
+    return f"<h2>Files</h2>\n{files}{attempts}{loading}"
 
 
-def file_name(export: dict[str, Any]) -> str:
+def file_name(export: ExportRow) -> str:
     """The file and what it is: `student.tflite (LiteRT float32)`."""
     known = title_of(export["format"])
     method = shipped_method(export)
@@ -37,69 +41,68 @@ def file_name(export: dict[str, Any]) -> str:
     return f"{export['path']} ({known})"
 
 
-def _files(report: dict[str, Any]) -> str:
-    """A column a file; rows that no file has a value for are left out."""
-    exports = report["exports"]
+def _files(report: Report, exports: list[ExportRow]) -> str:
+    """A column a file."""
     teacher_bytes = report["teacher"]["size_bytes"]
-    rows: list[tuple[str, str, Callable[[Any], str]]] = [
-        ("size", "size_bytes", short_bytes),
+    rows: list[tuple[str, Callable[[ExportRow], str]]] = [
+        ("size", lambda e: short_bytes(e["size_bytes"])),
         (
             "smaller than the teacher's weights",
-            "size_bytes",
-            lambda size: f"{teacher_bytes / size:.1f}×",
+            lambda e: _ratio(teacher_bytes / e["size_bytes"]),
         ),
-        ("test accuracy", "accuracy", percent),
-        ("lost against the teacher", "accuracy_loss", points),
+        ("test accuracy", lambda e: percent(e["accuracy"])),
+        ("lost against the teacher", lambda e: points(e["accuracy_loss"])),
         (
             f"{100 * report['confidence']:g} % interval of the loss",
-            "accuracy_loss_interval",
-            interval_points,
+            lambda e: interval_points(e["accuracy_loss_interval"]),
         ),
-        ("keeps the bargain", "meets_threshold", _yes_or_no),
-        ("a larger loss than allowed is ruled out", "certified", _yes_or_no),
-        ("an image takes, median", "latency_us", lambda us: microseconds(us, "p50")),
-        ("90th percentile", "latency_us", lambda us: microseconds(us, "p90")),
+        (_VERDICTS[0], lambda e: _yes_or_no(e["meets_threshold"])),
+        (_VERDICTS[1], lambda e: _yes_or_no(e["certified"])),
+        ("an image takes, median", lambda e: microseconds(e["latency_us"], "p50")),
+        ("90th percentile", lambda e: microseconds(e["latency_us"], "p90")),
         (
             "the teacher takes, median",
-            "teacher_latency_us",
-            lambda us: microseconds(us, "p50"),
+            lambda e: microseconds(e["teacher_latency_us"], "p50"),
         ),
-        ("faster than the teacher", "speedup", lambda ratio: f"{ratio:.1f}×"),
-        ("working memory", "arena_bytes", short_bytes),
-        ("same answers as in memory", "equal_predictions", percent),
+        ("faster than the teacher", lambda e: _ratio(e["speedup"])),
+        (
+            "working memory",
+            lambda e: (
+                _UNKNOWN if e["arena_bytes"] is None else short_bytes(e["arena_bytes"])
+            ),
+        ),
+        ("same answers as in memory", lambda e: percent(e["equal_predictions"])),
         (
             "largest difference of an output",
-            "max_logit_difference",
-            lambda difference: f"{difference:.2g}",
+            lambda e: f"{e['max_logit_difference']:.2g}",
         ),
-        ("outputs", "outputs", str),
-    ]
-    if allows_any_loss(report):
-        rows = [row for row in rows if row[1] not in ("meets_threshold", "certified")]
-    cells = [
-        [name, *(_cell(export.get(key), write) for export in exports)]
-        for name, key, write in rows
-        if any(key in export for export in exports)
+        ("outputs", lambda e: e["outputs"]),
     ]
     timed = "one image at a time on one thread, on the machine of this run"
     return table(
         f"Each file, run in its own runtime on all test images of the task; {timed}",
         ["", *(file_name(export) for export in exports)],
-        cells,
+        [
+            [name, *(write(export) for export in exports)]
+            for name, write in rows
+            if not (allows_any_loss(report) and name in _VERDICTS)
+        ],
         "files",
     )
-
-
-def _cell(value: Any, write: Callable[[Any], str]) -> str:
-    return _UNKNOWN if value is None else write(value)
 
 
 def _yes_or_no(value: bool) -> str:
     return "✓ yes" if value else "✗ no"
 
 
-def microseconds(latency_us: dict[str, float], name: str) -> str:
+def _ratio(ratio: float | None) -> str:
+    return _UNKNOWN if ratio is None else f"{ratio:.1f}×"
+
+
+def microseconds(latency_us: Latency | None, name: Literal["p50", "p90"]) -> str:
     """`p50` or `p90` of a latency, in one piece."""
+    if latency_us is None:
+        return _UNKNOWN
     return f"{latency_us[name]:.0f}\N{NO-BREAK SPACE}µs"
 
 
@@ -109,7 +112,7 @@ def interval_points(interval: list[float]) -> str:
     return f"{low} to {high} points"
 
 
-def _attempts(export: dict[str, Any]) -> str:
+def _attempts(export: ExportRow) -> str:
     attempts = export["attempts"]
     if not attempts:
         return ""
@@ -122,7 +125,7 @@ def _attempts(export: dict[str, Any]) -> str:
     )
 
 
-def _attempt(attempt: dict[str, Any]) -> list[str]:
+def _attempt(attempt: IntegerAttempt) -> list[str]:
     method = INT8_METHODS[attempt["method"]]
     if "failure" in attempt:
         return [method, f"no file: {attempt['failure']}", *[""] * 3, "✗ no", "✗ no"]
@@ -137,7 +140,7 @@ def _attempt(attempt: dict[str, Any]) -> list[str]:
     ]
 
 
-def _loading(report: dict[str, Any]) -> str:
+def _loading(report: Report, exports: list[ExportRow]) -> str:
     """Lines to paste."""
     parts = ["<h3>To load them</h3>\n"]
     parts.append(
@@ -149,7 +152,7 @@ def _loading(report: dict[str, Any]) -> str:
             "run.get_output_details() has their scale and zero point."
         )
     )
-    for export in report["exports"]:
+    for export in exports:
         code = snippet(
             export["format"],
             export["path"],
@@ -160,5 +163,5 @@ def _loading(report: dict[str, Any]) -> str:
     if "labels" in report:
         parts.append("<p>Then, after any of them, the class by name</p><pre>")
         parts.append(f"{text(class_of_outputs(report['labels']))}</pre>\n")
-        parts.append(note(f"{report['labels']}: {labels_note(report)}."))
+        parts.append(note(f"{labels_text(report)}."))
     return "".join(parts)

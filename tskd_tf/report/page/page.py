@@ -1,7 +1,5 @@
 """The report as one self-contained HTML page."""
 
-from typing import Any
-
 import numpy as np
 
 from tskd_tf.acceptance import wilson_interval
@@ -12,16 +10,15 @@ from tskd_tf.report.page.html import Pngs, percent, table, text
 from tskd_tf.report.page.range_plot import Range, range_plot
 from tskd_tf.report.page.search import search_section, training_section
 from tskd_tf.report.page.style import style
+from tskd_tf.report.record import CLASSIFIERS, Classifier, Report
+from tskd_tf.report.rows import accuracies, allows_any_loss, budget_rows, cost_rows
 from tskd_tf.report.words import (
-    allows_any_loss,
     broken_files,
-    budget_rows,
     certainty,
     headline,
     loss_and_allowed,
     method_of,
     points,
-    ratio_of,
     short_bytes,
     short_count,
 )
@@ -35,7 +32,7 @@ _MOST_NAMES = 20
 
 
 def render(
-    report: dict[str, Any], figures: Pngs, wrong_images: np.ndarray | None = None
+    report: Report, figures: Pngs, wrong_images: np.ndarray | None = None
 ) -> str:
     """The page.
 
@@ -66,12 +63,12 @@ def render(
 """
 
 
-def _classes(report: dict[str, Any]) -> str:
+def _classes(report: Report) -> str:
     names = report["task"]["class_names"]
     return ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} classes"
 
 
-def _header(report: dict[str, Any]) -> str:
+def _header(report: Report) -> str:
     kept = report["meets_threshold"]
     badge = "✓ Keeps the bargain" if kept else "✗ Does not keep the bargain"
     if allows_any_loss(report):
@@ -94,7 +91,7 @@ task.</p></header>
 """
 
 
-def _numbers(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _numbers(report: Report) -> list[tuple[str, str, str]]:
     """Four numbers, each with its name and what it is made of."""
     teacher, student = report["teacher"], report["student"]
     loss, allowed = loss_and_allowed(report)
@@ -104,8 +101,7 @@ def _numbers(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     kept = "–"
     if teacher["accuracy"]:
         kept = percent(student["accuracy"] / teacher["accuracy"])
-    bytes_ratio, more_bytes = ratio_of(teacher, student, "size_bytes")
-    macs_ratio, more_macs = ratio_of(teacher, student, "num_macs")
+    _, macs, size = cost_rows(report)
     return [
         (
             kept,
@@ -114,52 +110,51 @@ def _numbers(report: dict[str, Any]) -> list[tuple[str, str, str]]:
             f"{percent(teacher['accuracy'])}: {loss} {direction}, {allowed} allowed",
         ),
         (
-            f"{bytes_ratio:.1f}×",
-            "smaller" if more_bytes == "fewer" else "larger",
-            f"{short_bytes(student['size_bytes'])} of weights, teacher "
-            f"{short_bytes(teacher['size_bytes'])}",
+            f"{size.ratio:.1f}×",
+            "smaller" if size.direction == "fewer" else "larger",
+            f"{short_bytes(size.student)} of weights, teacher "
+            f"{short_bytes(size.teacher)}",
         ),
         (
-            f"{macs_ratio:.1f}×",
-            f"{more_macs} multiply-adds",
-            f"{short_count(student['num_macs'])} an image, teacher "
-            f"{short_count(teacher['num_macs'])}",
+            f"{macs.ratio:.1f}×",
+            f"{macs.direction} {macs.name}",
+            f"{short_count(macs.student)} an image, teacher "
+            f"{short_count(macs.teacher)}",
         ),
         _speed(report),
     ]
 
 
-def _speed(report: dict[str, Any]) -> tuple[str, str, str]:
-    measured = {e["format"]: e for e in report.get("exports", []) if e.get("speedup")}
+def _speed(report: Report) -> tuple[str, str, str]:
+    by_format = {export["format"]: export for export in report.get("exports", [])}
     for name in ("litert", "litert_float16", "litert_int8"):
-        if name in measured:
-            export = measured[name]
-            break
-    else:
-        return (
-            "–",
-            "speed not measured",
-            "No LiteRT file was timed beside the teacher's",
-        )
-    ratio = export["speedup"]
-    times = [
-        microseconds(export[key], "p50") for key in ("latency_us", "teacher_latency_us")
-    ]
+        export = by_format.get(name)
+        if export is None:
+            continue
+        ratio = export["speedup"]
+        student, teacher = export["latency_us"], export["teacher_latency_us"]
+        if ratio and student and teacher:
+            return (
+                f"{ratio if ratio >= 1 else 1 / ratio:.1f}×",
+                "faster" if ratio >= 1 else "slower",
+                f"{title_of(name)} on one thread: {microseconds(student, 'p50')} an "
+                f"image, teacher {microseconds(teacher, 'p50')}",
+            )
     return (
-        f"{ratio if ratio >= 1 else 1 / ratio:.1f}×",
-        "faster" if ratio >= 1 else "slower",
-        f"{title_of(name)} on one thread: {times[0]} an image, teacher {times[1]}",
+        "–",
+        "speed not measured",
+        "No LiteRT file was timed beside the teacher's",
     )
 
 
-def _classifiers(report: dict[str, Any]) -> str:
+def _classifiers(report: Report) -> str:
     teacher = report["teacher"]
     num_test, confidence = report["data"]["num_test"], report["confidence"]
     intervals = {
         who: wilson_interval(
             round(report[who]["accuracy"] * num_test), num_test, confidence
         )
-        for who in ("teacher", "student", "control")
+        for who in CLASSIFIERS
     }
     ranges = [
         Range(
@@ -193,7 +188,7 @@ def _percents(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.2f} to {percent(interval[1])}"
 
 
-def _loss_plot(report: dict[str, Any]) -> str:
+def _loss_plot(report: Report) -> str:
     low, high = report["accuracy_loss_interval"]
     loss = report["accuracy_loss"]
     words = f"{points(loss)}, {interval_points([low, high])}".replace("-", "−")
@@ -208,33 +203,27 @@ def _loss_plot(report: dict[str, Any]) -> str:
 
 
 def _comparison(
-    report: dict[str, Any], intervals: dict[str, tuple[float, float]]
+    report: Report, intervals: dict[Classifier, tuple[float, float]]
 ) -> str:
-    teacher, student = report["teacher"], report["student"]
-    keys = ("num_params", "num_macs", "size_bytes")
+    """A column a fact; the control costs what the student does."""
+    costs = cost_rows(report)
+    of_student = [f"{row.student:,}" for row in costs]
+    cost_cells = [[f"{row.teacher:,}" for row in costs], of_student, of_student]
     rows = [
-        [
-            name,
-            percent(report[name]["accuracy"]),
-            _percents(intervals[name]),
-            *(f"{cost[key]:,}" for key in keys),
-        ]
-        for name, cost in (("teacher", teacher), ("student", student))
+        [who, accuracy, _percents(intervals[who]), *cells]
+        for who, accuracy, cells in zip(
+            CLASSIFIERS, accuracies(report, percent), cost_cells, strict=True
+        )
     ]
-    rows.append(["control", percent(report["control"]["accuracy"])])
-    rows[-1] += [_percents(intervals["control"]), *rows[1][3:]]
-    ratios = [ratio_of(teacher, student, key) for key in keys]
-    told = [f"{ratio:.1f}× {direction}" for ratio, direction in ratios]
-    rows.append(["student against teacher", "", "", *told])
-    header = ["", "accuracy", "interval", "parameters", "multiply-adds"]
+    compared = [row.compared("×") for row in costs]
     return table(
         "Accuracy on the test images, and cost",
-        [*header, "bytes of weights"],
-        rows,
+        ["", "accuracy", "interval", *(row.name for row in costs)],
+        [*rows, ["student against teacher", "", "", *compared]],
     )
 
 
-def _budgets(report: dict[str, Any]) -> str:
+def _budgets(report: Report) -> str:
     rows = budget_rows(report)
     if not rows:
         return ""
@@ -242,7 +231,7 @@ def _budgets(report: dict[str, Any]) -> str:
     return f"<h2>Budgets</h2>\n{table(caption, ['', 'limit', 'student'], rows)}"
 
 
-def _repetition(report: dict[str, Any]) -> str:
+def _repetition(report: Report) -> str:
     environment, data = report["environment"], report["data"]
     reason = environment["precision_reason"]
     rows = [

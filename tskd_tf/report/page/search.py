@@ -1,16 +1,15 @@
 """The page's part about the search: its figures, its trials, how they were trained."""
 
-from typing import Any
-
-from tskd_tf.report.figures.search import chosen_index
 from tskd_tf.report.page.figures import figures_of
 from tskd_tf.report.page.html import Pngs, note, percent, table
+from tskd_tf.report.record import Report
+from tskd_tf.report.trials import chosen_index
 from tskd_tf.report.words import describe_convolutions
 
 _MOST_WIDTHS = 8
 
 
-def search_section(report: dict[str, Any], figures: Pngs) -> str:
+def search_section(report: Report, figures: Pngs) -> str:
     """Its figures and all of its trials."""
     trials = report["search"]["trials"]
     shown = figures_of("search", report, figures)
@@ -27,7 +26,7 @@ def search_section(report: dict[str, Any], figures: Pngs) -> str:
     )
 
 
-def _trials(report: dict[str, Any]) -> str:
+def _trials(report: Report) -> str:
     chosen = chosen_index(report)
     rows = [
         [
@@ -59,7 +58,7 @@ def _widths(widths: list[int]) -> str:
     return "-".join(shown)
 
 
-def training_section(report: dict[str, Any], figures: Pngs) -> str:
+def training_section(report: Report, figures: Pngs) -> str:
     """Curves of all that was trained; empty where the report has none."""
     shown = figures_of("training", report, figures)
     return f'<h2>Training</h2>\n<div class="figures">{shown}</div>' if shown else ""

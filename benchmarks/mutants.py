@@ -1,0 +1,144 @@
+"""How many random faults the tests catch, for the modules that all else rests on.
+
+python benchmarks/mutants.py --num_mutants=150 --seed=1
+
+A mutant is one of these modules with one fault: an operator replaced, a comparison
+turned round, a number off by one, a condition negated, a loop skipped. Positions in the
+source are drawn at random, evenly over the modules, then one of the faults that
+cosmic-ray has for it. Each mutant is tried in a copy of the tree with the tests of its
+own room, its own test file first, until one fails. Survivors are printed. Only a reader
+can say whether one of them is equivalent to the original.
+"""
+
+import argparse
+import itertools
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from cosmic_ray.ast import ast_nodes, get_ast_from_path
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+# Module → its own test files first, then the rest of its room
+MODULES = {
+    "tskd_tf/acceptance.py": "tests/test_acceptance.py",
+    "tskd_tf/distillation/distiller.py": "tests/distillation/test_distiller*.py",
+    "tskd_tf/distillation/losses.py": "tests/distillation/test_losses.py",
+    "tskd_tf/distillation/soft_targets.py": "tests/distillation/test_soft_targets.py",
+    "tskd_tf/networks/channels.py": "tests/networks/test_channels.py",
+    "tskd_tf/networks/width.py": "tests/networks/test_width*.py",
+    "tuner/bisection.py": "tests/tuner/test_bisection.py",
+}
+# Annotations hold most of the `|`; the last two need arguments
+_LEFT_OUT = ("BitOr_", "VariableReplacer", "VariableInserter")
+ROOT = pathlib.Path(__file__).parents[1]
+_LONGEST_SECONDS = 1200
+
+
+def all_mutants(module):
+    """`(position, operator name, occurrence)` of each mutant of a module."""
+    tree = get_ast_from_path(ROOT / module)
+    nodes = list(ast_nodes(tree))
+    for name in operator_names():
+        if any(part in name for part in _LEFT_OUT):
+            continue
+        operator = get_operator(name)()
+        positions = itertools.chain.from_iterable(
+            operator.mutation_positions(node) for node in nodes
+        )
+        for occurrence, (start, _) in enumerate(positions):
+            yield start, name, occurrence
+
+
+def draw_mutants(num_mutants, generator):
+    """`(module, operator name, occurrence)`s, a position at most once."""
+    by_module = {}
+    for module in MODULES:
+        by_position = {}
+        for position, name, occurrence in all_mutants(module):
+            by_position.setdefault(position, []).append((name, occurrence))
+        positions = sorted(by_position)
+        generator.shuffle(positions)
+        by_module[module] = [generator.choice(by_position[p]) for p in positions]
+    drawn = []
+    while len(drawn) < num_mutants and any(by_module.values()):
+        for module, left in by_module.items():
+            if left and len(drawn) < num_mutants:
+                drawn.append((module, *left.pop()))
+    return drawn
+
+
+def test_files(tree, module):
+    """The test files of a module's room, its own first."""
+    own = sorted(tree.glob(MODULES[module]))
+    parts = pathlib.PurePath(module).parts
+    room = tree / "tests" / ("tuner" if parts[0] == "tuner" else parts[1])
+    others = sorted(room.glob("test_*.py")) if room.is_dir() else []
+    return [str(path) for path in dict.fromkeys([*own, *others])]
+
+
+def is_caught(tree, module, code):
+    """Whether a test of its room fails, and the last line that pytest wrote."""
+    path = tree / module
+    original = path.read_text()
+    path.write_text(code)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    try:
+        ended = subprocess.run(
+            [*command, *test_files(tree, module)],
+            cwd=tree,
+            capture_output=True,
+            text=True,
+            timeout=_LONGEST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return True, "time ran out"
+    finally:
+        path.write_text(original)
+    lines = [line for line in ended.stdout.splitlines() if line.strip()]
+    return ended.returncode != 0, lines[-1] if lines else ""
+
+
+def main():
+    """Tries mutants and prints a table and the survivors."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--num_mutants", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="part of a module's name")
+    options = parser.parse_args()
+    drawn = draw_mutants(options.num_mutants, random.Random(options.seed))
+    counts = {module: [0, 0] for module in MODULES}
+    with tempfile.TemporaryDirectory() as folder:
+        tree = pathlib.Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv"))
+        for module, name, occurrence in drawn:
+            if options.only not in module:
+                continue
+            source = (tree / module).read_text()
+            code = mutate_code(source, get_operator(name)(), occurrence)
+            start = time.monotonic()
+            caught, line = is_caught(tree, module, code)
+            counts[module][0] += caught
+            counts[module][1] += 1
+            seconds = time.monotonic() - start
+            verdict = "caught" if caught else "SURVIVED"
+            head = f"{verdict} {module} {name} {occurrence} {seconds:.0f} s"
+            sys.stdout.write(f"{head} {line}\n")
+            if not caught:
+                changed = zip(source.splitlines(), code.splitlines())
+                for number, (before, after) in enumerate(changed, 1):
+                    if before != after:
+                        sys.stdout.write(f"  {number}: {before}\n  {number}: {after}\n")
+            sys.stdout.flush()
+    for module, (num_caught, num_tried) in counts.items():
+        sys.stdout.write(f"{module}: {num_caught} of {num_tried}\n")
+
+
+if __name__ == "__main__":
+    main()

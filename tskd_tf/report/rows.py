@@ -1,0 +1,211 @@
+"""The facts of a report by rows, for the terminal, TensorBoard and the page alike."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tskd_tf.choices import Budgets, mark_of
+from tskd_tf.export.record import ExportRow
+from tskd_tf.report.record import (
+    CLASSIFIERS,
+    ClassResult,
+    CostName,
+    Costs,
+    Report,
+)
+
+# How a fraction is written, which differs by where it is shown
+Write = Callable[[float], str]
+
+INT8_METHODS = {
+    "int8": "8 bits, as usual",
+    "int8_more_examples": "8 bits, ranges from more images",
+    "int16x8": "activations of 16 bits, weights of 8",
+    "int8_distilled": "8 bits, after a distillation that feels the rounding",
+}
+_MOST_CLASSES = 10
+_COSTS: tuple[tuple[str, CostName], ...] = (
+    ("parameters", "num_params"),
+    ("multiply-adds", "num_macs"),
+    ("bytes of weights", "size_bytes"),
+)
+
+
+class CostRow(NamedTuple):
+    """A cost of teacher and student.
+
+    Attributes:
+        name: Of the cost.
+        teacher: What the teacher has of it.
+        student: What the student, and the control, has of it.
+        ratio: How many times fewer or more, ≥ 1.
+        direction: `"fewer"` or `"more"`, seen from the teacher.
+    """
+
+    name: str
+    teacher: int
+    student: int
+    ratio: float
+    direction: str
+
+    def compared(self, times: str) -> str:
+        """`14.8x fewer`, with `times` behind the number."""
+        return f"{self.ratio:.1f}{times} {self.direction}"
+
+
+class ClassRow(NamedTuple):
+    """Accuracies of a class, or their mean.
+
+    Attributes:
+        name: Of the class.
+        accuracies: Of teacher, student and control.
+        num_train: Training images; empty for a mean.
+        num_test: Test images; empty for a mean.
+    """
+
+    name: str
+    accuracies: list[str]
+    num_train: str
+    num_test: str
+
+
+class FileRow(NamedTuple):
+    """An exported file.
+
+    Attributes:
+        path: In the output folder.
+        made: How an integer file was made; empty for the usual way.
+        size_bytes: Of the file.
+        accuracy: On the test images, in [0, 1].
+        latency_us: Median of an image; None where it is not measured.
+        bargain: `"keeps"` or `"does not keep"`; empty where any loss is allowed.
+    """
+
+    path: str
+    made: str
+    size_bytes: int
+    accuracy: float
+    latency_us: float | None
+    bargain: str
+
+    @property
+    def name(self) -> str:
+        """The file and how it was made."""
+        return f"{self.path} ({self.made})" if self.made else self.path
+
+
+def percent(fraction: float) -> str:
+    """`0.98914` → `98.91 %`."""
+    return f"{100 * fraction:.2f} %"
+
+
+def allows_any_loss(report: Report) -> bool:
+    """Whether the cost was pre-set, and Eq. 4 with it holds whatever is lost."""
+    return report["max_accuracy_loss"] >= 1.0
+
+
+def ratio_of(teacher: Costs, student: Costs, key: CostName) -> tuple[float, str]:
+    """How many times `"fewer"` a student has, or `"more"`, as one's own may."""
+    ratio = teacher[key] / student[key]
+    return (ratio, "fewer") if ratio >= 1 else (1 / ratio, "more")
+
+
+def cost_rows(report: Report) -> list[CostRow]:
+    """Parameters, multiply-adds and bytes, in this order."""
+    teacher, student = report["teacher"], report["student"]
+    return [
+        CostRow(name, teacher[key], student[key], *ratio_of(teacher, student, key))
+        for name, key in _COSTS
+    ]
+
+
+def accuracies(report: Report, write: Write) -> list[str]:
+    """Of teacher, student and control, on the task's test images."""
+    return [write(report[who]["accuracy"]) for who in CLASSIFIERS]
+
+
+def classes_to_show(report: Report) -> list[ClassResult]:
+    """The classes for a table that is to be read, in the task's order.
+
+    All of them or, of more than ten, those that lose most.
+    """
+    classes = report["classes"]
+    losses = [c["student_accuracy"] - c["teacher_accuracy"] for c in classes]
+    most = sorted(range(len(classes)), key=lambda i: losses[i])[:_MOST_CLASSES]
+    return [classes[i] for i in sorted(most)]
+
+
+def class_rows(classes: Sequence[ClassResult], write: Write) -> list[ClassRow]:
+    """A row a class, in the order given."""
+    return [
+        ClassRow(
+            result["class_name"],
+            [
+                write(result["teacher_accuracy"]),
+                write(result["student_accuracy"]),
+                write(result["control_accuracy"]),
+            ],
+            f"{result['num_train']:,}",
+            f"{result['num_test']:,}",
+        )
+        for result in classes
+    ]
+
+
+def balanced_row(report: Report, write: Write) -> ClassRow:
+    """The means of the accuracies by class, of all classes."""
+    means = [write(report[who]["balanced_accuracy"]) for who in CLASSIFIERS]
+    return ClassRow("balanced accuracy", means, "", "")
+
+
+def budget_rows(report: Report) -> list[tuple[str, str, str]]:
+    """What each budget limits, the limit, and what the student costs of it.
+
+    None without budgets.
+    """
+    rows = []
+    for name, budget in report["budgets"].items():
+        spec = ",.1f" if mark_of(Budgets, name, "kept_in") else ","
+        limit, student = format(budget["limit"], spec), format(budget["student"], spec)
+        rows.append((mark_of(Budgets, name, "title"), limit, student))
+    return rows
+
+
+def file_rows(report: Report) -> list[FileRow]:
+    """A row an exported file; none of a search from Python."""
+    any_loss = allows_any_loss(report)
+    rows = []
+    for export in report.get("exports", []):
+        latency = export["latency_us"]
+        kept = "keeps" if export["meets_threshold"] else "does not keep"
+        rows.append(
+            FileRow(
+                export["path"],
+                shipped_method(export),
+                export["size_bytes"],
+                export["accuracy"],
+                latency["p50"] if latency else None,
+                "" if any_loss else kept,
+            )
+        )
+    return rows
+
+
+def shipped_method(export: ExportRow) -> str:
+    """How the file was made that took the place of the plain one; empty if none did."""
+    methods = [a["method"] for a in export["attempts"] if a["is_shipped"]]
+    return INT8_METHODS[methods[0]] if methods and methods != ["int8"] else ""
+
+
+def task_text(report: Report) -> str:
+    """The classes of the task, and the head."""
+    task = report["task"]
+    return f"{', '.join(task['class_names'])} ({task['head']} head)"
+
+
+def labels_text(report: Report) -> str:
+    """The labels file and what it says; empty of a search from Python."""
+    if "labels" not in report:
+        return ""
+    num_outputs = len(report["task"]["output_names"])
+    told = f"the class of each of the {num_outputs} outputs, a line each"
+    return f"{report['labels']}: {told}"
