@@ -168,7 +168,7 @@ def describe_settings(settings: type) -> str:
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 DISTRIBUTIONS = ("auto", "none", "mirrored")
-INITIALIZATIONS = ("random", "teacher")
+INITIALIZATIONS = ("auto", "random", "teacher")
 CLASS_WEIGHTS = ("none", "balanced")
 # "smallest" is ours, the others are engines of KerasTuner
 ORACLES = ("smallest", "grid", "random", "bayesian", "hyperband")

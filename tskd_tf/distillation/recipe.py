@@ -22,6 +22,7 @@ from tskd_tf.networks.width import StudentBuilder
 # What a small network needs to settle, whatever the size of the transfer set
 _SETTLING_STEPS = 1500
 _FEWEST_EPOCHS = 10
+_WITH_TEACHER_KERNELS = ("plain", "dominant")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,19 @@ class Recipe(TrainingSettings):
         """The recipe of which `as_json` gave this."""
         augmentation = Augmentation(**settings["augmentation"])
         return cls(**{**settings, "augmentation": augmentation})
+
+    @property
+    def initialization(self) -> str:
+        """`"teacher"` or `"random"`: where thinner copies of a teacher start.
+
+        `"auto"` means the teacher, except for convolutions of another kind, which have
+        no kernels of it, and for methods whose students must differ.
+        """
+        if self.initialize != "auto":
+            return self.initialize
+        has_kernels = self.convolutions in _WITH_TEACHER_KERNELS
+        unused = method_named(self.method).unused_settings
+        return "teacher" if has_kernels and "initialize" not in unused else "random"
 
     @property
     def uses_live_teacher(self) -> bool:
@@ -128,8 +142,8 @@ def student_builder(
 ) -> StudentBuilder:
     """Builds the students of a teacher that the recipe asks for."""
     importance = None
-    if recipe.initialize == "teacher":
+    if recipe.initialization == "teacher":
         importance = channel_importance(teacher, task, transfer.images, transfer.labels)
     return recipe.thin_students(
-        teacher, task, initialize=recipe.initialize, importance=importance
+        teacher, task, initialize=recipe.initialization, importance=importance
     )

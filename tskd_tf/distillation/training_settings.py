@@ -100,9 +100,10 @@ class TrainingSettings:
         within=FROM_0_ON,
     )
     initialize: str = setting(
-        "random",
-        "Where students start: from random weights, as in the paper, or from those of "
-        "the teacher's channels that matter most for the task.",
+        "auto",
+        "Where students start. random: from random weights, as in the paper. teacher: "
+        "from those of the teacher's channels that matter most for the task. auto: from "
+        "the teacher where students have its shape, else random.",
         INITIALIZATIONS,
     )
     convolutions: str = setting(

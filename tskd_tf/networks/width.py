@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tskd_tf.choices import INITIALIZATIONS
 from tskd_tf.data.task import Task, check_num_outputs, check_task
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.networks.channels import Channels, Kept, Use, axes_of_weights
@@ -96,10 +95,9 @@ def scale_width(
     >>> student = scale_width(teacher, rate=0.25, task=task)
     """
     check_rate(rate)
-    if initialize not in INITIALIZATIONS:
+    if initialize not in ("random", "teacher"):
         raise InputError(
-            f"Expected initialize out of {', '.join(INITIALIZATIONS)}. Received: "
-            f"{initialize!r}"
+            f"Expected initialize out of random, teacher. Received: {initialize!r}"
         )
     if not isinstance(round_to, numbers.Integral) or round_to < 1:
         raise InputError(

@@ -270,8 +270,8 @@ class RunConfig(TrainingSettings, Budgets):
                 "Expected --augmentation out of flip and one of crop and shift. "
                 f"Received: {','.join(self.augmentation)}"
             )
-        given = self.initialize, self.convolutions
-        if self.student_builder is not None and given != ("random", "plain"):
+        is_own = self.student_builder is not None
+        if is_own and (self.initialize == "teacher" or self.convolutions != "plain"):
             raise InputError(
                 "Expected --initialize and --convolutions without --student_builder: "
                 "its students are and start as it builds them. Received: "

@@ -41,6 +41,9 @@ def recipe_of(config: RunConfig) -> Recipe:
     """How students are trained."""
     pixels = config.augmentation_pixels
     shared = _values_of(config, TrainingSettings)
+    if config.mode == "sweep" and config.initialize == "auto":
+        # The paper's experiment is about students from random weights
+        shared["initialize"] = "random"
     return Recipe(
         **{**shared, "precision": choose_precision(config.precision)},
         augmentation=Augmentation(

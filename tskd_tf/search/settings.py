@@ -71,8 +71,8 @@ class SearchSettings:
         for rate in () if self.rates is None else self.rates:
             check_rate(rate)
         recipe = self.recipe
-        start_and_kind = recipe.initialize, recipe.convolutions
-        if self.build_student is not None and start_and_kind != ("random", PLAIN):
+        is_own = self.build_student is not None
+        if is_own and (recipe.initialize == "teacher" or recipe.convolutions != PLAIN):
             raise InputError(
                 "Expected initialize and convolutions with students of scale_width "
                 "only: yours are and start as you build them. Received: "
