@@ -24,7 +24,6 @@ from tskd_tf.networks.graph import (
     is_per_channel,
     layer_width,
 )
-from tskd_tf.networks.layers.dominant import DominantConv2D
 
 # Layers without weights that mix channels, though shapes may not tell
 _MIXING = {
@@ -47,8 +46,8 @@ class Use(NamedTuple):
         call: Layer and shapes.
         inputs: The channels of its inputs.
         output: Those of its first output.
-        inner: Those between the two kernels of a `DominantConv2D` of reading A, shape
-            `(rank,)`; empty in other layers.
+        inner: Those inside a layer with an `inner_setting`, as between the two kernels
+            of a `DominantConv2D` of reading A, shape `(rank,)`; empty in other layers.
     """
 
     call: LayerCall
@@ -226,6 +225,8 @@ class Channels:
             return [self._make(call, values[0])]
         if kind == "DepthwiseConv2D":
             return [np.repeat(values[0], layer.depth_multiplier, axis=-1)]
+        if hasattr(layer, "weight_channels"):
+            return [values[0]]
         if kind == "GroupNormalization":
             self._tie_groups(values[0], values[0], layer.groups)
         if kind == "Normalization" or _is_rescaling_by_channel(layer):
@@ -271,8 +272,9 @@ class Channels:
             )
         if id(layer) not in self.made:
             self.made[id(layer)] = self._new(layer_width(layer.get_config()) or 0)
-            if isinstance(layer, DominantConv2D) and layer.rank is not None:
-                self.inner[id(layer)] = self._new(layer.rank)
+            num_inner = getattr(layer, getattr(layer, "inner_setting", ""), None)
+            if num_inner is not None:
+                self.inner[id(layer)] = self._new(num_inner)
         made = self.made[id(layer)]
         if getattr(layer, "groups", 1) > 1:
             self._tie_groups(value, made, layer.groups)
@@ -347,15 +349,8 @@ def axes_of_weights(use: Use) -> list[list[np.ndarray | None]]:
     layer, kind = use.call.layer, _kind(use.call.layer)
     inputs, output = last_axis(use.inputs[0]), last_axis(use.output)
     named: dict[str, list[np.ndarray | None]] = {"bias": [output]}
-    if isinstance(layer, DominantConv2D):
-        spread = np.repeat(inputs, layer.multiplier, axis=-1)
-        named["depthwise_kernel"] = [inputs, None]
-        named["kernel"] = [inputs, use.inner[None]]
-        is_depthwise = layer.rank is None
-        named["pointwise_kernel"] = [
-            spread if is_depthwise else use.inner[None],
-            output,
-        ]
+    if hasattr(layer, "weight_channels"):
+        named = layer.weight_channels(inputs, use.inner[None], output)
     elif kind == "SeparableConv2D":
         spread = np.repeat(inputs, layer.depth_multiplier, axis=-1)
         named["depthwise_kernel"] = [inputs, None]

@@ -203,7 +203,7 @@ def _narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
         if name in config:
             narrowed[name] = num_stay
     if len(use.inner):
-        narrowed["rank"] = kept.count(use.inner)
+        narrowed[use.call.layer.inner_setting] = kept.count(use.inner)
     if "groups" in config:
         groups = kept.stays[use.inputs[0]].reshape(config["groups"], -1)
         narrowed["groups"] = int(groups.any(axis=1).sum())

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tskd_tf.choices import FORMATS, METHODS, help_of
+from tskd_tf.choices import CONVOLUTIONS, FORMATS, METHODS, help_of
 from tskd_tf.errors import InputError
 
 MODES = ("search", "distill", "teacher", "sweep", "report")
@@ -250,10 +250,8 @@ class RunConfig:
     convolutions: str = _field(
         "plain",
         "What students have in the place of convolutions larger than 1x1, but the "
-        "first, besides being thinner: shift, grouped or depthwise ones with a 1x1 "
-        "convolution behind each, or dominant ones, which start from the teacher's "
-        "kernels with --initialize=teacher.",
-        ("plain", "dominant", "shift", "grouped", "depthwise"),
+        f"first, besides being thinner. {help_of(CONVOLUTIONS)}",
+        CONVOLUTIONS,
     )
     groups: int | None = _field(
         None,

@@ -8,12 +8,20 @@ a plain kernel by singular values are our reading; no result of theirs is claime
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tskd_tf.errors import InputError
+from tskd_tf.networks.layers.convolution import (
+    Convolution,
+    Options,
+    check_equal_strides,
+    positions,
+    relative_initializer,
+)
 
 READINGS = ("A", "B")
 
@@ -124,6 +132,13 @@ class DominantConv2D(keras.layers.Layer):
     Raises:
         InputError: If an argument is out of range.
     """
+
+    inner_setting = "rank"
+    kernel_scale_axes = {
+        "kernel": (0, 1, 2),
+        "depthwise_kernel": (0, 1),
+        "pointwise_kernel": (0, 1, 2),
+    }
 
     def __init__(
         self,
@@ -246,6 +261,37 @@ class DominantConv2D(keras.layers.Layer):
             factors = low_rank_factors(kernel, self.rank)
         self.set_weights([*factors, *([] if bias is None else [bias])])
 
+    def kernel_cost(
+        self, input_shape: Sequence[int], output_shape: Sequence[int]
+    ) -> tuple[int, int]:
+        """Kernel weights and multiply-adds of one use, for shapes with the batch."""
+        num_kernels = self.rank or self.multiplier
+        extraction = math.prod(self.kernel_size) * input_shape[-1] * num_kernels
+        num_responses = self.rank or input_shape[-1] * self.multiplier
+        kernel = extraction + num_responses * self.filters
+        return kernel, kernel * positions(output_shape)
+
+    def weight_channels(
+        self, inputs: np.ndarray, inner: np.ndarray, output: np.ndarray
+    ) -> dict[str, list[np.ndarray | None]]:
+        """The channels along the last axes of each weight, by its name.
+
+        Args:
+            inputs: Channels that come in, shape `(1, channels)`.
+            inner: The full kernels of reading A, shape `(1, rank)`.
+            output: Channels that come out, shape `(1, filters)`.
+        """
+        if self.rank is None:
+            responses = np.repeat(inputs, self.multiplier, axis=-1)
+        else:
+            responses = inner
+        return {
+            "kernel": [inputs, inner],
+            "depthwise_kernel": [inputs, None],
+            "pointwise_kernel": [responses, output],
+            "bias": [output],
+        }
+
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """As that of a `Conv2D`."""
         extents = [
@@ -288,3 +334,41 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
             f"Expected {name} of one or two numbers ≥ 1. Received: {value}"
         )
     return pair
+
+
+def _replace(layer: keras.layers.Conv2D, options: Options) -> list[keras.layers.Layer]:
+    size, channels = math.prod(layer.kernel_size), layer.kernel.shape[2]
+    rank, is_depthwise = options.rank, options.rank is None
+    if is_depthwise:
+        check_equal_strides(layer)
+    dominant = DominantConv2D(
+        layer.filters,
+        layer.kernel_size,
+        layer.strides,
+        layer.padding,
+        layer.dilation_rate,
+        layer.activation,
+        layer.use_bias,
+        reading="B" if is_depthwise else "A",
+        rank=None if rank is None else min(rank, size * channels, layer.filters),
+        multiplier=min(options.multiplier, size, layer.filters),
+        kernel_initializer=None if is_depthwise else relative_initializer(layer),
+        pointwise_initializer=relative_initializer(layer),
+        bias_initializer=layer.bias_initializer,
+        kernel_regularizer=layer.kernel_regularizer,
+        name=f"{layer.name}_dominant",
+        dtype=layer.dtype_policy,
+    )
+    return [dominant]
+
+
+def _start_from(
+    new: Sequence[keras.layers.Layer], weights: Sequence[np.ndarray]
+) -> None:
+    [dominant] = new
+    dominant.start_from(*weights)
+
+
+CONVOLUTION = Convolution(
+    _replace, own_layers=(DominantConv2D,), has_rank=True, start_from=_start_from
+)

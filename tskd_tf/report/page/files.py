@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from tskd_tf.choices import CONVOLUTIONS, PLAIN
 from tskd_tf.export.loading_snippets import class_of_outputs, snippet, title_of
+from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.report.page.html import note, percent, table, text
 from tskd_tf.report.words import (
     INT8_METHODS,
@@ -15,8 +17,6 @@ from tskd_tf.report.words import (
 )
 
 _UNKNOWN = "not measured"
-# Kinds of convolutions that are layers of this package
-_OF_THIS_PACKAGE = ("dominant", "grouped", "shift")
 
 
 def files_section(report: dict[str, Any]) -> str:
@@ -153,7 +153,7 @@ def _loading(report: dict[str, Any]) -> str:
         code = snippet(
             export["format"],
             export["path"],
-            report["student"].get("convolutions") in _OF_THIS_PACKAGE,
+            _has_own_layers(report["student"].get("convolutions", PLAIN)),
         )
         if code:
             parts.append(f"<p>{text(file_name(export))}</p><pre>{text(code)}</pre>\n")
@@ -162,3 +162,10 @@ def _loading(report: dict[str, Any]) -> str:
         parts.append(f"{text(class_of_outputs(report['labels']))}</pre>\n")
         parts.append(note(f"{report['labels']}: {labels_note(report)}."))
     return "".join(parts)
+
+
+def _has_own_layers(convolutions: str) -> bool:
+    """Whether they are layers of this package; not if this version does not know."""
+    if convolutions not in CONVOLUTIONS:
+        return False
+    return bool(convolution_named(convolutions).own_layers)
