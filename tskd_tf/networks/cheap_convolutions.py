@@ -69,9 +69,9 @@ def replace_convolutions(
         replace_first: Whether convolutions of the images themselves, with only
             preprocessing before them, are replaced, too. They have few channels, so
             that little is gained.
-        from_kernels: Whether new layers start from the old kernel, as near as can be, and
-            with its bias, where their kind can: a dominant convolution does. All else
-            that is new starts at random.
+        from_kernels: Whether new layers start from the old kernel, as near as can be,
+            and with its bias, where their kind can: a dominant convolution does. All
+            else that is new starts at random.
 
     Returns:
         A new, uncompiled model.
@@ -106,15 +106,19 @@ def replace_convolutions(
             "Expected a model with convolutions larger than 1x1, behind the first. "
             f"Received: {model.name!r}, which has none"
         )
+    _copy_weights(copies)
+    if convolution.start_from is not None and from_kernels:
+        for layer, new in replaced:
+            convolution.start_from(new, layer.get_weights())
+    return changed
+
+
+def _copy_weights(copies: list[tuple[Any, Any]]) -> None:
     for layer, copy in copies:
         if getattr(layer, "weights", ()):
             copy.set_weights(layer.get_weights())
         if is_adapted_normalization(layer):
             copy.finalize_state()
-    if convolution.start_from is not None and from_kernels:
-        for layer, new in replaced:
-            convolution.start_from(new, layer.get_weights())
-    return changed
 
 
 def _checked(kind: str, options: Options) -> Convolution:

@@ -1,7 +1,7 @@
 """What the package knows of a kind of convolution: one record a kind.
 
-A kind may bring layers of its own. Such a layer says itself what others must know of it,
-by these members of its class; one without kernels needs none of them:
+A kind may bring layers of its own. Such a layer says itself what others must know of
+it, by these members of its class. One without kernels needs none of them:
 
 - `kernel_cost(input_shape, output_shape)`: its kernel weights and multiply-adds, as
   `costs.complexity` counts them. Both shapes are with the batch.

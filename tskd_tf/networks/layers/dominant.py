@@ -22,77 +22,9 @@ from tskd_tf.networks.layers.convolution import (
     positions,
     relative_initializer,
 )
+from tskd_tf.networks.layers.low_rank import depthwise_factors, low_rank_factors
 
 READINGS = ("A", "B")
-
-
-def low_rank_factors(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best `rank` full kernels for a plain one, and how they are combined.
-
-    Singular values of the matrix of all kernels: the squared error of the product is
-    the sum of the squares of those left out (Eckart & Young 1936).
-
-    Args:
-        kernel: Shape `(height, width, channels, filters)`.
-        rank: From 1 to the smaller of `height·width·channels` and `filters`.
-
-    Returns:
-        Kernels of shape `(height, width, channels, rank)`, and a 1x1 kernel of shape
-        `(1, 1, rank, filters)`, of equal size each; those that matter most first.
-
-    Raises:
-        InputError: If the rank is out of range.
-    """
-    *sides, filters = kernel.shape
-    matrix = np.asarray(kernel, np.float64).reshape(-1, filters)
-    _check_size("rank", rank, min(matrix.shape))
-    first, second = _factors(matrix, rank)
-    return first.reshape(*sides, rank), second[None, None]
-
-
-def depthwise_factors(
-    kernel: np.ndarray, multiplier: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best `multiplier` kernels for each channel, and how they are combined.
-
-    As `low_rank_factors`, for each input channel by itself.
-
-    Args:
-        kernel: Shape `(height, width, channels, filters)`.
-        multiplier: From 1 to the smaller of `height·width` and `filters`.
-
-    Returns:
-        Depthwise kernels of shape `(height, width, channels, multiplier)`, and a 1x1
-        kernel of shape `(1, 1, channels·multiplier, filters)`.
-
-    Raises:
-        InputError: If the multiplier is out of range.
-    """
-    height, width, channels, filters = kernel.shape
-    matrices = np.asarray(kernel, np.float64).reshape(-1, channels, filters)
-    matrices = matrices.transpose(1, 0, 2)
-    _check_size("multiplier", multiplier, min(matrices.shape[1:]))
-    first, second = _factors(matrices, multiplier)
-    first = first.transpose(1, 0, 2).reshape(height, width, channels, multiplier)
-    return first, second.reshape(1, 1, channels * multiplier, filters)
-
-
-def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    # Shared out, so that neither factor learns faster than the other
-    roots = np.sqrt(values[..., :rank])
-    return (
-        left[..., :rank] * roots[..., None, :],
-        roots[..., None] * right[..., :rank, :],
-    )
-
-
-def _check_size(name: str, size: int, largest: int) -> None:
-    if not 1 <= size <= largest:
-        raise InputError(
-            f"Expected {name} from 1 to {largest}, which reproduces the plain kernel. "
-            f"Received: {size}"
-        )
 
 
 @keras.saving.register_keras_serializable("tskd_tf")
@@ -159,20 +91,7 @@ class DominantConv2D(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if reading not in READINGS:
-            raise InputError(
-                f"Expected reading out of {', '.join(READINGS)}. Received: {reading!r}"
-            )
-        if (rank is None) == (reading == "A") or (rank is not None and rank < 1):
-            raise InputError(
-                "Expected rank of at least 1 with reading A, and none with B. "
-                f"Received: rank={rank} with reading={reading!r}"
-            )
-        if filters < 1 or multiplier < 1:
-            raise InputError(
-                "Expected filters and multiplier of at least 1. Received: "
-                f"filters={filters}, multiplier={multiplier}"
-            )
+        _check_sizes(filters, reading, rank, multiplier)
         if padding not in ("valid", "same"):
             raise InputError(f"Expected padding valid or same. Received: {padding!r}")
         self.filters, self.rank, self.multiplier = filters, rank, multiplier
@@ -325,6 +244,23 @@ class DominantConv2D(keras.layers.Layer):
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+def _check_sizes(filters: int, reading: str, rank: int | None, multiplier: int) -> None:
+    if reading not in READINGS:
+        raise InputError(
+            f"Expected reading out of {', '.join(READINGS)}. Received: {reading!r}"
+        )
+    if (rank is None) == (reading == "A") or (rank is not None and rank < 1):
+        raise InputError(
+            "Expected rank of at least 1 with reading A, and none with B. "
+            f"Received: rank={rank} with reading={reading!r}"
+        )
+    if filters < 1 or multiplier < 1:
+        raise InputError(
+            "Expected filters and multiplier of at least 1. Received: "
+            f"filters={filters}, multiplier={multiplier}"
+        )
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:
