@@ -209,6 +209,30 @@ METHODS: dict[str, Choice] = {
     ),
 }
 
+_LAYERS = "tskd_tf.networks.layers"
+PLAIN = "plain"
+
+CONVOLUTIONS: dict[str, Choice] = {
+    PLAIN: Choice("convolutions stay.", f"{_LAYERS}.convolution:PLAIN"),
+    "dominant": Choice(
+        "few kernels and a 1x1 convolution of what they give, which start from the "
+        "teacher's kernels with --initialize=teacher.",
+        f"{_LAYERS}.dominant:CONVOLUTION",
+    ),
+    "shift": Choice(
+        "each channel moves by a pixel, with a 1x1 convolution behind.",
+        f"{_LAYERS}.shift:CONVOLUTION",
+    ),
+    "grouped": Choice(
+        "convolutions in --groups groups, with a 1x1 convolution behind.",
+        f"{_LAYERS}.grouped:CONVOLUTION",
+    ),
+    "depthwise": Choice(
+        "a kernel a channel, with a 1x1 convolution behind.",
+        f"{_LAYERS}.depthwise:CONVOLUTION",
+    ),
+}
+
 _EXPORT = "tskd_tf.export"
 
 FORMATS: dict[str, Choice] = {

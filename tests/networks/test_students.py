@@ -10,14 +10,13 @@ from conftest import make_data
 from keras import layers
 from schemas import check_schema
 
-from tskd_tf.choices import Budgets
+from tskd_tf.choices import CONVOLUTIONS, Budgets
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError
 from tskd_tf.export.loading_snippets import snippet
-from tskd_tf.networks.cheap_convolutions import KINDS
 from tskd_tf.networks.costs import complexity
-from tskd_tf.networks.students import CONVOLUTIONS, thin_student
+from tskd_tf.networks.students import thin_student
 from tskd_tf.networks.width import scale_width, spaced_rates
 from tskd_tf.report.page.search import search_section
 from tskd_tf.report.words import summary_table
@@ -55,7 +54,7 @@ def find(teacher, splits, **settings):
 
 
 def test_what_is_not_replaced_starts_from_the_teacher(teacher):
-    for kind in KINDS:
+    for kind in CONVOLUTIONS:
         student = thin_student(teacher, 1.0, TASK, kind, initialize="teacher")
         plain = scale_width(teacher, 1.0, TASK, initialize="teacher")
         for name in ("stem", "head"):
@@ -193,7 +192,7 @@ def test_the_kinds_of_the_flag_are_all_there_are():
         for field in RunConfig.__dataclass_fields__.values()
         if field.name == "convolutions"
     )
-    assert field.metadata["choices"] == CONVOLUTIONS
+    assert field.metadata["choices"] == tuple(CONVOLUTIONS)
 
 
 def test_a_file_with_layers_of_this_package_says_where_they_are():

@@ -9,6 +9,7 @@ import dataclasses
 from tskd_tf.choices import (
     ABOVE_0,
     CLASS_WEIGHTS,
+    CONVOLUTIONS,
     DISTRIBUTIONS,
     FROM_0_ON,
     FROM_0_TO_1,
@@ -108,10 +109,8 @@ class TrainingSettings:
     convolutions: str = setting(
         "plain",
         "What students have in the place of convolutions larger than 1x1, but the "
-        "first, besides being thinner: shift, grouped or depthwise ones with a 1x1 "
-        "convolution behind each, or dominant ones, which start from the teacher's "
-        "kernels with --initialize=teacher.",
-        ("plain", "dominant", "shift", "grouped", "depthwise"),
+        f"first, besides being thinner. {help_of(CONVOLUTIONS)}",
+        CONVOLUTIONS,
     )
     groups: int | None = setting(
         None,

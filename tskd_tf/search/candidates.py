@@ -14,6 +14,7 @@ from tskd_tf.distillation.methods.method import Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.networks.rebuild import load_kept_model, with_policy
 from tskd_tf.networks.students import PLAIN, thin_student
 from tskd_tf.networks.width import StudentBuilder, check_rate, distinct_rates
@@ -87,7 +88,7 @@ def buildable_rates(
         thin_student, teacher, task=task, convolutions=convolutions, groups=groups
     )
     distinct = distinct_rates(teacher, rates)
-    if convolutions == "grouped":
+    if convolution_named(convolutions).default_groups is not None:
         distinct = _rising_rates(distinct, build)
     for rate in (distinct[-1], distinct[0]):
         student = build(rate)
