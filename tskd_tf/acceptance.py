@@ -130,15 +130,13 @@ def wilson_interval(
             "Expected num_correct from 0 to num_examples, of at least one example. "
             f"Received: {num_correct} of {num_examples}"
         )
+    # It takes a while to load, which only those who need it should wait for
+    from scipy.stats import binomtest
+
+    found = binomtest(num_correct, num_examples).proportion_ci(confidence, "wilson")
     accuracy = num_correct / num_examples
-    # z² examples, half of them right, on top of those there are
-    added = _normal_quantile(confidence) ** 2
-    total = num_examples + added
-    middle = (num_correct + added / 2) / total
-    spread = num_examples * accuracy * (1 - accuracy) + added / 4
-    reach = math.sqrt(added * spread) / total
     # Rounding must not part the accuracy from its interval, nor that from [0, 1]
-    low, high = min(accuracy, middle - reach), max(accuracy, middle + reach)
+    low, high = min(accuracy, float(found.low)), max(accuracy, float(found.high))
     return max(0.0, low), min(1.0, high)
 
 

@@ -120,9 +120,9 @@ def settings_marked(settings: Any, mark: str, value: Any = True) -> tuple[str, .
 
 
 def mark_of(settings: type, name: str, mark: str) -> Any:
-    """A mark of one setting of a dataclass; None without it."""
-    field = next(f for f in dataclasses.fields(settings) if f.name == name)
-    return field.metadata.get(mark)
+    """A mark of one setting of a dataclass; None without it, or no such setting."""
+    found = [f for f in dataclasses.fields(settings) if f.name == name]
+    return found[0].metadata.get(mark) if found else None
 
 
 def check_settings(settings: Any, prefix: str = "") -> None:
@@ -144,10 +144,18 @@ def check_settings(settings: Any, prefix: str = "") -> None:
                 f"Received: {value}"
             )
         may_be_left_out = field.default is None and value is None
-        if within and not may_be_left_out and not _is_within(value, within):
-            raise InputError(
-                f"Expected {prefix}{field.name} {within.words}. Received: {value}"
-            )
+        if within and not may_be_left_out:
+            check_within(f"{prefix}{field.name}", value, within)
+
+
+def check_within(name: str, value: Any, within: Range) -> None:
+    """Checks one number.
+
+    Raises:
+        InputError: If it is outside the range.
+    """
+    if not _is_within(value, within):
+        raise InputError(f"Expected {name} {within.words}. Received: {value}")
 
 
 def _is_within(value: Any, within: Range) -> bool:

@@ -8,12 +8,14 @@ from conftest import make_network
 
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.soft_targets import (
-    capture,
-    capture_soft_targets,
+from tskd_tf.distillation.kept_soft_targets import (
     load_soft_targets,
     save_soft_targets,
     transfer_fingerprint,
+)
+from tskd_tf.distillation.soft_targets import (
+    capture,
+    capture_soft_targets,
     transfer_set,
 )
 from tskd_tf.errors import InputError

@@ -21,6 +21,7 @@ from tskd_tf.networks.width import scale_width, spaced_rates
 from tskd_tf.report.page.search import search_section
 from tskd_tf.report.words import summary_table
 from tskd_tf.run.config import RunConfig
+from tskd_tf.run.settings import check_settings
 from tskd_tf.search.candidates import buildable_rates
 from tskd_tf.search.smallest_student import find_smallest_student
 from tskd_tf.search.student_costs import StudentCosts
@@ -162,7 +163,9 @@ def test_settings_that_do_not_fit_are_refused(teacher, trained_teacher, splits):
         with pytest.raises(InputError, match=message):
             find(teacher, splits, recipe=dataclasses.replace(RECIPE, **changes))
     recipe = dataclasses.replace(RECIPE, convolutions="shift")
-    with pytest.raises(InputError, match="yours are and start.*convolutions='shift'"):
+    with pytest.raises(
+        InputError, match="are and start as you build them.*convolutions=shift"
+    ):
         find(teacher, splits, recipe=recipe, build_student=lambda rate: teacher)
     # Its one convolution is that of the images
     with pytest.raises(InputError, match="which has none"):
@@ -173,11 +176,10 @@ def test_settings_that_do_not_fit_are_refused(teacher, trained_teacher, splits):
     "settings, message",
     [
         ({"convolutions": "cheap"}, "--convolutions out of plain, dominant"),
-        ({"groups": 4}, "--groups with --convolutions=grouped only"),
         ({"convolutions": "grouped", "groups": 0}, "--groups of at least 1"),
         (
             {"convolutions": "shift", "student_builder": "a:b"},
-            "--convolutions without --student_builder.*--convolutions=shift",
+            "--convolutions at their defaults.*--convolutions=shift",
         ),
     ],
 )
@@ -186,13 +188,18 @@ def test_flags_that_do_not_fit_are_refused(settings, message):
         RunConfig(**settings)
 
 
+def test_groups_belong_to_grouped_convolutions():
+    with pytest.raises(InputError, match="grouped convolutions only.*groups=4"):
+        check_settings(RunConfig(groups=4))
+
+
 def test_the_kinds_of_the_flag_are_all_there_are():
     (field,) = (
         field
         for field in RunConfig.__dataclass_fields__.values()
         if field.name == "convolutions"
     )
-    assert field.metadata["choices"] == tuple(CONVOLUTIONS)
+    assert field.metadata["choices"] is CONVOLUTIONS
 
 
 def test_a_file_with_layers_of_this_package_says_where_they_are():

@@ -23,6 +23,7 @@ from tskd_tf.choices import (
     help_of,
     setting,
 )
+from tskd_tf.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,3 +137,24 @@ class TrainingSettings:
         within=SEEDS,
         felt_by_teacher=True,
     )
+
+
+def check_own_students(settings: TrainingSettings, prefix: str = "") -> None:
+    """Checks that nothing is asked of students that the user builds.
+
+    Args:
+        settings: The training's.
+        prefix: What stands before a setting's name in the message, e.g. `"--"`.
+
+    Raises:
+        InputError: If `initialize` or `convolutions` is not the default.
+    """
+    names = ("initialize", "convolutions")
+    given = {name: getattr(settings, name) for name in names}
+    if any(value != getattr(TrainingSettings, name) for name, value in given.items()):
+        received = " ".join(f"{prefix}{name}={value}" for name, value in given.items())
+        raise InputError(
+            f"Expected {prefix}initialize and {prefix}convolutions at their defaults "
+            "with students of your own, which are and start as you build them. "
+            f"Received: {received}"
+        )

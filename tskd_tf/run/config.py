@@ -16,7 +16,7 @@ from tskd_tf.choices import (
     setting,
     setting_like,
 )
-from tskd_tf.distillation.training_settings import TrainingSettings
+from tskd_tf.distillation.training_settings import TrainingSettings, check_own_students
 from tskd_tf.errors import InputError
 
 MODES = ("search", "distill", "teacher", "sweep", "report")
@@ -270,18 +270,8 @@ class RunConfig(TrainingSettings, Budgets):
                 "Expected --augmentation out of flip and one of crop and shift. "
                 f"Received: {','.join(self.augmentation)}"
             )
-        given = self.initialize, self.convolutions
-        if self.student_builder is not None and given != ("random", "plain"):
-            raise InputError(
-                "Expected --initialize and --convolutions without --student_builder: "
-                "its students are and start as it builds them. Received: "
-                f"--initialize={self.initialize} --convolutions={self.convolutions}"
-            )
-        if self.groups is not None and self.convolutions != "grouped":
-            raise InputError(
-                "Expected --groups with --convolutions=grouped only. Received: "
-                f"--convolutions={self.convolutions}"
-            )
+        if self.student_builder is not None:
+            check_own_students(self, "--")
         if not self.exports:
             raise InputError("Expected at least one of --exports. Received: none")
 

@@ -13,14 +13,8 @@ import numpy as np
 
 from tskd_tf.data.splits import ImageData
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.soft_targets import (
-    TransferSet,
-    capture,
-    check_teacher,
-    load_soft_targets,
-    save_soft_targets,
-    transfer_fingerprint,
-)
+from tskd_tf.distillation.kept_soft_targets import fingerprint_of, kept_soft_targets
+from tskd_tf.distillation.soft_targets import TransferSet, check_teacher
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import PathLike, atomic_path, read_json, write_json, write_text
 from tskd_tf.networks.costs import complexity
@@ -189,19 +183,11 @@ def _soft_targets(
     config: RunConfig, data: ImageData, teacher: keras.Model
 ) -> TransferSet:
     """Of all classes and outputs, captured once, for resumed runs too."""
-    path = pathlib.Path(config.output_dir) / "sweep" / "soft_targets.npz"
+    folder = pathlib.Path(config.output_dir) / "sweep"
     recipe = recipe_of(config)
     everything = Task.from_names([], data.class_names)
-    views = recipe.stored_views
-    marks = [views._asdict(), recipe.num_views, recipe.seed] if views else []
-    mark = transfer_fingerprint(teacher, *data.train, everything, *marks)
-    if path.exists():
-        return load_soft_targets(path, mark, *data.train, everything, views)
-    targets = capture(
-        teacher, *data.train, everything, views, recipe.num_views, recipe.seed
-    )
-    save_soft_targets(path, targets, mark)
-    return targets
+    mark = fingerprint_of(teacher, data.train, everything, recipe)
+    return kept_soft_targets(teacher, data.train, everything, recipe, folder, mark)
 
 
 def _checked_rates(

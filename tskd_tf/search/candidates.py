@@ -17,7 +17,7 @@ from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.networks.rebuild import load_kept_model, with_policy
 from tskd_tf.networks.students import PLAIN, thin_student
-from tskd_tf.networks.width import StudentBuilder, check_rate, distinct_rates
+from tskd_tf.networks.width import StudentBuilder, distinct_rates
 
 
 class BuiltOnce:
@@ -74,14 +74,12 @@ def buildable_rates(
         The rates; of those that give the same student the largest.
 
     Raises:
-        InputError: If a rate is out of range, none can be built, or the builder gives
+        InputError: If there is none, none can be built, or the builder gives
             no student of the task, or no smaller ones at smaller rates.
     """
     if len(rates) == 0:
         raise InputError("Expected at least one rate. Received: none")
     rates = sorted({float(rate) for rate in rates})
-    for rate in rates:
-        check_rate(rate)
     if build_student is not None:
         return _distinct_rates(teacher, task, rates, build_student)
     build = functools.partial(
