@@ -1,5 +1,6 @@
 """`--mode=sweep`: the paper's experiment as one job, and what it leaves behind."""
 
+import functools
 import io
 import logging
 import pathlib
@@ -35,8 +36,10 @@ from tskd_tf.sweep.students import (
     plan_cells,
     run_cells,
     teacher_rows,
+    train_here,
 )
 from tskd_tf.sweep.tables import as_csv, as_markdown, num_right
+from tskd_tf.sweep.workers import train_elsewhere
 from tuner import chief
 
 _FILE = "sweep.json"
@@ -84,7 +87,9 @@ def run(config: RunConfig) -> tuple[int, str]:
     cells = plan_cells(sizes, rates, [int(seed) for seed in config.seeds])
     materials = _materials(config, data, teacher)
     tell = _Teller(materials, cells)
-    students = run_cells(cells, folder / "sweep", materials, config.workers, tell)
+    elsewhere = functools.partial(train_elsewhere, num_workers=config.workers)
+    train = train_here if config.workers == 1 else elsewhere
+    students = run_cells(cells, folder / "sweep", materials, tell, train)
     sweep: Sweep = {
         "schema_version": SCHEMA_VERSION,
         "protocol": config.protocol,
