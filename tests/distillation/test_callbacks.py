@@ -190,6 +190,7 @@ def test_nan_ends_the_training(fit):
     assert len(seen) < 6
 
 
+@pytest.mark.long
 def test_a_killed_training_goes_on_where_it_was(tmp_path):
     """SIGKILL in the third epoch; in the end the weights of an undisturbed run."""
     script = str(pathlib.Path(train_with_backup.__file__))

@@ -85,6 +85,7 @@ def on_hard_labels(group):
     return group(False, kl_weight=0.0)
 
 
+@pytest.mark.long
 def test_students_that_teach_each_other_are_better(group, on_hard_labels):
     """Seeds 1 and 2 gained 3.2 and 2.7 points with the fused head, 0.8 and 0.9 without.
 
@@ -101,6 +102,7 @@ def test_students_that_teach_each_other_are_better(group, on_hard_labels):
         (PreRegressionDistiller, {}, "teacher_heads_loss", -1, 0.96),
     ],
 )
+@pytest.mark.long
 def test_methods_of_maps_are_better_than_hard_labels(
     digits_teacher,
     splits,

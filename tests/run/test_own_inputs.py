@@ -21,6 +21,7 @@ def test_a_teacher_of_ones_own(run, tmp_path):
     own.compile("adam", "sparse_categorical_crossentropy")
     own.save(tmp_path / "own.keras")
     given = (*SMALL, f"--teacher={tmp_path / 'own.keras'}", "--input_range=0:1")
+    given += ("--exports=keras",)
     status, *_ = run(*given, "--classes=1,7", "--max_accuracy_loss=0.9")
     assert status == 0
     report = check_report.check(tmp_path / "run")
@@ -160,6 +161,7 @@ def test_students_and_a_subclassed_teacher_of_ones_own(run, tmp_path, monkeypatc
     teacher.save(tmp_path / "own.keras")
     given = ("--classes=7,1", "--head=task", "--student_builder=my_students:build")
     given += (f"--teacher={tmp_path / 'own.keras'}", "--max_accuracy_loss=0.9")
+    given += ("--exports=keras",)
     status, *_ = run(*SMALL, *given)
     assert status == 0
     report = check_report.check(tmp_path / "run")

@@ -1,11 +1,15 @@
 """The command line: a run that goes on, or is drawn anew."""
 
 import json
+import shutil
 
 import check_report
+import pytest
 from digits import PRESET_COST, SMALL
 
 from tskd_tf.search import budgets
+
+DISTILLED = (*SMALL, "--mode=distill", "--rate=0.3", "--exports=keras")
 
 
 def test_budgets_with_a_loss_allowed_and_resumed(run, tmp_path, monkeypatch):
@@ -32,7 +36,7 @@ def test_teacher_mode_then_a_search_with_that_teacher(run, tmp_path):
     status, out, _ = run(*SMALL, "--mode=teacher")
     assert status == 0 and "1000 test images" in out
     stamp = (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns
-    status, *_ = run(*SMALL, "--mode=distill", "--rate=0.3", "--resume")
+    status, *_ = run(*DISTILLED, "--resume")
     assert status in (0, 3)
     assert (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns == stamp
     # Its curve was kept beside it
@@ -54,8 +58,24 @@ def test_a_teacher_of_an_earlier_version_is_one_without_a_curve(run, tmp_path):
         assert status == 2 and "one of others" in err
 
 
-def test_report_mode_draws_a_run_anew(run, tmp_path):
-    run(*SMALL, "--mode=distill", "--rate=0.3", "--classes=0,1")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder in which a finished run of `DISTILLED` for two classes is kept."""
+    return tmp_path_factory.mktemp("finished")
+
+
+@pytest.fixture
+def distilled(run, tmp_path, finished):
+    """A finished run of `DISTILLED` for two classes, of one's own to change."""
+    if not list(finished.iterdir()):
+        run(*DISTILLED, "--classes=0,1")
+        shutil.copytree(tmp_path / "run", finished / "run")
+    else:
+        shutil.copytree(finished / "run", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_report_mode_draws_a_run_anew(run, tmp_path, distilled):
     page = tmp_path / "run" / "report.html"
     before = page.read_text()
     page.unlink()
@@ -81,10 +101,9 @@ def test_a_run_killed_before_its_first_file_can_be_resumed(run, tmp_path):
     assert status == 0 and not list(folder.glob(".*"))
 
 
-def test_resuming_with_other_settings_is_refused(run, tmp_path):
-    run(*SMALL, "--mode=distill", "--rate=0.3", "--classes=0,1")
+def test_resuming_with_other_settings_is_refused(run, tmp_path, distilled):
     before = (tmp_path / "run" / "report.json").read_text()
-    again = (*SMALL, "--mode=distill", "--rate=0.3", "--resume")
+    again = (*DISTILLED, "--resume")
     status, _, err = run(*again, "--classes=0,2")
     assert status == 2 and "--classes was ['0', '1'], is ['0', '2']" in err
     assert (tmp_path / "run" / "report.json").read_text() == before

@@ -49,6 +49,7 @@ def interrupt(arguments, environment, pattern):
     return process.returncode, "".join(lines) + rest
 
 
+@pytest.mark.long
 def test_ctrl_c_in_each_stage_and_resume(tmp_path, environment):
     """Teacher, a trial, the control: each time one line, and --resume goes on."""
     folder = tmp_path / "run"
@@ -74,6 +75,7 @@ def test_ctrl_c_in_each_stage_and_resume(tmp_path, environment):
     assert len(trials) == len(set(trials))
 
 
+@pytest.mark.long
 def test_the_same_command_as_chief_and_as_worker(run, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with socket.socket() as listener:

@@ -16,10 +16,13 @@ EVERY_FORMAT = "keras,litert,litert_float16,litert_int8,onnx,saved_model"
     "arguments",
     [
         ("--classes=0,1",),
-        (
-            *("--classes=8,3,5", "--head=task"),
-            *("--initialize=teacher", "--class_weights=balanced", "--workers=2"),
-            *("--convolutions=grouped", "--groups=2"),
+        pytest.param(
+            (
+                *("--classes=8,3,5", "--head=task"),
+                *("--initialize=teacher", "--class_weights=balanced", "--workers=2"),
+                *("--convolutions=grouped", "--groups=2"),
+            ),
+            marks=pytest.mark.long,
         ),
         (
             *("--mode=distill", "--rate=0.5", "--classes=4,9"),
@@ -123,6 +126,7 @@ def test_a_pre_set_cost(run, tmp_path, arguments, rate):
     assert report["max_accuracy_loss"] == 1.0
 
 
+@pytest.mark.long
 def test_an_integer_file_that_breaks_the_bargain_is_rescued_in_a_run(run, tmp_path):
     """The student is the teacher, half of whose inner values are far larger."""
     factors = np.where(np.arange(32) % 2, 1e3, 1.0).astype(np.float32)
