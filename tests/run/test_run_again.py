@@ -60,19 +60,21 @@ def test_a_teacher_of_an_earlier_version_is_one_without_a_curve(run, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder in which a finished run of `DISTILLED` for two classes is kept."""
+    """Where the first test that asks for a finished run leaves it for the others."""
     return tmp_path_factory.mktemp("finished")
 
 
 @pytest.fixture
 def distilled(run, tmp_path, finished):
-    """A finished run of `DISTILLED` for two classes, of one's own to change."""
-    if not list(finished.iterdir()):
-        run(*DISTILLED, "--classes=0,1")
+    """The flags of a finished run of two classes, whose folder is one's own."""
+    # A run goes on with its own data only
+    given = (*DISTILLED, f"--data_dir={finished}/d")
+    if not (finished / "run").exists():
+        run(*given, "--classes=0,1")
         shutil.copytree(tmp_path / "run", finished / "run")
     else:
         shutil.copytree(finished / "run", tmp_path / "run")
-    return tmp_path / "run"
+    return given
 
 
 def test_report_mode_draws_a_run_anew(run, tmp_path, distilled):
@@ -103,7 +105,7 @@ def test_a_run_killed_before_its_first_file_can_be_resumed(run, tmp_path):
 
 def test_resuming_with_other_settings_is_refused(run, tmp_path, distilled):
     before = (tmp_path / "run" / "report.json").read_text()
-    again = (*DISTILLED, "--resume")
+    again = (*distilled, "--resume")
     status, _, err = run(*again, "--classes=0,2")
     assert status == 2 and "--classes was ['0', '1'], is ['0', '2']" in err
     assert (tmp_path / "run" / "report.json").read_text() == before
