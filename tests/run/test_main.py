@@ -181,7 +181,7 @@ def test_a_teacher_of_ones_own(run, tmp_path):
     own.save(tmp_path / "own.keras")
     again = (*given, "--classes=1,7", "--max_accuracy_loss=0.9", "--resume")
     status, _, err = run(*again)
-    assert status == 2 and "one of others" in err
+    assert status == 2 and "a teacher of others" in err
 
 
 # LeNet of ten outputs at rate 0.5 has 646,500 multiply-adds and 109,295 parameters
@@ -430,7 +430,7 @@ def test_a_teacher_of_an_earlier_version_is_one_without_a_curve(run, tmp_path):
     for damage in ({}, [], {**note, "data": "other"}):
         path.write_text(json.dumps(damage))
         status, _, err = run(*SMALL, "--mode=teacher", "--resume")
-        assert status == 2 and "one of others" in err
+        assert status == 2 and "a teacher of others" in err
 
 
 def test_report_mode_draws_a_run_anew(run, tmp_path):
