@@ -120,9 +120,10 @@ class RunConfig(TrainingSettings, Budgets):
     )
     protocol: str = setting(
         "none",
-        "Named group of settings; a flag that you also set takes precedence. paper: as "
-        "close to the paper as is known, with the solvers of Caffe's examples. best: "
-        "the settings that lost least accuracy in our tests, with a task head.",
+        "Named group of settings. A flag with a value other than its default takes "
+        "precedence. paper: as close to the paper as is known, with the solvers of "
+        "Caffe's examples. best: the settings that lost least accuracy in our tests, "
+        "with a task head.",
         ("none", "paper", "best"),
     )
     task_sizes: tuple[str, ...] = setting(
