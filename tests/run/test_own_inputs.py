@@ -31,7 +31,7 @@ def test_a_teacher_of_ones_own(run, tmp_path):
     own.save(tmp_path / "own.keras")
     again = (*given, "--classes=1,7", "--max_accuracy_loss=0.9", "--resume")
     status, _, err = run(*again)
-    assert status == 2 and "one of others" in err
+    assert status == 2 and "a teacher of others" in err
 
 
 @pytest.fixture

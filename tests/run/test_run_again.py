@@ -55,7 +55,7 @@ def test_a_teacher_of_an_earlier_version_is_one_without_a_curve(run, tmp_path):
     for damage in ({}, [], {**note, "data": "other"}):
         path.write_text(json.dumps(damage))
         status, _, err = run(*SMALL, "--mode=teacher", "--resume")
-        assert status == 2 and "one of others" in err
+        assert status == 2 and "a teacher of others" in err
 
 
 @pytest.fixture(scope="module")

@@ -230,7 +230,7 @@ class Distiller(keras.Model):
         return self.student(images_of(inputs), training=training)
 
     def best_student(self) -> keras.Model:
-        """The student to keep, of those that a method may train."""
+        """The student to keep; a method may train several."""
         return self.student
 
     def updates(self) -> list[Update]:

@@ -74,7 +74,7 @@ def soft_loss(
 def divergence(
     target_logits: tf.Tensor, logits: tf.Tensor, temperature: tf.Tensor
 ) -> tf.Tensor:
-    """KL(P_target^τ ‖ P^τ), by which networks that learn together are compared.
+    """KL(P_target^τ ‖ P^τ), the loss between networks that learn together.
 
     Args:
         target_logits: Shape `(batch, num_outputs)`; gradients flow into them, too,
@@ -83,7 +83,7 @@ def divergence(
         temperature: τ, a positive scalar; the same for both.
 
     Returns:
-        float32, shape `(batch,)`, in nats, ≥ 0 but for rounding. The sum over the
+        float32, shape `(batch,)`, in nats, ≥ 0 except for rounding. The sum over the
         classes, not their mean.
     """
     targets = softened_log_probabilities(target_logits, temperature)
