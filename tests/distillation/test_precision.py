@@ -163,6 +163,7 @@ def test_a_training_that_float16_loses_is_saved_by_scaling(
     assert got["scaled"] > got["float32"] - 0.05, got
 
 
+@pytest.mark.long
 def test_a_loss_scale_that_is_too_high_comes_down(lenet_teacher, images, transfer):
     """Steps whose gradients overflow are left out, and the scale is halved."""
     student = make_student(lenet_teacher, "mixed_float16")

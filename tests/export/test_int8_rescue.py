@@ -167,6 +167,7 @@ def cannot_convert(*args):
     raise RuntimeError("no such operation\nin 16 bits")
 
 
+@pytest.mark.long
 def test_distillation_that_feels_the_rounding(
     trained, digits, tmp_path, monkeypatch, caplog
 ):

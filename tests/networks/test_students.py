@@ -51,7 +51,8 @@ def splits():
 
 def find(teacher, splits, **settings):
     defaults = {"recipe": RECIPE, "verbose": 0, "task": TASK, "rates": (0.5, 1.0)}
-    return find_smallest_student(teacher, *splits, **{**defaults, **settings})
+    once = {"max_executions": 1}
+    return find_smallest_student(teacher, *splits, **{**defaults, **once, **settings})
 
 
 def test_what_is_not_replaced_starts_from_the_teacher(teacher):

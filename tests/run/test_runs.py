@@ -24,20 +24,21 @@ EVERY_FORMAT = "keras,litert,litert_float16,litert_int8,onnx,saved_model"
             ),
             marks=pytest.mark.long,
         ),
-        (
-            *("--mode=distill", "--rate=0.5", "--classes=4,9"),
-            *(f"--exports={EVERY_FORMAT}", "--export_outputs=probabilities"),
-        ),
-        (
-            *(
-                "--mode=distill",
-                "--rate=0.3",
-                "--classes=2,6",
-                "--steps_per_execution=7",
+        pytest.param(
+            (
+                *("--mode=distill", "--rate=0.5", "--classes=4,9"),
+                *(f"--exports={EVERY_FORMAT}", "--export_outputs=probabilities"),
             ),
-            *("--augmentation=shift", "--augmentation_pixels=2", "--num_views=0"),
-            "--convolutions=shift",
-            "--method=adversarial",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            (
+                *("--mode=distill", "--rate=0.3", "--classes=2,6"),
+                *("--steps_per_execution=7", "--method=adversarial"),
+                *("--augmentation=shift", "--augmentation_pixels=2", "--num_views=0"),
+                "--convolutions=shift",
+            ),
+            marks=pytest.mark.long,
         ),
     ],
     ids=["search", "task head", "distill", "views and adversarial"],
@@ -112,9 +113,13 @@ def test_other_methods(run, tmp_path, arguments):
     "arguments, rate",
     [
         (("--max_macs=646500",), 0.5),
-        (("--max_params=109294",), 0.25),
+        pytest.param(("--max_params=109294",), 0.25, marks=pytest.mark.long),
         (("--max_bytes=437180", "--max_latency_us=1000000"), 0.5),
-        (("--mode=distill", "--rate=0.25", "--max_macs=300000"), 0.25),
+        pytest.param(
+            ("--mode=distill", "--rate=0.25", "--max_macs=300000"),
+            0.25,
+            marks=pytest.mark.long,
+        ),
     ],
     ids=["multiply-adds", "parameters", "bytes and latency", "distill"],
 )

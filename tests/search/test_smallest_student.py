@@ -34,7 +34,8 @@ def splits():
 
 
 def find(teacher, splits, **settings):
-    defaults = {"rates": RATES, "recipe": RECIPE, "verbose": 0}
+    # Trained once each, where it is not about what is repeated
+    defaults = {"rates": RATES, "recipe": RECIPE, "verbose": 0, "max_executions": 1}
     return find_smallest_student(teacher, *splits, **{**defaults, **settings})
 
 
@@ -48,7 +49,8 @@ def kept(trained_teacher, splits, tmp_path_factory):
 @pytest.mark.parametrize("head", ["full", "task"])
 def test_the_report_is_what_the_student_does(trained_teacher, splits, head):
     task = Task([3, 1], 4, head=head)
-    found = find(trained_teacher, splits, task=task, max_accuracy_loss=0.05)
+    settings = {"rates": [0.25, 1.0], "max_accuracy_loss": 0.05, "max_executions": 2}
+    found = find(trained_teacher, splits, task=task, **settings)
     report = found.report
     images, labels = task.filter(splits[2])
     got = found.student(images).numpy().argmax(-1)

@@ -32,7 +32,7 @@ def build(rate, num_outputs=2, activation=None, shape=IMAGE_SHAPE):
 
 
 def find(teacher, splits, rates=(0.2, 0.5, 1.0), **settings):
-    defaults = {"recipe": RECIPE, "verbose": 0, "task": TASK}
+    defaults = {"recipe": RECIPE, "verbose": 0, "task": TASK, "max_executions": 1}
     return find_smallest_student(
         teacher, *splits, rates=rates, **{**defaults, **settings}
     )

@@ -82,6 +82,7 @@ def test_three_workers_give_the_answer_of_one_process(
     assert again == together
 
 
+@pytest.mark.long
 def test_a_killed_worker_costs_its_trial_only(
     trained_teacher, splits, tmp_path, monkeypatch, caplog
 ):
