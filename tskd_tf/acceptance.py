@@ -4,10 +4,10 @@ Teacher and student see the same images, so only the images on which they disagr
 carry information. The interval is Tango's score interval for the difference of two
 paired proportions (T. Tango, "Equivalence test and confidence interval for the
 difference in proportions for the paired-sample design", Statistics in Medicine 17,
-1998). It is used because it keeps its coverage where this package lives: accuracies
-near 1 and none to a handful of discordant images, where Wald's interval has width zero
-or leaves [−1, 1]; and because inverting a score test makes "the interval excludes a
-larger loss" and "the test rejects a larger loss" the same statement.
+1998). It keeps its coverage for accuracies near 1 with few or no discordant images.
+There, Wald's interval can have width zero or leave [−1, 1]. Inverting a score test also
+makes "the interval excludes a larger loss" and "the test rejects a larger loss" the
+same statement.
 """
 
 import math
@@ -30,7 +30,7 @@ class PairedLoss(NamedTuple):
         accuracy_loss: (lost − gained) / examples; negative if the student is better.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        confidence: Of the two-sided interval, in (0, 1).
+        confidence: Confidence level of the two-sided interval, in (0, 1).
     """
 
     num_examples: int
@@ -61,8 +61,8 @@ def paired_loss(
 
     Args:
         teacher_is_correct: bool, shape `(n,)`, n ≥ 1.
-        student_is_correct: The same for the student, same images, same order.
-        confidence: In (0, 1).
+        student_is_correct: bool, shape `(n,)`, for the same images in the same order.
+        confidence: Confidence level of the interval, in (0, 1). Default: 0.95.
     """
     num_examples = len(teacher_is_correct)
     num_lost = int(np.sum(teacher_is_correct & ~student_is_correct))
@@ -86,9 +86,9 @@ def paired_interval(
 
     Args:
         num_examples: n ≥ 1.
-        num_lost: Discordant pairs one way, ≥ 0.
-        num_gained: Discordant pairs the other way; the two together at most n.
-        confidence: Two-sided, in (0, 1).
+        num_lost: Images that only the teacher gets right, ≥ 0.
+        num_gained: Images that only the student gets right, ≥ 0; the sum is ≤ n.
+        confidence: Two-sided confidence level, in (0, 1). Default: 0.95.
 
     Returns:
         `(low, high)` in [−1, 1], with the estimate between them.
@@ -117,7 +117,7 @@ def wilson_interval(
     Args:
         num_correct: 0 to `num_examples`.
         num_examples: n ≥ 1.
-        confidence: Two-sided, in (0, 1).
+        confidence: Two-sided confidence level, in (0, 1). Default: 0.95.
 
     Returns:
         `(low, high)` in [0, 1], with the accuracy between them.
@@ -130,15 +130,13 @@ def wilson_interval(
             "Expected num_correct from 0 to num_examples, of at least one example. "
             f"Received: {num_correct} of {num_examples}"
         )
+    # It takes a while to load, which only those who need it should wait for
+    from scipy.stats import binomtest
+
+    found = binomtest(num_correct, num_examples).proportion_ci(confidence, "wilson")
     accuracy = num_correct / num_examples
-    # z² examples, half of them right, on top of those there are
-    added = _normal_quantile(confidence) ** 2
-    total = num_examples + added
-    middle = (num_correct + added / 2) / total
-    spread = num_examples * accuracy * (1 - accuracy) + added / 4
-    reach = math.sqrt(added * spread) / total
-    # Rounding must not part the accuracy from its interval, nor that from [0, 1]
-    low, high = min(accuracy, middle - reach), max(accuracy, middle + reach)
+    # Rounding must keep the accuracy in the interval, and the interval in [0, 1]
+    low, high = min(accuracy, float(found.low)), max(accuracy, float(found.high))
     return max(0.0, low), min(1.0, high)
 
 

@@ -1,9 +1,9 @@
 """What a user can choose, each choice once: names, and settings with their range.
 
-A record is what the package knows of a name. It lies in a module of its own and is
-loaded when it is needed, so that `--help` does not wait for TensorFlow. A setting is a
-field of a dataclass that carries its help text and its names or its range; flags and
-checks are made from it.
+A record holds what the package knows about a name. It is in its own module and is
+loaded on first use, so that `--help` does not wait for TensorFlow. A setting is a
+dataclass field with a help text, and its names or its range. Flags and checks are made
+from it.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ class Choice(NamedTuple):
     """One name that a user can choose.
 
     Attributes:
-        help: What it does, in `--help`; a sentence or more.
+        help: Text for `--help` that says what the choice does.
         record: `module:NAME` of its record.
     """
 
@@ -27,12 +27,12 @@ class Choice(NamedTuple):
     record: str
 
     def load(self) -> Any:
-        """The record; imports its module."""
+        """Imports the module of the record; returns the record."""
         return load_named(self.record)
 
 
 def load_named(path: str) -> Any:
-    """What `module:NAME` names; imports the module."""
+    """Imports `module` of `module:NAME`; returns its `NAME`."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -55,7 +55,7 @@ def check_choice(kind: str, name: str, choices: Mapping[str, Choice]) -> None:
 
 
 def help_of(choices: Mapping[str, Choice]) -> str:
-    """The help of all names, one after the other."""
+    """The help texts of all names, joined."""
     return " ".join(f"{name}: {choice.help}" for name, choice in choices.items())
 
 
@@ -96,9 +96,9 @@ def setting(
     Args:
         default: None for a setting that may be left out.
         help_text: What it does, its unit and its range, for `--help` and `help()`.
-        choices: The names it may have; any without them.
-        within: The numbers it may be; any without it.
-        **marks: What else is known of the setting, for the code that asks for it.
+        choices: The allowed names. Default: any value.
+        within: The allowed numbers. Default: any value.
+        **marks: Further facts about the setting, for the code that reads them.
     """
     metadata = {"help": help_text, "choices": choices, "within": within, **marks}
     return dataclasses.field(default=default, metadata=metadata)
@@ -120,9 +120,9 @@ def settings_marked(settings: Any, mark: str, value: Any = True) -> tuple[str, .
 
 
 def mark_of(settings: type, name: str, mark: str) -> Any:
-    """A mark of one setting of a dataclass; None without it."""
-    field = next(f for f in dataclasses.fields(settings) if f.name == name)
-    return field.metadata.get(mark)
+    """A mark of one setting of a dataclass; None without it, or no such setting."""
+    found = [f for f in dataclasses.fields(settings) if f.name == name]
+    return found[0].metadata.get(mark) if found else None
 
 
 def check_settings(settings: Any, prefix: str = "") -> None:
@@ -133,7 +133,7 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         prefix: What stands before a setting's name in messages, e.g. `"--"`.
 
     Raises:
-        InputError: If one is none of its choices, or outside its range.
+        InputError: If a value is not one of its choices, or out of its range.
     """
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -144,10 +144,18 @@ def check_settings(settings: Any, prefix: str = "") -> None:
                 f"Received: {value}"
             )
         may_be_left_out = field.default is None and value is None
-        if within and not may_be_left_out and not _is_within(value, within):
-            raise InputError(
-                f"Expected {prefix}{field.name} {within.words}. Received: {value}"
-            )
+        if within and not may_be_left_out:
+            check_within(f"{prefix}{field.name}", value, within)
+
+
+def check_within(name: str, value: Any, within: Range) -> None:
+    """Checks one number.
+
+    Raises:
+        InputError: If it is outside the range.
+    """
+    if not _is_within(value, within):
+        raise InputError(f"Expected {name} {within.words}. Received: {value}")
 
 
 def _is_within(value: Any, within: Range) -> bool:
@@ -181,44 +189,69 @@ METHODS: dict[str, Choice] = {
         "by Eq. 8, from labels and soft targets.", f"{_METHODS}.distillation:METHOD"
     ),
     "hint": Choice(
-        "at first, for --hint_share of the steps, from the teacher's feature map in "
-        "the middle (FitNets, Romero et al. 2015). It runs the teacher in these steps.",
+        "first, for --hint_share of the steps, from the teacher's middle feature map "
+        "(FitNets, Romero et al. 2015). The teacher runs in these steps.",
         f"{_METHODS}.hint:METHOD",
     ),
     "pre_regression": Choice(
         "from labels, soft targets, and class scores of heads at the ends of stages "
-        "(inspired by Wang et al. 2016). It runs the teacher in every step.",
+        "(inspired by Wang et al. 2016). The teacher runs in every step.",
         f"{_METHODS}.pre_regression:METHOD",
     ),
     "online": Choice(
-        "--num_students at once, from a head over the maps of all of them (Xie et al. "
-        "2019). It has no use for soft targets and lambda, and keeps the student that "
-        "is best on validation data. The teacher only says what accuracy is needed.",
+        "--num_students together, from a head over the feature maps of all (Xie et al. "
+        "2019). It uses neither soft targets nor lambda, and keeps the student that is "
+        "best on validation data. The teacher only sets the required accuracy.",
         f"{_METHODS}.online:METHOD",
     ),
     "mutual": Choice(
-        "--num_students at once, from each other (Zhang et al. 2018); the rest as for "
-        "online.",
+        "--num_students together, from each other (Zhang et al. 2018). As with online, "
+        "no soft targets are used and the best student is kept.",
         f"{_METHODS}.mutual:METHOD",
     ),
     "adversarial": Choice(
         "from labels, the distance to the teacher's logits, and a discriminator that "
-        "tells the two apart (Xu et al. 2018). It has no --temperature and no "
+        "tells the two apart (Xu et al. 2018). It does not use --temperature and "
         "--soft_loss_weight.",
         f"{_METHODS}.adversarial:METHOD",
+    ),
+}
+
+_LAYERS = "tskd_tf.networks.layers"
+PLAIN = "plain"
+
+CONVOLUTIONS: dict[str, Choice] = {
+    PLAIN: Choice("convolutions stay.", f"{_LAYERS}.convolution:PLAIN"),
+    "dominant": Choice(
+        "few kernels and a 1x1 convolution of what they give, which start from the "
+        "teacher's kernels with --initialize=teacher.",
+        f"{_LAYERS}.dominant:CONVOLUTION",
+    ),
+    "shift": Choice(
+        "each channel moves by a pixel, with a 1x1 convolution behind.",
+        f"{_LAYERS}.shift:CONVOLUTION",
+    ),
+    "grouped": Choice(
+        "convolutions in --groups groups, with a 1x1 convolution behind.",
+        f"{_LAYERS}.grouped:CONVOLUTION",
+    ),
+    "depthwise": Choice(
+        "a kernel a channel, with a 1x1 convolution behind.",
+        f"{_LAYERS}.depthwise:CONVOLUTION",
     ),
 }
 
 _EXPORT = "tskd_tf.export"
 
 FORMATS: dict[str, Choice] = {
-    "keras": Choice("for Keras, to train on.", f"{_EXPORT}.keras_file:KERAS"),
+    "keras": Choice("Keras file, to train further.", f"{_EXPORT}.keras_file:KERAS"),
     "litert": Choice("LiteRT in float32.", f"{_EXPORT}.litert:LITERT"),
     "litert_float16": Choice(
-        "LiteRT of half the bytes.", f"{_EXPORT}.litert:LITERT_FLOAT16"
+        "LiteRT with float16 weights, half the bytes.",
+        f"{_EXPORT}.litert:LITERT_FLOAT16",
     ),
     "litert_int8": Choice(
-        "LiteRT with integers throughout.", f"{_EXPORT}.litert:LITERT_INT8"
+        "LiteRT with integer weights and arithmetic.", f"{_EXPORT}.litert:LITERT_INT8"
     ),
     "onnx": Choice("ONNX (needs the onnx extra).", f"{_EXPORT}.onnx:ONNX"),
     "saved_model": Choice(
@@ -231,12 +264,12 @@ _COSTS = "tskd_tf.search.student_costs"
 
 @dataclasses.dataclass(frozen=True)
 class Budgets:
-    """What a student may cost at most; each above 0, or None for any cost.
+    """Upper limits of a student's cost; each is above 0, or None for no limit.
 
-    Marks of a field: `cost` is the `module:function` that gives what a student costs,
-    from the student and some images. `title` names the unit in tables. A cost with
-    `kept_in` is measured, not counted: it differs from one time to the next, so a
-    search measures it once and keeps it in a file of this name.
+    Fields carry marks. `cost` is the `module:function` that computes the cost from a
+    student and some images. `title` names the unit in tables. A cost with `kept_in` is
+    measured, not counted: measurements vary, so a search measures it once and keeps it
+    in a file of this name.
 
     Example:
 
@@ -245,29 +278,29 @@ class Budgets:
 
     max_macs: int | None = setting(
         None,
-        "Multiply-adds that an inference on one image may cost; above 0.",
+        "Largest number of multiply-adds of the student for one image; above 0.",
         within=ABOVE_0,
         title="multiply-adds",
         cost=f"{_COSTS}:num_macs",
     )
     max_params: int | None = setting(
         None,
-        "Parameters that the student may have; above 0.",
+        "Largest number of parameters of the student; above 0.",
         within=ABOVE_0,
         title="parameters",
         cost=f"{_COSTS}:num_params",
     )
     max_bytes: int | None = setting(
         None,
-        "Bytes that the student's weights may take in float32; above 0.",
+        "Largest size of the student's float32 weights, in bytes; above 0.",
         within=ABOVE_0,
         title="bytes of weights",
         cost=f"{_COSTS}:size_bytes",
     )
     max_latency_us: float | None = setting(
         None,
-        "Microseconds that an image may take in LiteRT on this machine, the median on "
-        "one thread in float32; above 0.",
+        "Longest median time of one image in LiteRT on this machine, in microseconds, "
+        "on one thread in float32; above 0.",
         within=ABOVE_0,
         title="us an image, LiteRT",
         cost="tskd_tf.export.litert:litert_latency_us",
@@ -275,7 +308,7 @@ class Budgets:
     )
 
     def limits(self) -> dict[str, float]:
-        """Those that are set, by name, as plain numbers."""
+        """The limits that are set, by name, as Python numbers."""
         limits = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }

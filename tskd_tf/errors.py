@@ -1,4 +1,4 @@
-"""The one error class of the package, and others' errors in a line."""
+"""The error classes of the package, and one-line texts of other errors."""
 
 import errno
 import os
@@ -8,16 +8,16 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """An input of the user cannot be used.
 
-    Raised at the door, before any training. The message is one line: what was
-    expected, what was received, what to do. The command line ends with exit
-    status 2 on it; any other exception is a defect and ends with 1.
+    It is raised before any training. The message is one line: what was expected, what
+    was received, what to do. The command line ends with exit status 2 on this error,
+    and with 1 on any other.
     """
 
 
 class WorkerError(RuntimeError):
-    """A worker of a search failed, as every other would, or none is left."""
+    """A worker failed in a way that all workers would, or no worker is left."""
 
 
 def in_one_line(error: BaseException | str, max_length: int = 300) -> str:
@@ -27,10 +27,10 @@ def in_one_line(error: BaseException | str, max_length: int = 300) -> str:
 
 
 def full_disk(error: BaseException) -> str | None:
-    """What found no room on a disk, by an error or those that it arose from.
+    """The file that a full disk could not hold, from an error or its causes.
 
     Returns:
-        The file, if it is known, and the reason; None if that was not it.
+        The file, if known, and the reason; None if the disk was not full.
     """
     seen: list[BaseException] = []
     found: BaseException | None = error

@@ -19,8 +19,8 @@ def atomic_path(path: PathLike) -> Iterator[str]:
     """Yields a temporary path beside `path`, moved onto it when the block succeeds.
 
     The temporary name keeps the suffix, because Keras chooses the file format by
-    it. When the block raises, the temporary file is removed and `path` stays as
-    it was. What the block makes may be a folder, too.
+    it. When the block raises, the temporary file is removed and `path` does not
+    change. The block may also create a folder there.
     """
     target = pathlib.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,8 +33,8 @@ def atomic_path(path: PathLike) -> Iterator[str]:
             _remove(target)
         os.replace(temporary, target)
     except OSError as error:
-        # A write that fails does not say of which file. Without a number, an error with
-        # a file's name loses its message
+        # A failed write does not name its file. An error without an errno would lose
+        # its message if it were given a file name
         if error.errno is not None:
             error.filename = error.filename or str(target)
         raise
@@ -64,13 +64,13 @@ def size_bytes(path: PathLike) -> int:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Writes `text` as UTF-8, all or nothing."""
+    """Writes `text` as UTF-8; an interrupted write leaves `path` unchanged."""
     with atomic_path(path) as temporary:
         pathlib.Path(temporary).write_text(text, encoding="utf-8")
 
 
 def write_json(path: PathLike, value: Any) -> None:
-    """Writes `value` as indented JSON, all or nothing; NaN is refused."""
+    """Writes `value` as indented JSON, atomically; NaN raises ValueError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 

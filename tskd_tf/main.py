@@ -4,10 +4,9 @@ python -m tskd_tf.main --flagfile=mnist.flags
 
 Trains or loads a teacher, captures its soft targets for the classes of interest,
 searches for the smallest student that loses no more accuracy than allowed, and leaves
-the student, its files to deploy and the evidence in --output_dir. Exit status: 0 the
-student keeps the bargain; 3 none does, the best is left all the same; 2 flags or
-inputs are wrong; 1 anything else. This module is kept short on purpose: it defines the
-flags and calls `search_job.run`.
+the student, its files to deploy and the evidence in --output_dir. Exit status: 0, the
+student meets all limits; 3, no student does, and the best one is saved; 2, flags or
+inputs are wrong; 1, any other error.
 """
 
 import dataclasses
@@ -54,11 +53,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
 def _read_config() -> RunConfig:
     if flags.FLAGS["classes"].present and not flags.FLAGS.classes:
         raise InputError(
-            "Expected at least two --classes, or none of that flag for all classes. "
+            "Expected at least two --classes, or no --classes flag for all classes. "
             "Received: an empty list"
         )
     if flags.FLAGS.image_dir is not None and flags.FLAGS["dataset"].present:
-        # Its default is a data set, too: only here is it known who asked for that
+        # --dataset has a default: only here is it known whether the user gave it
         raise InputError(
             "Expected either --image_dir or --dataset. Received: both, "
             f"--dataset={flags.FLAGS.dataset}"
@@ -86,10 +85,10 @@ def _set_up_logging() -> None:
 
 
 def _interrupt(*_: Any) -> None:
-    """Raises KeyboardInterrupt, and again in two seconds unless `main` has caught it.
+    """Raises KeyboardInterrupt, and again after two seconds until `main` catches it.
 
-    TensorFlow swallows an interrupt that falls into its tracing of a function, or
-    makes another error of it.
+    TensorFlow swallows an interrupt while it traces a function, or raises another
+    error instead.
     """
     signal.setitimer(signal.ITIMER_REAL, 2.0)
     raise KeyboardInterrupt
@@ -102,14 +101,14 @@ def _set_up_interrupts() -> None:
 
 
 def _take_interrupt() -> bool:
-    """Whether an interrupt is on its way; it will not come again."""
+    """Whether an interrupt is pending; cancels it."""
     if not hasattr(signal, "setitimer"):
         return False
     return signal.setitimer(signal.ITIMER_REAL, 0)[0] > 0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs what the flags say; returns the exit status."""
+    """Runs the job that the flags describe; returns the exit status."""
     _set_up_logging()
     try:
         if len(argv) > 1:

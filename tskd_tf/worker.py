@@ -1,4 +1,4 @@
-"""The door for `python -m tskd_tf.worker FOLDER`, see `search.workers.worker`."""
+"""Entry point of `python -m tskd_tf.worker FOLDER`; see `search.workers.worker`."""
 
 import sys
 

@@ -1,5 +1,5 @@
 """The KerasTuner part of tskd_tf: which candidate to try next, and trying it.
 
 It knows nothing of distillation: candidates are numbers, ordered from the cheapest to
-the dearest, and a function of the caller's trains one.
+the most expensive, and a function of the caller trains one.
 """

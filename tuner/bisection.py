@@ -47,7 +47,7 @@ class Bisection(NamedTuple):
     def next_candidate(
         self, scores: Scores, running: Sequence[int] = (), num_workers: int = 1
     ) -> int | None:
-        """What a free worker should execute; None if nothing useful is left now.
+        """The candidate that a free worker should execute; None if none is useful now.
 
         Undecided candidates come first: k workers cut the open interval into k + 1
         parts, one that comes later halves the largest part. When all of them are being
@@ -73,18 +73,18 @@ class Bisection(NamedTuple):
         )
 
     def num_rounds_left(self, scores: Scores, num_workers: int = 1) -> int:
-        """Executions that are still to come one after the other, at most.
+        """Upper bound of the number of remaining sequential executions.
 
-        That is if those to come are not close to the floor, and turn no verdict round.
+        It assumes that no score to come is close to the floor or reverses a verdict.
 
         Args:
-            scores: Of the executions that ended, by candidate.
-            num_workers: That execute at the same time.
+            scores: Scores of the finished executions, by candidate.
+            num_workers: Number of workers that execute in parallel, ≥ 1.
         """
         low, high = self.open_interval(scores)
         num_rounds, num_open = 0, high - low - 1
         while num_open > 0:
-            # As many parts as workers and one more; the largest may be what is left
+            # One part more than workers; the largest part may remain
             num_open = -(-max(0, num_open - num_workers) // (num_workers + 1))
             num_rounds += 1
         close = [c for c in (low, high) if self._is_close(scores.get(c, ()))]

@@ -3,7 +3,7 @@
 The protocol and its environment variables are KerasTuner's: `KERASTUNER_TUNER_ID`
 (`chief`, or a name of its own for each worker), `KERASTUNER_ORACLE_IP` and
 `KERASTUNER_ORACLE_PORT`. KerasTuner's own loop is not used: it waits for ever for a
-worker that died, and up to 20 seconds for those that did not.
+worker that died, and up to 20 seconds for a live one.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ _GOODBYE_SECONDS = 5.0
 
 
 class AddressError(OSError):
-    """The chief cannot listen where it is told to."""
+    """The chief cannot listen on its address."""
 
 
 class StrangerError(Exception):
-    """The chief that a worker asked is of another search."""
+    """The chief that a worker asked belongs to another search."""
 
 
 class UnreachableError(Exception):
-    """No chief answers, or it does no longer."""
+    """No chief answers, or it stopped answering."""
 
 
 def role() -> str | None:
@@ -41,10 +41,10 @@ def role() -> str | None:
 
 
 def address() -> str:
-    """`host:port` of the environment's chief; of no role, loopback and any free port.
+    """`host:port` of the chief; without a role, loopback and any free port.
 
     Raises:
-        AddressError: If a chief's is not set.
+        AddressError: If there is a role and no address in the environment.
     """
     if role() is None:
         return f"{LOOPBACK}:0"
@@ -76,7 +76,7 @@ def check_address() -> None:
 
 
 def answers(patience_seconds: float = 5.0) -> bool:
-    """Whether anything listens on `address()`, be it a chief or not."""
+    """Whether any process, chief or not, listens on `address()`."""
     host, _, port = address().rpartition(":")
     try:
         socket.create_connection(

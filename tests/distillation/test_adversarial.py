@@ -388,6 +388,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.long
 def test_two_replicas_are_one():
     completed = subprocess.run(
         [sys.executable, "-c", TWO_REPLICAS],

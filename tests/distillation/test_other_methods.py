@@ -180,6 +180,7 @@ TWO_CPUS = """
 """
 
 
+@pytest.mark.long
 def test_two_devices_move_all_networks_as_one_does():
     """The batch normalisation of the fused head sees the whole batch, too."""
     completed = subprocess.run(

@@ -73,6 +73,7 @@ def accuracies(lenet_teacher, images, transfer):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.long
 def test_precision_matters_less_than_the_seed(accuracies, precision):
     expected, got = accuracies("float32"), accuracies(precision)
     assert expected.min() > 0.6
@@ -131,6 +132,7 @@ def test_scaled_gradients_are_those_of_float32(lenet_teacher, transfer):
     assert not any(update.any() for update in unscaled)
 
 
+@pytest.mark.long
 def test_a_training_that_float16_loses_is_saved_by_scaling(
     lenet_teacher, images, transfer
 ):
@@ -161,6 +163,7 @@ def test_a_training_that_float16_loses_is_saved_by_scaling(
     assert got["scaled"] > got["float32"] - 0.05, got
 
 
+@pytest.mark.long
 def test_a_loss_scale_that_is_too_high_comes_down(lenet_teacher, images, transfer):
     """Steps whose gradients overflow are left out, and the scale is halved."""
     student = make_student(lenet_teacher, "mixed_float16")

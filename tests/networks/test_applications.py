@@ -65,14 +65,18 @@ def run_student(teacher, rate, folder):
     return student, losses
 
 
-QUICK = [("VGG16", 1.0), ("MobileNetV2", 0.37), ("MobileNetV3Small", 0.5)]
+LONG = [("VGG16", 1.0), ("MobileNetV2", 0.37), ("MobileNetV3Small", 0.5)]
 ALL = [(name, rate) for name in IMAGE_SIZES for rate in RATES]
+# One plain, one with additions, one of each kind of mobile block
+QUICK_NAMES = ("VGG16", "ResNet50V2", "MobileNetV2", "MobileNetV3Small")
 
 
 @pytest.mark.parametrize(
     "name, rate",
     [
-        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+        pytest.param(
+            *case, marks=pytest.mark.long if case in LONG else pytest.mark.slow
+        )
         for case in ALL
     ],
 )
@@ -82,7 +86,13 @@ def test_students_train_and_keep_their_predictions_in_files(name, rate, tmp_path
     assert complexity(student).num_macs > 0
 
 
-@pytest.mark.parametrize("name", IMAGE_SIZES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK_NAMES else pytest.mark.long)
+        for name in IMAGE_SIZES
+    ],
+)
 def test_students_of_every_size(name):
     teacher = randomize(application(name))
     size = IMAGE_SIZES[name]

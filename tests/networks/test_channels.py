@@ -10,9 +10,10 @@ from keras import layers
 
 from tskd_tf.data.task import Task
 from tskd_tf.errors import InputError
-from tskd_tf.networks.channels import Channels, axes_of_weights
+from tskd_tf.networks.channels import Channels
 from tskd_tf.networks.graph import head_layer
 from tskd_tf.networks.importance import magnitude
+from tskd_tf.networks.weight_axes import axes_of_weights
 from tskd_tf.networks.width import layer_widths, scale_width, scaled_width
 
 IMAGES = np.random.default_rng(0).uniform(0, 1, (3, 12, 12, 3)).astype("float32")

@@ -7,16 +7,19 @@ from conftest import make_data
 from example_networks import random_network, randomize
 from keras import layers
 
+from tskd_tf.choices import CONVOLUTIONS
 from tskd_tf.errors import InputError
 from tskd_tf.export.deployment import Deployment
 from tskd_tf.export.litert import open_litert, write_litert, write_litert_int8
 from tskd_tf.export.onnx import open_onnx, write_onnx
 from tskd_tf.export.saved_model import open_saved_model, write_saved_model
-from tskd_tf.networks.cheap_convolutions import KINDS, replace_convolutions
+from tskd_tf.networks.cheap_convolutions import replace_convolutions
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.layers.dominant import DominantConv2D
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.networks.width import scale_width
+
+KINDS = [name for name in CONVOLUTIONS if name != "plain"]
 
 
 def network(num_channels=12, num_classes=4, **settings):

@@ -15,11 +15,8 @@ from tskd_tf.export.fake_quantization import (
 from tskd_tf.networks.channels import Channels
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.importance import magnitude
-from tskd_tf.networks.layers.dominant import (
-    DominantConv2D,
-    depthwise_factors,
-    low_rank_factors,
-)
+from tskd_tf.networks.layers.dominant import DominantConv2D
+from tskd_tf.networks.layers.low_rank import depthwise_factors, low_rank_factors
 from tskd_tf.networks.rebuild import load_kept_model, with_policy
 from tskd_tf.networks.width import distinct_rates, scale_width
 

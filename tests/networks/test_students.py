@@ -10,18 +10,18 @@ from conftest import make_data
 from keras import layers
 from schemas import check_schema
 
-from tskd_tf.choices import Budgets
+from tskd_tf.choices import CONVOLUTIONS, Budgets
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError
 from tskd_tf.export.loading_snippets import snippet
-from tskd_tf.networks.cheap_convolutions import KINDS
 from tskd_tf.networks.costs import complexity
-from tskd_tf.networks.students import CONVOLUTIONS, thin_student
+from tskd_tf.networks.students import thin_student
 from tskd_tf.networks.width import scale_width, spaced_rates
 from tskd_tf.report.page.search import search_section
 from tskd_tf.report.words import summary_table
 from tskd_tf.run.config import RunConfig
+from tskd_tf.run.settings import check_settings
 from tskd_tf.search.candidates import buildable_rates
 from tskd_tf.search.smallest_student import find_smallest_student
 from tskd_tf.search.student_costs import StudentCosts
@@ -51,11 +51,12 @@ def splits():
 
 def find(teacher, splits, **settings):
     defaults = {"recipe": RECIPE, "verbose": 0, "task": TASK, "rates": (0.5, 1.0)}
-    return find_smallest_student(teacher, *splits, **{**defaults, **settings})
+    once = {"max_executions": 1}
+    return find_smallest_student(teacher, *splits, **{**defaults, **once, **settings})
 
 
 def test_what_is_not_replaced_starts_from_the_teacher(teacher):
-    for kind in KINDS:
+    for kind in CONVOLUTIONS:
         student = thin_student(teacher, 1.0, TASK, kind, initialize="teacher")
         plain = scale_width(teacher, 1.0, TASK, initialize="teacher")
         for name in ("stem", "head"):
@@ -163,7 +164,9 @@ def test_settings_that_do_not_fit_are_refused(teacher, trained_teacher, splits):
         with pytest.raises(InputError, match=message):
             find(teacher, splits, recipe=dataclasses.replace(RECIPE, **changes))
     recipe = dataclasses.replace(RECIPE, convolutions="shift")
-    with pytest.raises(InputError, match="yours are and start.*convolutions='shift'"):
+    with pytest.raises(
+        InputError, match="are and start as you build them.*convolutions=shift"
+    ):
         find(teacher, splits, recipe=recipe, build_student=lambda rate: teacher)
     # Its one convolution is that of the images
     with pytest.raises(InputError, match="which has none"):
@@ -174,11 +177,10 @@ def test_settings_that_do_not_fit_are_refused(teacher, trained_teacher, splits):
     "settings, message",
     [
         ({"convolutions": "cheap"}, "--convolutions out of plain, dominant"),
-        ({"groups": 4}, "--groups with --convolutions=grouped only"),
         ({"convolutions": "grouped", "groups": 0}, "--groups of at least 1"),
         (
             {"convolutions": "shift", "student_builder": "a:b"},
-            "--convolutions without --student_builder.*--convolutions=shift",
+            "--convolutions at their defaults.*--convolutions=shift",
         ),
     ],
 )
@@ -187,13 +189,18 @@ def test_flags_that_do_not_fit_are_refused(settings, message):
         RunConfig(**settings)
 
 
+def test_groups_belong_to_grouped_convolutions():
+    with pytest.raises(InputError, match="grouped convolutions only.*groups=4"):
+        check_settings(RunConfig(groups=4))
+
+
 def test_the_kinds_of_the_flag_are_all_there_are():
     (field,) = (
         field
         for field in RunConfig.__dataclass_fields__.values()
         if field.name == "convolutions"
     )
-    assert field.metadata["choices"] == CONVOLUTIONS
+    assert field.metadata["choices"] is CONVOLUTIONS
 
 
 def test_a_file_with_layers_of_this_package_says_where_they_are():

@@ -83,6 +83,7 @@ def check(seen, undisturbed, report):
     assert len(begun) <= len(trials) + seen["killed_in"].count("trials")
 
 
+@pytest.mark.long
 def test_killed_in_every_stage(tmp_path):
     seen, undisturbed, report = killed_runs(tmp_path, len(STAGES), seed=1)
     check(seen, undisturbed, report)

@@ -119,12 +119,14 @@ def sizes_of_memory(script, tmp_path):
     return json.loads(finished.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_thirty_trials_take_the_memory_of_three(tmp_path):
     sizes = sizes_of_memory(_PREPARE + _TRIALS.format(num_trials=NUM_TRIALS), tmp_path)
     assert len(sizes) == NUM_TRIALS
     assert sizes[-1] < MOST_GROWTH * sizes[WARM_UP - 1], sizes
 
 
+@pytest.mark.long
 def test_searches_take_the_memory_of_the_first(tmp_path):
     """With KerasTuner, the control and the kept students that are loaded again."""
     sizes = sizes_of_memory(

@@ -47,3 +47,10 @@ def test_large_logits_are_no_overflow():
     got = surest_mistakes(logits, np.array([1, 1]), np.array([True, True]), 9)
     assert got.probabilities.tolist() == [1.0, 1.0]
     assert got.indices.tolist() == [0, 1]
+
+
+def test_of_equal_probability_the_earlier_image_comes_first():
+    # The same three differences, summed in another order
+    logits = np.array([[-1, -3, 4], [3, -2, -4]], np.float32)
+    got = surest_mistakes(logits, np.array([0, 1]), np.array([True, True]), 2)
+    assert got.indices.tolist() == [0, 1]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -33,14 +34,23 @@ def splits():
 
 
 def find(teacher, splits, **settings):
-    defaults = {"rates": RATES, "recipe": RECIPE, "verbose": 0}
+    # Trained once each, where it is not about what is repeated
+    defaults = {"rates": RATES, "recipe": RECIPE, "verbose": 0, "max_executions": 1}
     return find_smallest_student(teacher, *splits, **{**defaults, **settings})
+
+
+@pytest.fixture(scope="module")
+def kept(trained_teacher, splits, tmp_path_factory):
+    """A search of one rate, and its folder, not to be changed."""
+    folder = tmp_path_factory.mktemp("kept") / "search"
+    return find(trained_teacher, splits, rates=[0.5], directory=str(folder)), folder
 
 
 @pytest.mark.parametrize("head", ["full", "task"])
 def test_the_report_is_what_the_student_does(trained_teacher, splits, head):
     task = Task([3, 1], 4, head=head)
-    found = find(trained_teacher, splits, task=task, max_accuracy_loss=0.05)
+    settings = {"rates": [0.25, 1.0], "max_accuracy_loss": 0.05, "max_executions": 2}
+    found = find(trained_teacher, splits, task=task, **settings)
     report = found.report
     images, labels = task.filter(splits[2])
     got = found.student(images).numpy().argmax(-1)
@@ -87,9 +97,9 @@ def test_what_only_the_student_gets_wrong(trained_teacher, splits, head):
     assert counts[:, :2].trace() == (got == labels).sum()
 
 
-def test_datasets_and_arrays_give_the_same_search(trained_teacher, splits):
+def test_datasets_and_arrays_give_the_same_search(trained_teacher, splits, kept):
     datasets = [tf.data.Dataset.from_tensor_slices(split).batch(50) for split in splits]
-    first = find(trained_teacher, splits, rates=[0.5])
+    first, _ = kept
     second = find(trained_teacher, datasets, rates=[0.5])
     for key in ("teacher", "student", "accuracy_loss_interval", "control"):
         assert first.report[key] == second.report[key]
@@ -101,10 +111,10 @@ def test_sample_weights_are_not_passed_over(trained_teacher, splits):
         find(trained_teacher, weighted)
 
 
-def test_a_teacher_that_ends_in_a_softmax(trained_teacher, splits):
+def test_a_teacher_that_ends_in_a_softmax(trained_teacher, splits, kept):
     softmax = keras.Sequential([*trained_teacher.layers, keras.layers.Softmax()])
     softmax.build((None, 8, 8, 1))
-    expected = find(trained_teacher, splits, rates=[0.5])
+    expected, _ = kept
     got = find(softmax, splits, rates=[0.5])
     for part in ("teacher", "student", "control", "accuracy_loss_interval"):
         assert got.report[part] == expected.report[part]
@@ -238,11 +248,11 @@ def test_latencies_are_measured_before_training_and_once(
     ],
 )
 def test_damaged_files_of_a_search_are_one_clear_line(
-    trained_teacher, splits, tmp_path, monkeypatch, name
+    trained_teacher, splits, kept, tmp_path, monkeypatch, name
 ):
     folder = tmp_path / "search"
+    shutil.copytree(kept[1], folder)
     settings = {"rates": [0.5], "directory": str(folder)}
-    find(trained_teacher, splits, **settings)
     monkeypatch.setattr(trainer, "train_student", None)
     (folder / name).write_bytes(b"")
     with pytest.raises(InputError) as caught:
@@ -251,10 +261,10 @@ def test_damaged_files_of_a_search_are_one_clear_line(
 
 
 def test_trials_of_an_earlier_version_are_refused(
-    trained_teacher, splits, tmp_path, monkeypatch
+    trained_teacher, splits, kept, tmp_path, monkeypatch
 ):
     settings = {"rates": [0.5], "directory": str(tmp_path)}
-    find(trained_teacher, splits, **settings)
+    shutil.copytree(kept[1], tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(trainer, "train_student", None)
     path = tmp_path / "trial_0000" / "result.json"
     record = json.loads(path.read_text())
@@ -393,8 +403,8 @@ def test_small_transfer_sets_are_trained_for_more_epochs():
     assert Recipe(epochs=3).num_epochs(3_600) == 3
 
 
-def test_the_student_is_plain_keras(trained_teacher, splits, tmp_path):
-    found = find(trained_teacher, splits, rates=[0.5])
+def test_the_student_is_plain_keras(splits, kept, tmp_path):
+    found, _ = kept
     found.student.save(tmp_path / "student.keras")
     reloaded = keras.saving.load_model(tmp_path / "student.keras", custom_objects={})
     images = splits[2][0]

@@ -82,6 +82,7 @@ def test_three_workers_give_the_answer_of_one_process(
     assert again == together
 
 
+@pytest.mark.long
 def test_a_killed_worker_costs_its_trial_only(
     trained_teacher, splits, tmp_path, monkeypatch, caplog
 ):
@@ -132,6 +133,7 @@ def test_when_all_workers_are_killed_it_is_said(trained_teacher, splits, tmp_pat
         )
 
 
+@pytest.mark.long
 def test_a_chief_of_kerastuner_and_workers_that_come_when_they_like(
     trained_teacher, splits, tmp_path, monkeypatch
 ):
@@ -183,6 +185,7 @@ find_smallest_student(
 """
 
 
+@pytest.mark.long
 def test_a_killed_chief_takes_its_workers_along_and_can_be_resumed(
     trained_teacher, splits, tmp_path
 ):

@@ -1,8 +1,11 @@
 """Students of many rates on growing tasks: counts, order, resuming and workers."""
 
 import dataclasses
+import functools
 import json
-import multiprocessing
+import os
+import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -25,10 +28,12 @@ from tskd_tf.sweep.students import (
     run_cells,
     teacher_rows,
 )
+from tskd_tf.sweep.workers import train_elsewhere
 
 NAMES = ["a", "b", "c", "d"]
 RECIPE = Recipe(epochs=8, batch_size=32, learning_rate=0.02)
 CELLS = plan_cells([2, 4], [0.5], [7])
+by_two = functools.partial(train_elsewhere, num_workers=2)
 
 
 @pytest.fixture
@@ -92,18 +97,18 @@ def test_students_are_stored_and_not_trained_again(materials, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_cells(CELLS, tmp_path, materials, 1, stop_after_two)
+        run_cells(CELLS, tmp_path, materials, stop_after_two)
     told.clear()
     stored = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(stored) == 2
     students = run_cells(
-        CELLS, tmp_path, materials, 1, lambda s, e: told.append((Cell(*s[:4]), e))
+        CELLS, tmp_path, materials, lambda s, e: told.append((Cell(*s[:4]), e))
     )
     assert [Cell(*student[:4]) for student in students] == CELLS
     assert told == [(cell, i < 2) for i, cell in enumerate(CELLS)]
     for name, written in stored.items():
         assert (tmp_path / name).stat().st_mtime_ns == written
-    undisturbed = run_cells(CELLS, tmp_path / "again", materials, 1, lambda *_: None)
+    undisturbed = run_cells(CELLS, tmp_path / "again", materials, lambda *_: None)
     for student, other in zip(students, undisturbed, strict=True):
         assert student._replace(seconds=0) == other._replace(seconds=0)
     # The easy task is learnt, by either method
@@ -113,19 +118,19 @@ def test_students_are_stored_and_not_trained_again(materials, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "the wrong cell"])
 def test_a_damaged_student_is_named(materials, tmp_path, text):
-    run_cells(CELLS[:1], tmp_path, materials, 1, lambda *_: None)
+    run_cells(CELLS[:1], tmp_path, materials, lambda *_: None)
     (path,) = tmp_path.iterdir()
     if text == "the wrong cell":
         text = json.dumps({**json.loads(path.read_text()), "seed": 8})
     path.write_text(text)
     with pytest.raises(InputError, match=path.name):
-        run_cells(CELLS, tmp_path, materials, 1, lambda *_: None)
+        run_cells(CELLS, tmp_path, materials, lambda *_: None)
     assert path.read_text() == text
 
 
 def test_workers_give_what_one_process_gives(materials, tmp_path):
-    alone = run_cells(CELLS, tmp_path / "one", materials, 1, lambda *_: None)
-    shared = run_cells(CELLS, tmp_path / "two", materials, 2, lambda *_: None)
+    alone = run_cells(CELLS, tmp_path / "one", materials, lambda *_: None)
+    shared = run_cells(CELLS, tmp_path / "two", materials, lambda *_: None, by_two)
     for student, other in zip(alone, shared, strict=True):
         # The number of threads changes sums in their last bits
         assert abs(student.num_right - other.num_right) <= 1
@@ -134,20 +139,22 @@ def test_workers_give_what_one_process_gives(materials, tmp_path):
     assert len(list((tmp_path / "two").iterdir())) == len(CELLS)
 
 
+@pytest.mark.long
 def test_a_killed_worker_ends_the_sweep_which_can_be_resumed(materials, tmp_path):
     def kill_workers(*_):
-        for worker in multiprocessing.active_children():
-            worker.kill()
+        for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+            if f"\nPPid:\t{os.getpid()}\n" in status.read_text():
+                os.kill(int(status.parent.name), signal.SIGKILL)
 
     cells = plan_cells([2, 4], [0.25, 0.5], [7])
-    with pytest.raises(WorkerError, match="status -9"):
-        run_cells(cells, tmp_path, materials, 2, kill_workers)
+    with pytest.raises(WorkerError, match="killed"):
+        run_cells(cells, tmp_path, materials, kill_workers, by_two)
     assert not (tmp_path / "shared").exists()
-    students = run_cells(cells, tmp_path, materials, 1, lambda *_: None)
+    students = run_cells(cells, tmp_path, materials, lambda *_: None)
     assert [Cell(*student[:4]) for student in students] == cells
 
 
 def test_a_failing_worker_says_why(materials, tmp_path):
     broken = materials._replace(recipe=dataclasses.replace(RECIPE, learning_rate=1e38))
     with pytest.raises(WorkerError, match="DivergedError"):
-        run_cells(CELLS, tmp_path, broken, 2, lambda *_: None)
+        run_cells(CELLS, tmp_path, broken, lambda *_: None, by_two)

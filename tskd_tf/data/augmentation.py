@@ -1,7 +1,7 @@
-"""Other views of an image: flipped, cropped after padding, shifted.
+"""Augmented views of an image: flipped, cropped after padding, shifted.
 
-A view is three whole numbers, drawn once; making it moves pixels and changes none. So
-a view whose soft targets are stored is made again exactly when the student sees it.
+A view is three integers. Applying a view moves pixels and does not change their values.
+So the student sees exactly the view whose soft targets are stored.
 """
 
 from typing import Any, NamedTuple
@@ -45,8 +45,8 @@ class Augmentation(NamedTuple):
         """Draws views.
 
         Args:
-            num_views: How many.
-            seed: Two integers; the same give the same views.
+            num_views: Number of views, ≥ 0.
+            seed: Two integers; equal seeds give equal views.
 
         Returns:
             int32 of shape `(num_views, 3)`: whether mirrored, and by how many pixels
@@ -59,14 +59,14 @@ class Augmentation(NamedTuple):
         return lowest + tf.cast(tf.floor(chance * count), tf.int32)
 
     def apply(self, images: Any, views: Any) -> tf.Tensor:
-        """Looks at images through views.
+        """Applies a view to each image.
 
         Args:
             images: Shape `(batch, height, width, channels)`.
             views: As `draw` gives them, shape `(batch, 3)`.
 
         Returns:
-            Of the images' shape and type.
+            The views, with the shape and type of `images`.
         """
         images, views = tf.convert_to_tensor(images), tf.cast(views, tf.int32)
         height, width = tf.shape(images)[1], tf.shape(images)[2]
@@ -89,11 +89,11 @@ class Augmentation(NamedTuple):
 
         Args:
             dataset: Batches of `(images, …)`, as `task.filter` gives them.
-            seed: The same gives the same views, epoch by epoch.
+            seed: Integer; equal seeds give equal views in each epoch.
 
         Raises:
-            InputError: If the batches carry stored teacher logits, which are those of
-                the images as they are; or by `check`.
+            InputError: If the batches carry stored teacher logits, which belong to the
+                unchanged images, or if `check` fails.
         """
         self.check()
         if isinstance(dataset.element_spec[0], dict):
@@ -109,12 +109,12 @@ class Augmentation(NamedTuple):
             views = self.draw(tf.shape(images)[0], tf.stack([draw, seed]))
             return (self.apply(images, views), *others)
 
-        # The batches decide the number; there is no end of draws
+        # The draws are endless, so the batches decide the length
         return tf.data.Dataset.zip((dataset, draws)).map(look).prefetch(1)
 
 
 def as_pixels(images: tf.Tensor) -> tf.Tensor:
-    """A few pixels by which views can be told apart, some 4 × 4 positions an image.
+    """A few pixels that identify a view: about 4 × 4 positions per image.
 
     Args:
         images: Shape `(batch, height, width, channels)`.

@@ -26,19 +26,18 @@ def batches(
 ) -> tf.data.Dataset:
     """Batches gathered by index.
 
-    No example takes a trip of its own through tf.data: the indices are shuffled once
-    an epoch and each batch is one gather, from memory or from the file that images are
-    kept in. Both give the same batches.
+    The indices are shuffled once per epoch. Each batch is one gather, from memory or
+    from the file that holds the images. Both give the same batches.
 
     Args:
         arrays: A structure of arrays or `ImageFile`s with the same first dimension,
             `n` examples.
-        batch_size: Examples a batch; the last may be smaller.
-        shuffle_seed: A seed to draw a new order each epoch from, the same series for
-            the same seed (and TensorFlow's global one, if set); None keeps the order.
-        finish: `(batch, seed)` → batch, with a seed of two integers that is another
-            for each batch of each epoch.
-        smallest_batch: A last batch of fewer examples is left out, others each epoch.
+        batch_size: Examples per batch; the last may be smaller.
+        shuffle_seed: Seed of a new order in each epoch; equal seeds (and equal global
+            seeds of TensorFlow, if set) give equal orders. None keeps the order.
+        finish: `(batch, seed)` → batch. The seed is two integers and differs for each
+            batch of each epoch.
+        smallest_batch: A last batch with fewer examples is left out.
 
     Returns:
         A `tf.data.Dataset` of the same structure, whose cardinality is known.
@@ -73,8 +72,8 @@ def batches(
 
     has_file = any(isinstance(part, ImageFile) for part in parts)
     num_calls = 2 if has_file else None
-    # Each epoch starts the data set, and each function in it takes a while to start: so
-    # one for what is not shuffled, and no flat_map
+    # Each epoch starts the data set again, and each function in it takes time to start:
+    # so one function without shuffling, and no flat_map
     if shuffle_seed is None:
         gathered = tf.data.Dataset.range(num_batches).map(
             lambda number: gather(*in_order(number)), num_parallel_calls=num_calls
@@ -87,8 +86,8 @@ def batches(
         orders = draws.map(shuffled).unbatch()
         gathered = orders.map(gather, num_parallel_calls=num_calls)
     known = gathered.apply(tf.data.experimental.assert_cardinality(num_batches))
-    # A gather is over sooner than threads are woken, and the autotuner's own thread
-    # takes from the arithmetic: a fifth of the time of an epoch on two cores
+    # A gather ends sooner than threads wake. The autotuner's own thread takes a
+    # fifth of an epoch's time on two cores
     options = tf.data.Options()
     options.autotune.enabled = False
     return known.prefetch(2 if has_file else 1).with_options(options)
@@ -127,7 +126,7 @@ def store(dataset: tf.data.Dataset, memory_limit_mb: float) -> tuple[Any, ...]:
     """Reads batches of `(images, …)` to the end; see `as_arrays`.
 
     Raises:
-        InputError: If there are none.
+        InputError: If the data set is empty.
     """
     images = ImageStore(memory_limit_mb)
     columns: list[tuple[np.ndarray, ...]] = []
@@ -140,10 +139,10 @@ def store(dataset: tf.data.Dataset, memory_limit_mb: float) -> tuple[Any, ...]:
 
 
 def check_images(images: Images, image_shape: tuple[int | None, ...]) -> None:
-    """Checks images at the door.
+    """Checks the user's images.
 
     Args:
-        images: What the user gave.
+        images: Shape `(n, height, width, channels)`.
         image_shape: `(height, width, channels)` that the model takes.
 
     Raises:

@@ -1,10 +1,10 @@
-"""One's own images: a folder a class, decoded once to images of one size.
+"""Your own images: one folder per class, decoded once to images of one size.
 
-Formats are JPEG, PNG, BMP and GIF (its first frame), told by content; grey or colour,
-of any size. Not done: EXIF orientation, which TensorFlow's decoders ignore, and
-transparency, which is dropped. Aspect ratios are not kept, as in
+Formats are JPEG, PNG, BMP and GIF (its first frame), detected by content; grey or
+colour, of any size. EXIF orientation is ignored, as in TensorFlow's decoders, and
+transparency is dropped. Aspect ratios change, as in
 `keras.utils.image_dataset_from_directory`: a teacher trained on images from there
-sees the same here.
+sees the same images here.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ _NAMED_FILES = 5
 class Listing(NamedTuple):
     """The files of one split, before any is opened.
 
-    `files` are paths and `class_ids` ints, one an image; `strangers` are files that
-    are no images by their names, or images outside of a class, each with the reason.
+    `files` are paths and `class_ids` ints, one per image. `strangers` are files without
+    an image suffix, or images outside a class folder, each with the reason.
     """
 
     files: list[str]
@@ -50,21 +50,21 @@ def load_image_folder(
     num_classes: int | None = None,
     skip_corrupt_images: bool = False,
 ) -> ImageData:
-    """Loads a folder of images: a folder a class, or such folders for each split.
+    """Loads a folder with one folder of images per class, or such folders per split.
 
     Class names are the folders' names, and class ids their sorted order. Images lie
     anywhere below their class's folder, in the order of their sorted paths; hidden
-    files and folders are passed over. Where there are `train/` and, if wanted,
+    files and folders are skipped. Where there are `train/` and, if wanted,
     `validation/` and `test/`, each holds the same class folders. Without `test/` a
     stratified sixth becomes the test split, the same for every seed; without
     `validation/` a share of the rest becomes the validation split.
 
     Images are resized bilinearly with antialiasing to the size asked for, and
-    stretched if need be. Grey images are repeated in three channels, colour images
-    turned to grey (ITU-R 601), as asked for.
+    stretched if necessary. For three channels, grey images are repeated; for one
+    channel, colour images are converted to grey (ITU-R 601).
 
     Args:
-        folder: The folder.
+        folder: Path of the folder.
         image_shape: `(height, width, channels)` to make of every image; 1 or 3
             channels.
         validation_fraction: Share of the training data, in (0, 1).
@@ -73,15 +73,15 @@ def load_image_folder(
             split that goes beyond it is kept in a temporary file.
         choose_classes: Class names → the class ids to load; by default all. Images of
             others are not decoded.
-        num_classes: Number of class folders there have to be; by default at least 2.
-        skip_corrupt_images: Whether to go on without the files that are no readable
-            images; they are named in the log.
+        num_classes: Required number of class folders. Default: any number from 2 on.
+        skip_corrupt_images: Whether to skip files that are not readable images. The
+            log names them.
 
     Returns:
         Images as uint8.
 
     Raises:
-        InputError: If the folder is not laid out so, or a file in it cannot be read.
+        InputError: If the folder has another layout, or a file in it cannot be read.
     """
     root = pathlib.Path(folder)
     with _folders_are_readable():
@@ -98,7 +98,7 @@ def load_image_folder(
         listings = {
             name: _list(part, class_names, kept) for name, part in parts.items()
         }
-    # One for each split that is to be taken from the training data
+    # One more for each split that is taken from the training data
     fewest = dict.fromkeys(parts, 1)
     fewest["train"] += ("validation" not in parts) + ("test" not in parts)
     for name, listing in listings.items():
@@ -107,7 +107,7 @@ def load_image_folder(
     splits: dict[str, Split] = {}
     unreadable: list[str] = []
     for name, listing in listings.items():
-        # The limit is one for all splits
+        # All splits share the limit
         held_mb = sum(split.images.nbytes for split in splits.values()) / 1e6
         split, damaged = _decode(listing, image_shape, memory_limit_mb - held_mb)
         unreadable += listing.strangers + damaged
@@ -143,7 +143,7 @@ def _folders_are_readable() -> Iterator[None]:
 
 
 def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What a folder holds, sorted by name, without hidden files and folders."""
+    """The visible files and folders in a folder, sorted by name."""
     found = [path for path in folder.iterdir() if not path.name.startswith(".")]
     return sorted(found, key=lambda path: path.name)
 
@@ -163,8 +163,8 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
         return {"train": root}
     if "train" not in names or set(names) - set(_SPLITS):
         raise InputError(
-            "Expected a folder a class in --image_dir, or train and, if wanted, "
-            "validation and test, each with a folder a class. Received: "
+            "Expected one folder per class in --image_dir, or train and optionally "
+            "validation and test, each with one folder per class. Received: "
             f"{root} with {', '.join(names)}"
         )
     return {name: root / name for name in _SPLITS if name in names}
@@ -237,7 +237,7 @@ def _check_enough(
     class_names: list[str],
     folder: pathlib.Path,
 ) -> None:
-    """Refuses classes of which there are too few images, readable ones in the end."""
+    """Raises InputError if a class has fewer than `fewest` images."""
     counts = np.bincount(class_ids, minlength=len(class_names))
     few = [class_id for class_id in sorted(kept) if counts[class_id] < fewest]
     if few:
@@ -259,7 +259,7 @@ def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
 def _decode(
     listing: Listing, image_shape: tuple[int, int, int], memory_limit_mb: float
 ) -> tuple[Split | None, list[str]]:
-    """Decodes the files that can be; returns them, and the others' names."""
+    """Decodes the readable files; returns their images, and the other files' names."""
     num_files = len(listing.files)
     files = tf.data.Dataset.from_tensor_slices(
         (
@@ -268,7 +268,7 @@ def _decode(
             np.arange(num_files),
         )
     )
-    # Files that raise are left out here, and found by their missing positions
+    # Files that raise are dropped here; their missing positions identify them
     decoded = files.map(
         lambda path, class_id, position: (
             decode_image(tf.io.read_file(path), image_shape),
@@ -305,14 +305,14 @@ def decode_image(contents: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.T
         tf.errors.InvalidArgumentError: If the file is damaged or no such image.
     """
     height, width, channels = image_shape
-    # The number of channels is left to the decoders: asked for one, some of them fail
+    # The decoders choose the number of channels: some fail for a given number
     image = tf.io.decode_image(contents, expand_animations=False)
     image.set_shape((None, None, None))
     is_bmp = tf.strings.substr(contents, 0, 2) == b"BM"
     image = tf.cond(is_bmp, lambda: _finish_bmp(contents, image), lambda: image)
     image = tf.image.resize(image, (height, width), antialias=True)
     is_colour = tf.shape(image)[-1] >= 3
-    # What comes after one channel of grey or three of colour is transparency
+    # A channel after one of grey or three of colour is transparency
     if channels == 1:
         image = tf.cond(
             is_colour,
@@ -330,10 +330,9 @@ def decode_image(contents: tf.Tensor, image_shape: tuple[int, int, int]) -> tf.T
 
 
 def _finish_bmp(contents: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """Looks a BMP's colours up, which TensorFlow does not: it gives their numbers.
+    """Replaces a BMP's palette indices by colours, which TensorFlow does not do.
 
-    Nor does TensorFlow look whether the pixels are run-length encoded; such files are
-    refused here.
+    TensorFlow does not check for run-length encoding either; such files raise here.
     """
     header = tf.cast(
         tf.io.decode_raw(tf.strings.substr(contents, 0, 54), "uint8"), "int32"

@@ -1,4 +1,4 @@
-"""Images in memory or, past a limit, in a file that is read by position."""
+"""Images in memory or, beyond a limit, in a file that is read by position."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def chunks(num_examples: int, size: int = _CHUNK) -> Iterator[slice]:
 
 
 class _TemporaryFile:
-    """A file without a name, closed with the last selection from it."""
+    """An unnamed file, closed when the last selection from it is deleted."""
 
     def __init__(self) -> None:
         self.handle = tempfile.TemporaryFile()
@@ -36,12 +36,12 @@ class ImageFile:
     """Images in a file, indexed like an array.
 
     Selecting (`images[10:20]`, `images[indices]`) reads nothing and gives another
-    `ImageFile`; `np.asarray(images)` and iteration read. What is read is not kept, so
-    that memory holds no more than what is in use.
+    `ImageFile`; `np.asarray(images)` and iteration read. Images that were read are not
+    cached, to save memory.
 
     Args:
-        file: Its `handle` is an open file of the images' bytes, one after the other.
-        dtype: Of the pixels.
+        file: Its `handle` is an open file of the images' bytes, in order.
+        dtype: NumPy type of the pixels.
         image_shape: `(height, width, channels)`.
         rows: Positions in the file, shape `(n,)`.
     """
@@ -65,7 +65,7 @@ class ImageFile:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it would take in memory."""
+        """Size of the images in memory, in bytes."""
         return len(self._rows) * int(np.prod(self.image_shape)) * self.dtype.itemsize
 
     def __len__(self) -> int:
@@ -94,10 +94,9 @@ def as_images(images: Any) -> Images:
 
 
 class ImageStore:
-    """Takes images batch by batch: in memory up to a limit, past it in a file.
+    """Collects images batch by batch, in memory up to a limit, beyond it in a file.
 
-    The file is temporary and has no name: it is gone with the process, however that
-    ends.
+    The file is temporary and unnamed: it disappears when the process ends.
 
     Args:
         memory_limit_mb: Megabytes of 10⁶ bytes that may be held in memory.
@@ -177,7 +176,7 @@ class ImageStore:
 
 
 def as_uint8(images: Images) -> np.ndarray:
-    """Images, 0 to 255 in any type, to be looked at: uint8, in memory."""
+    """Images of any type in [0, 255] → uint8 array in memory, for display."""
     return np.clip(np.rint(np.asarray(images)), 0, 255).astype(np.uint8)
 
 
@@ -211,7 +210,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def save_images(images: Images, path: pathlib.Path) -> None:
-    """Writes images for other processes to map, all or nothing."""
+    """Writes images atomically to a file that other processes can map."""
     with atomic_path(path) as temporary:
         stored = np.lib.format.open_memmap(
             temporary, mode="w+", dtype=images.dtype, shape=images.shape

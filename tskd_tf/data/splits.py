@@ -1,7 +1,7 @@
 """Image classification data, split into train, validation and test.
 
-Images are decoded once and stay uint8; scaling is a layer of the models. Those that do
-not fit in memory are in an `ImageFile`, and are batched the same way.
+Images are decoded once and stay uint8; scaling is a layer of the models. Images that do
+not fit in memory are in an `ImageFile`, and are batched in the same way.
 """
 
 from typing import NamedTuple
@@ -41,20 +41,20 @@ def hold_out(
     """Takes the splits that a data set lacks from its training data, stratified.
 
     Args:
-        source: Where the data came from; what is held out as test is added to it.
-        class_names: By class id.
+        source: Origin of the data; a note is added to it if test data are held out.
+        class_names: Names of the classes, by class id.
         train: Training data.
         validation: Validation data, or None to take a share of the training data.
         test: Test data, or None to take a sixth of the training data before that.
-        validation_fraction: That share, in (0, 1).
+        validation_fraction: Share of the training data for validation, in (0, 1).
         seed: Decides which examples are taken for validation.
 
     Raises:
         InputError: If the fraction is out of range, or a class has too few examples.
     """
     if test is None:
-        # What is tested on must not depend on the run's seed: a teacher of a run with
-        # another seed would have been trained on it
+        # Test data must not depend on the run's seed: a teacher of a run with another
+        # seed would have been trained on them
         train, test = split_off(train, 1 / 6, seed=0)
         source += ", one sixth of the training data held out as test"
     if validation is None:
@@ -80,7 +80,7 @@ def stratified_split(
         class_ids: Shape `(n,)`.
         fraction: Share of each class that goes to the second part, in (0, 1); at
             least one example of each class stays in either part.
-        seed: Decides which.
+        seed: Decides which examples go to the second part.
 
     Returns:
         Two ascending index arrays that together are `0 … n−1`.
@@ -101,7 +101,7 @@ def stratified_split(
                 f"to validate. Received one of class {class_id}"
             )
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        # Each class by itself, so that the split does not hang on which are loaded
+        # Each class by itself, so that the split does not depend on the loaded classes
         generator = np.random.default_rng([seed, class_id])
         taken.append(generator.permutation(members)[:count])
     second = np.sort(np.concatenate(taken))
@@ -109,10 +109,10 @@ def stratified_split(
 
 
 def balanced_weights(labels: np.ndarray) -> np.ndarray:
-    """Weights of examples with which each class counts alike: n / (k·n_c) in class c.
+    """Weights that make each class count the same: n / (k·n_c) in class c.
 
-    n is the number of examples, k that of classes, n_c that of class c's examples: the
-    "balanced" of scikit-learn. Their mean is 1, so the size of a loss stays.
+    There are n examples, k classes, and n_c examples of class c, as in scikit-learn's
+    "balanced". The mean weight is 1, so the scale of a loss does not change.
 
     Args:
         labels: Integers of shape `(n,)`. Only classes that occur count.

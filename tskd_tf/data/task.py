@@ -27,7 +27,7 @@ class Task:
         class_ids: At least two different classes: integers in `[0, num_classes)`, or
             texts as in `from_names`.
         num_classes: Number of classes of the data set, and of the teacher's outputs;
-            by default that of `class_names`.
+            by default the length of `class_names`.
         head: `"full"` (the paper's: the student keeps the teacher's outputs) or
             `"task"` (one output a task class).
         class_names: Names of all `num_classes` classes; the ids as text by default.
@@ -88,7 +88,7 @@ class Task:
             classes: Names out of `class_names`, or class ids, which may be written as
                 text. A text that is both is taken as a name.
             class_names: Names of all classes of the data set, by class id.
-            head: As in the constructor.
+            head: `"full"` (all the teacher's outputs) or `"task"` (the task's only).
 
         Raises:
             InputError: If a class is unknown, repeated, or fewer than two are given.
@@ -186,7 +186,7 @@ class Task:
 
         def count_task(found: Any, batch: Any) -> Any:
             (total, smallest, largest), ids = found, tf.cast(batch[1], tf.int64)
-            # Those out of range are refused once all are read
+            # Ids out of range raise once all are read
             labels = tf.gather(table, tf.clip_by_value(ids, 0, largest_id))
             total += tf.math.count_nonzero(labels >= 0)
             smallest = tf.minimum(smallest, tf.reduce_min(ids))
@@ -215,8 +215,8 @@ class Task:
                     f"Expected examples of classes [{names}]. Received: none"
                 )
             num_batches = -(-total // batch_size)
-            # A stream that differs from pass to pass (shuffled, then cut) may come up
-            # short of what was counted; then it begins again
+            # A stream that differs between passes (shuffled, then cut) may yield fewer
+            # examples than were counted; then it starts again
             filtered = filtered.repeat().take(num_batches)
             known = tf.data.experimental.assert_cardinality(num_batches)
             filtered = filtered.apply(known)
@@ -301,7 +301,7 @@ def check_pairs(dataset: Any) -> None:
     """Checks that a data set is one of images and class ids, in this order.
 
     Raises:
-        InputError: If it is not, as those of TFDS are not unless told otherwise.
+        InputError: If it is not. TFDS gives pairs with `as_supervised=True` only.
     """
     parts = getattr(dataset, "element_spec", dataset)
     if isinstance(parts, (tuple, list)) and len(parts) > 1:
@@ -322,14 +322,14 @@ def check_pairs(dataset: Any) -> None:
 
 
 def check_task(task: Any) -> None:
-    """Checks that what is given as a task is one.
+    """Checks that `task` is a `Task`.
 
     Raises:
-        InputError: If it is not, as a bare list of class ids.
+        InputError: If it is anything else, such as a list of class ids.
     """
     if not isinstance(task, Task):
         raise InputError(
-            "Expected task to be a tskd_tf.Task, which says the head, too: "
+            "Expected task to be a tskd_tf.Task, which also sets the head: "
             f"Task([3, 0], num_classes=10). Received: {task!r}"
         )
 
@@ -348,7 +348,7 @@ def check_num_outputs(name: str, num_outputs: int, task: Task) -> None:
 
 
 def check_class_ids(class_ids: np.ndarray, num_images: int, num_classes: int) -> None:
-    """Checks labels at the door.
+    """Checks the user's labels.
 
     Raises:
         InputError: If they are not one integer in `[0, num_classes)` an image.

@@ -1,4 +1,4 @@
-"""What a training step is given: taken apart and checked."""
+"""Unpacks and checks the data of a training step."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ _OTHER_VIEW = (
 
 
 class Batch(NamedTuple):
-    """One batch of `fit`, taken apart.
+    """One batch of `fit`, unpacked.
 
     Attributes:
         images: Shape `(batch, height, width, channels)`.
@@ -34,15 +34,15 @@ class Batch(NamedTuple):
 
 
 def images_of(inputs: Any) -> tf.Tensor:
-    """The images of a step's inputs, which stored logits may ride with."""
+    """The images of a step's inputs, with or without stored logits."""
     return inputs["images"] if isinstance(inputs, dict) else inputs
 
 
 def unpack(data: Any, student: keras.Model) -> Batch:
-    """Takes the data of a step apart.
+    """Unpacks the data of a step.
 
     Args:
-        data: What Keras hands to `train_step` and `test_step`.
+        data: The argument that Keras passes to `train_step` and `test_step`.
         student: Takes the images.
 
     Raises:

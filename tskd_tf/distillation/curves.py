@@ -1,4 +1,4 @@
-"""The curve of a training: what each of its epochs gave."""
+"""The curve of a training: accuracy and loss of each epoch."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from tskd_tf.files import read_json
 
 
 class Curve(TypedDict):
-    """A training, a number an epoch.
+    """Results of a training, one number per epoch.
 
     Keys:
         validation_accuracy: After the epoch, in [0, 1], in the precision of training.
@@ -21,7 +21,7 @@ class Curve(TypedDict):
 
 
 def curve_of(history: Mapping[str, Sequence[float]]) -> Curve:
-    """The curve in what `keras.callbacks.History` has noted, with validation data."""
+    """The curve from the `history` of `keras.callbacks.History`."""
     return Curve(
         validation_accuracy=[float(value) for value in history["val_accuracy"]],
         loss=[float(value) for value in history["loss"]],

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tskd_tf.choices import ABOVE_0, FROM_0_TO_1, check_within
 from tskd_tf.data.task import Task, check_task
 from tskd_tf.distillation.batch import Batch, images_of, input_errors, unpack
 from tskd_tf.distillation.device import choose_jit_compile, uses_float16
 from tskd_tf.distillation.losses import (
     check_soft_loss,
-    check_temperature,
     distillation_loss,
     hard_loss,
     soft_loss,
@@ -175,12 +175,8 @@ class Distiller(keras.Model):
                 "Expected no loss: the distillation loss of Eq. 8 is built in. Set it "
                 "with temperature and soft_loss_weight"
             )
-        check_temperature(temperature)
-        if not 0.0 <= soft_loss_weight <= 1.0:
-            raise InputError(
-                "Expected soft_loss_weight from 0 to 1. Received: "
-                f"soft_loss_weight={soft_loss_weight}"
-            )
+        check_within("temperature", temperature, ABOVE_0)
+        check_within("soft_loss_weight", soft_loss_weight, FROM_0_TO_1)
         if soft_loss is not None:
             check_soft_loss(soft_loss)
             if temperature != _DEFAULT_TEMPERATURE or scale_soft_loss:
@@ -234,7 +230,7 @@ class Distiller(keras.Model):
         return self.student(images_of(inputs), training=training)
 
     def best_student(self) -> keras.Model:
-        """The student to keep, of those that a method may train."""
+        """The student to keep; a method may train several."""
         return self.student
 
     def updates(self) -> list[Update]:

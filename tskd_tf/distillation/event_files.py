@@ -1,4 +1,4 @@
-"""TensorBoard's files of a run, written anew each time, so that nothing is there twice.
+"""TensorBoard files of a run. Each writer replaces its earlier files: no duplicates.
 
 Names of runs sort in the order of the work: teacher, trials, the training to the end,
 control, report.
@@ -15,12 +15,12 @@ import tensorflow as tf
 TEACHER_RUN = "1_teacher"
 REPORT_RUN = "5_report"
 _LOSS = "_loss"
-# Of online distillation, where the fused head is the students' teacher
+# In online distillation, the fused head is the students' teacher
 _FUSED_HEAD = "teacher_loss"
 
 
 def curve_tag(name: str) -> str | None:
-    """The tag of a curve, from the name that Keras logs; None for what has no curve.
+    """The tag of a curve, from the name that Keras logs; None without a curve.
 
     Parts of a method's loss, its `training_losses`, are tagged by their names.
     """
@@ -40,27 +40,27 @@ def curve_tag(name: str) -> str | None:
 
 
 def trial_run(trial: str, rate: float) -> str:
-    """Of a trial of the search, by the name of its folder."""
+    """Name of the TensorBoard run of a search trial, from its folder's name."""
     return f"2_{trial}_rate_{rate:g}"
 
 
 def finishing_run(rate: float) -> str:
-    """Of the chosen student's training to the end."""
+    """Name of the TensorBoard run of the chosen student's training to the end."""
     return f"3_to_the_end_rate_{rate:g}"
 
 
 def control_run(rate: float) -> str:
-    """Of the training on hard labels only."""
+    """Name of the TensorBoard run of the training on hard labels only."""
     return f"4_control_rate_{rate:g}"
 
 
 @contextlib.contextmanager
 def fresh_events(run_dir: pathlib.Path, suffix: str) -> Iterator[Any]:
-    """A writer of `tf.summary` in place of what one of this suffix wrote before.
+    """A `tf.summary` writer that replaces the earlier files of its suffix.
 
     Args:
         run_dir: The run's folder.
-        suffix: Ends the file's name, and tells the writers of one run apart.
+        suffix: End of the file's name; each writer of a run has its own.
     """
     earlier = list(run_dir.glob(f"*tfevents*{suffix}"))
     writer = tf.summary.create_file_writer(str(run_dir), filename_suffix=suffix)
@@ -71,10 +71,10 @@ def fresh_events(run_dir: pathlib.Path, suffix: str) -> Iterator[Any]:
 
 
 class CurveWriter(keras.callbacks.Callback):
-    """Writes the curve of a training, from epoch 1 on, as it goes.
+    """Writes the curve of a training after each epoch, from epoch 1 on.
 
-    Keras's own callback has two runs a training, says some numbers twice, and adds to
-    what a training that was cut off has left.
+    Keras's own callback writes two runs per training and some numbers twice. It also
+    appends to the files of an interrupted training.
 
     Args:
         run_dir: The run's folder; curves of an earlier training in it are removed.

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tskd_tf.choices import ABOVE_0, check_within
 from tskd_tf.errors import InputError
 
 # What Keras 3.15's losses of logits hand them to as if they were probabilities
@@ -20,18 +21,6 @@ _LOSSES_OF_PROBABILITIES = (
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
 )
-
-
-def check_temperature(temperature: float) -> None:
-    """Checks τ.
-
-    Raises:
-        InputError: If it is not above 0.
-    """
-    if not 0.0 < temperature < float("inf"):
-        raise InputError(
-            f"Expected a temperature above 0. Received: temperature={temperature}"
-        )
 
 
 def softened_log_probabilities(logits: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
@@ -85,7 +74,7 @@ def soft_loss(
 def divergence(
     target_logits: tf.Tensor, logits: tf.Tensor, temperature: tf.Tensor
 ) -> tf.Tensor:
-    """KL(P_target^τ ‖ P^τ), by which networks that learn together are compared.
+    """KL(P_target^τ ‖ P^τ), the loss between networks that learn together.
 
     Args:
         target_logits: Shape `(batch, num_outputs)`; gradients flow into them, too,
@@ -94,7 +83,7 @@ def divergence(
         temperature: τ, a positive scalar; the same for both.
 
     Returns:
-        float32, shape `(batch,)`, in nats, ≥ 0 but for rounding. The sum over the
+        float32, shape `(batch,)`, in nats, ≥ 0 except for rounding. The sum over the
         classes, not their mean.
     """
     targets = softened_log_probabilities(target_logits, temperature)
@@ -145,7 +134,7 @@ class SoftLoss(keras.distillation.DistillationLoss):
     """
 
     def __init__(self, temperature: float = 3.0, scale_soft_loss: bool = False) -> None:
-        check_temperature(temperature)
+        check_within("temperature", temperature, ABOVE_0)
         self.temperature = float(temperature)
         self.scale_soft_loss = scale_soft_loss
 

@@ -1,4 +1,4 @@
-"""How a student is trained: what goes together, and what follows from the data."""
+"""The recipe of a training: its settings, and values that depend on the data."""
 
 import dataclasses
 import functools
@@ -27,17 +27,17 @@ _WITH_TEACHER_KERNELS = ("plain", "dominant")
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(TrainingSettings):
-    """How a student is trained; the defaults of τ and λ are the paper's."""
+    """Settings of a training; the defaults of τ and λ are the paper's."""
 
     augmentation: Augmentation = setting(
-        Augmentation(), "Views that teacher and student see."
+        Augmentation(), "Random changes to the images that teacher and student see."
     )
     jit_compile: Any = setting(
         "auto", "Whether to compile training with XLA. auto: on a GPU only."
     )
 
     def check(self) -> None:
-        """Checks the ranges, and that no setting means nothing to the method.
+        """Checks the ranges, and that the method uses each changed setting.
 
         Raises:
             InputError: If a value is out of range or contradicts another.
@@ -55,7 +55,7 @@ class Recipe(TrainingSettings):
         if changed:
             raise InputError(
                 f"Expected {', '.join(unused)} at their defaults with "
-                f"method={self.method}, to which they mean nothing. Received another "
+                f"method={self.method}, which does not use them. Received another "
                 f"{' and '.join(changed)}; leave it out"
             )
 
@@ -71,7 +71,7 @@ class Recipe(TrainingSettings):
 
     @classmethod
     def from_json(cls, settings: Mapping[str, Any]) -> "Recipe":
-        """The recipe of which `as_json` gave this."""
+        """The recipe from the result of `as_json`."""
         augmentation = Augmentation(**settings["augmentation"])
         return cls(**{**settings, "augmentation": augmentation})
 
@@ -90,7 +90,7 @@ class Recipe(TrainingSettings):
 
     @property
     def uses_live_teacher(self) -> bool:
-        """Whether the teacher is run in every step, on views without end."""
+        """Whether the teacher runs in every step, on new views each time."""
         return bool(self.augmentation) and self.num_views == 0
 
     @property
@@ -104,7 +104,7 @@ class Recipe(TrainingSettings):
         """Builds the thinner students of a teacher that this recipe asks for.
 
         Args:
-            teacher: As in `thin_student`.
+            teacher: A Keras classifier that gives logits.
             task: θ and the head.
             **start: `initialize` and `importance` of `thin_student`; by default
                 students start from random weights.
@@ -119,15 +119,15 @@ class Recipe(TrainingSettings):
         )
 
     def on_hard_labels(self) -> "Recipe":
-        """The same training without a teacher: the control."""
+        """This recipe on hard labels only, without a teacher: the control."""
         return dataclasses.replace(self, method=DISTILLATION, soft_loss_weight=0.0)
 
     def num_steps(self, num_examples: int) -> int:
-        """Steps an epoch; the last batch may be smaller."""
+        """Steps per epoch; the last batch may be smaller."""
         return -(-num_examples // self.batch_size)
 
     def num_epochs(self, num_examples: int) -> int:
-        """`epochs`, or where it is None as many as the transfer set's size asks for."""
+        """`epochs`; if None, enough for 1,500 steps, and at least 10."""
         if self.epochs is not None:
             return self.epochs
         enough = -(-_SETTLING_STEPS // self.num_steps(num_examples))

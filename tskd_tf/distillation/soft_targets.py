@@ -3,8 +3,6 @@
 Logits are stored, not probabilities, so that one pass serves every temperature.
 """
 
-import json
-import zipfile
 from typing import Any, NamedTuple
 
 import keras
@@ -13,7 +11,7 @@ import tensorflow as tf
 
 from tskd_tf.data.augmentation import Augmentation, as_pixels
 from tskd_tf.data.batches import as_arrays, batches, check_images
-from tskd_tf.data.images import MEMORY_LIMIT_MB, Images, chunks, fingerprint
+from tskd_tf.data.images import MEMORY_LIMIT_MB, Images, chunks
 from tskd_tf.data.task import (
     Task,
     check_class_ids,
@@ -23,9 +21,8 @@ from tskd_tf.data.task import (
     first_batch_size,
 )
 from tskd_tf.errors import InputError
-from tskd_tf.files import PathLike, atomic_path
 from tskd_tf.networks.evaluate import predict_logits
-from tskd_tf.networks.graph import check_logits, check_model, layer_calls
+from tskd_tf.networks.graph import check_logits, check_model
 
 DEFAULT_BATCH_SIZE = 128
 DEFAULT_NUM_VIEWS = 8
@@ -306,88 +303,3 @@ def _teacher_logits(teacher: keras.Model, images: Any, task: Task) -> np.ndarray
             "infinity on the transfer set"
         )
     return logits
-
-
-def transfer_fingerprint(
-    teacher: keras.Model,
-    images: Images,
-    class_ids: np.ndarray,
-    task: Task,
-    *views: Any,
-) -> str:
-    """Identifies what soft targets depend on: teacher, data, task and views.
-
-    Args:
-        teacher: Its graph, settings and weights count.
-        images: All images of the data set's training split.
-        class_ids: Their class ids.
-        task: θ.
-        *views: What views are drawn from: JSON-able values, none without views.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    layers = [
-        (_settings(call.layer), call.input_shapes) for call in layer_calls(teacher)
-    ]
-    graph = json.dumps(layers, sort_keys=True, default=str)
-    weights = [np.asarray(weight) for weight in teacher.get_weights()]
-    return fingerprint(graph, *weights, images, class_ids, task.get_config(), *views)
-
-
-def _settings(layer: Any) -> dict[str, Any]:
-    """A layer's settings but its name, which may differ from process to process."""
-    if isinstance(layer, keras.Model):
-        # A subclassed one need not know its settings
-        return {"class": type(layer).__name__}
-    config = {k: v for k, v in layer.get_config().items() if k != "name"}
-    return {"class": type(layer).__name__, **config}
-
-
-def save_soft_targets(
-    path: PathLike, stored: TransferSet, expected_fingerprint: str
-) -> None:
-    """Writes the logits, labels and views to an `.npz` file, all or nothing."""
-    arrays: dict[str, Any] = {
-        "teacher_logits": stored.teacher_logits,
-        "labels": stored.labels,
-        "fingerprint": np.array(expected_fingerprint),
-    }
-    if stored.views is not None:
-        arrays["views"] = stored.views
-    with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays)
-
-
-def load_soft_targets(
-    path: PathLike,
-    expected_fingerprint: str,
-    images: Images,
-    class_ids: np.ndarray,
-    task: Task,
-    augmentation: Augmentation = Augmentation(),
-) -> TransferSet:
-    """Reads soft targets back, if they are those of this teacher, data, task, views.
-
-    Raises:
-        InputError: If the file is of another teacher, data set, task or augmentation,
-            or damaged.
-    """
-    try:
-        # np.load itself leaves the file open when it is damaged
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            found = str(stored["fingerprint"])
-            logits, labels = stored["teacher_logits"], stored["labels"]
-            views = stored["views"] if augmentation else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"Cannot read the soft targets in {path} ({error}). Delete the file to run "
-            "the teacher over the transfer set again"
-        ) from None
-    if found != expected_fingerprint:
-        raise InputError(
-            "Expected soft targets of this teacher, data set (in this order), task and "
-            f"augmentation. Received: {path}, stored for another; use another folder"
-        )
-    chosen = images[task.indices(class_ids)]
-    return TransferSet(chosen, labels, logits, None, augmentation, views, task)

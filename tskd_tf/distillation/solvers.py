@@ -17,7 +17,7 @@ ADAM = "adam"
 
 
 class Multipliers(NamedTuple):
-    """By which one weight's learning rate and decay differ from the solver's.
+    """Factors of one weight's learning rate and decay, relative to the solver's.
 
     Attributes:
         learning_rate: Caffe's `lr_mult`, ≥ 0.
@@ -32,14 +32,14 @@ class CaffeSolver(NamedTuple):
     """One of Caffe's solvers.
 
     Attributes:
-        learning_rate: At the first step.
-        weight_decay: Added to the gradient, times the weight.
-        batch_size: Examples a step.
-        num_steps: Of the whole training, on all classes.
-        steps_at: Where, as shares of the training, the learning rate falls to a tenth.
-        inverse: Without these it falls as (1 + γ·step)^−power instead: γ times
-            `num_steps`, and power.
-        multipliers: By the end of a weight's path, such as `"ip1/bias"`.
+        learning_rate: Learning rate at the first step.
+        weight_decay: Factor of the weight that is added to its gradient.
+        batch_size: Examples per step.
+        num_steps: Steps of the whole training on all classes.
+        steps_at: Shares of the training after which the learning rate falls to a tenth.
+        inverse: γ times `num_steps`, and power. Without `steps_at` the learning rate
+            falls as (1 + γ·step)^−power.
+        multipliers: Factors by the end of a weight's path, such as `"ip1/bias"`.
     """
 
     learning_rate: float

@@ -1,7 +1,7 @@
-"""How a teacher and its students are trained: the settings, without TensorFlow.
+"""Settings of the training of a teacher and its students, without TensorFlow.
 
-Each field is a setting of `Recipe` and a flag of the command line. To add one, write it
-here and use it where it acts.
+Each field is a setting of `Recipe` and a flag of the command line. To add a setting,
+write it here, and use it in the code that it changes.
 """
 
 import dataclasses
@@ -9,12 +9,14 @@ import dataclasses
 from tskd_tf.choices import (
     ABOVE_0,
     CLASS_WEIGHTS,
+    CONVOLUTIONS,
     DISTRIBUTIONS,
     FROM_0_ON,
     FROM_0_TO_1,
     FROM_0_TO_BELOW_1,
     INITIALIZATIONS,
     METHODS,
+    PLAIN,
     PRECISIONS,
     SEEDS,
     SOLVERS,
@@ -22,14 +24,15 @@ from tskd_tf.choices import (
     help_of,
     setting,
 )
+from tskd_tf.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """The settings of a training that Python and the command line write alike.
+    """The settings of a training that have one form in Python and on the command line.
 
-    A field marked `felt_by_teacher` changes the weights of a teacher that is trained
-    with it: a run that goes on with its teacher must have the same.
+    A field marked `felt_by_teacher` changes the weights of a trained teacher. A run
+    that keeps its teacher must keep the values of these fields.
     """
 
     method: str = setting(
@@ -42,7 +45,8 @@ class TrainingSettings:
     )
     num_students: int = setting(
         4,
-        "With --method=online and mutual: students trained at once, at least 2.",
+        "With --method=online or mutual: number of students trained together, at least "
+        "2.",
         within=at_least(2),
     )
     temperature: float = setting(
@@ -50,91 +54,117 @@ class TrainingSettings:
     )
     soft_loss_weight: float = setting(
         0.9,
-        "lambda of Eq. 8, from 0 to 1; the hard loss gets the rest.",
+        "Weight lambda of the soft loss in Eq. 8, from 0 to 1. The hard loss has "
+        "weight 1 - lambda.",
         within=FROM_0_TO_1,
     )
     scale_soft_loss: bool = setting(
-        False, "Multiply the soft loss by tau squared, as Hinton does and Eq. 8 not."
+        False,
+        "Multiply the soft loss by tau squared, as in Hinton et al. 2015. Eq. 8 does "
+        "not.",
     )
     class_weights: str = setting(
         "none",
-        "balanced: in training, rare classes count as much as others; the losses of "
-        "each image of class c are weighed by n/(k n_c). Eq. 4 stays about all images.",
+        "balanced: in training, each class counts the same. The losses of an image of "
+        "class c have weight n/(k n_c), for n images, k classes and n_c images of "
+        "class c. Accuracy in Eq. 4 is unweighted.",
         CLASS_WEIGHTS,
         felt_by_teacher=True,
     )
     epochs: int | None = setting(
         None,
-        "Passes over the transfer set, for each student; by default as many as make "
-        "1,500 steps, at least 10.",
+        "Passes of each student over the transfer set, at least 1. Default: as many "
+        "as make 1,500 steps, at least 10.",
         within=at_least(1),
     )
     batch_size: int = setting(
-        128, "Images a training step.", within=at_least(1), felt_by_teacher=True
+        128,
+        "Images per training step, at least 1.",
+        within=at_least(1),
+        felt_by_teacher=True,
     )
     learning_rate: float = setting(
         2e-3,
-        "Learning rate at the first step; Adam's falls to 0 by a cosine.",
+        "Learning rate at the first step, above 0. Adam's falls to 0 by a cosine.",
         within=ABOVE_0,
         felt_by_teacher=True,
     )
     solver: str = setting(
         "adam",
-        "Optimiser of teacher and students: adam, or that of a Caffe example with its "
-        "schedule, momentum and weight decay.",
+        "Optimiser of teacher and students: adam, or the solver of a Caffe example "
+        "with its schedule, momentum and weight decay.",
         SOLVERS,
         felt_by_teacher=True,
     )
     precision: str = setting(
         "float32",
         "Precision of training. auto: mixed_float16 on a GPU with tensor cores, "
-        "mixed_bfloat16 on a CPU with bfloat16 instructions, else float32. What is "
-        "saved is float32.",
+        "mixed_bfloat16 on a CPU with bfloat16 instructions, else float32. Saved "
+        "networks are float32.",
         PRECISIONS,
         felt_by_teacher=True,
     )
     num_views: int = setting(
         8,
-        "With --augmentation: views of an image whose soft targets are stored; 0 runs "
-        "the teacher on new views in every step.",
+        "With --augmentation: number of augmented views of an image whose soft "
+        "targets are stored. 0: the teacher runs on new views in every step.",
         within=FROM_0_ON,
     )
     initialize: str = setting(
         "auto",
-        "Where students start. random: from random weights, as in the paper. teacher: "
-        "from those of the teacher's channels that matter most for the task. auto: from "
-        "the teacher where students have its shape, else random.",
+        "Initial weights of students. random: as in the paper. teacher: the weights "
+        "of the teacher's channels that matter most for the task. auto: teacher where "
+        "students have the teacher's shape, else random.",
         INITIALIZATIONS,
     )
     convolutions: str = setting(
         "plain",
-        "What students have in the place of convolutions larger than 1x1, but the "
-        "first, besides being thinner: shift, grouped or depthwise ones with a 1x1 "
-        "convolution behind each, or dominant ones, which start from the teacher's "
-        "kernels with --initialize=teacher.",
-        ("plain", "dominant", "shift", "grouped", "depthwise"),
+        "Layers that replace a student's convolutions larger than 1x1, except for the "
+        f"first. {help_of(CONVOLUTIONS)}",
+        CONVOLUTIONS,
     )
     groups: int | None = setting(
         None,
-        "Of --convolutions=grouped, 4 by default. Where they do not divide a layer's "
-        "channels, the next larger number that does is taken.",
+        "With --convolutions=grouped: number of groups, at least 1. Default: 4. If it "
+        "does not divide a layer's channels, the next larger divisor is used.",
         within=at_least(1),
     )
     steps_per_execution: int | None = setting(
         None,
-        "Training steps in one call of TensorFlow; by default 50 on a CPU, 200 on a "
-        "GPU, no more than an epoch has.",
+        "Training steps per call of TensorFlow, at least 1. Default: 50 on a CPU, 200 "
+        "on a GPU, at most one epoch.",
         within=at_least(1),
     )
     distribute: str = setting(
         "auto",
-        "mirrored: share each batch among all GPUs, or without any among the logical "
-        "CPUs. auto: mirrored where there is more than one GPU.",
+        "mirrored: split each batch across all GPUs, or across the logical CPUs if "
+        "there is no GPU. auto: mirrored with more than one GPU, else none.",
         DISTRIBUTIONS,
     )
     seed: int = setting(
         1,
-        "Of initial weights, order of examples, views and validation split, from 0 on.",
+        "Seed of initial weights, order of examples, augmentation and validation "
+        "split, from 0 to 4294967295.",
         within=SEEDS,
         felt_by_teacher=True,
     )
+
+
+def check_own_students(settings: TrainingSettings, prefix: str = "") -> None:
+    """Checks that nothing is asked of students that the user builds.
+
+    Args:
+        settings: The training's.
+        prefix: What stands before a setting's name in the message, e.g. `"--"`.
+
+    Raises:
+        InputError: If `initialize` or `convolutions` is not the default.
+    """
+    given = {name: getattr(settings, name) for name in ("initialize", "convolutions")}
+    if settings.initialize == "teacher" or settings.convolutions != PLAIN:
+        received = " ".join(f"{prefix}{name}={value}" for name, value in given.items())
+        raise InputError(
+            f"Expected {prefix}initialize and {prefix}convolutions at their defaults "
+            "with students of your own, which are and start as you build them. "
+            f"Received: {received}"
+        )

@@ -12,27 +12,19 @@ import keras
 import tensorflow as tf
 
 from tskd_tf.networks.graph import LayerCall, follow
-from tskd_tf.networks.layers.dominant import DominantConv2D
 from tskd_tf.networks.rebuild import copy_weights, rebuild, same_layer
 
 _LARGEST = 127
 _NUM_STEPS = 255
 # So that what is all 0 stays it
 _SMALLEST_RANGE = 1e-30
-# Kernels by attribute, and over which of their axes one scale is shared
+# Kernels by attribute, and over which of their axes one scale is shared. Layers of ours
+# say it themselves, see `networks.layers.convolution`
 _KERNELS: tuple[tuple[type, dict[str, tuple[int, ...]]], ...] = (
     (keras.layers.DepthwiseConv2D, {"kernel": (0, 1)}),
     (
         keras.layers.SeparableConv2D,
         {"depthwise_kernel": (0, 1), "pointwise_kernel": (0, 1, 2)},
-    ),
-    (
-        DominantConv2D,
-        {
-            "kernel": (0, 1, 2),
-            "depthwise_kernel": (0, 1),
-            "pointwise_kernel": (0, 1, 2),
-        },
     ),
     (keras.layers.Conv2D, {"kernel": (0, 1, 2)}),
     (keras.layers.Dense, {"kernel": (0,)}),
@@ -114,12 +106,11 @@ class FakeQuantized(keras.layers.Wrapper):
 
 
 def _kernels(layer: Any) -> list[tuple[keras.Variable, tuple[int, ...]]]:
-    for kind, names in _KERNELS:
-        if isinstance(layer, kind):
-            kernels = [(getattr(layer, name), axes) for name, axes in names.items()]
-            # A layer of several forms has one of them None
-            return [(kernel, axes) for kernel, axes in kernels if kernel is not None]
-    return []
+    of_keras = (names for kind, names in _KERNELS if isinstance(layer, kind))
+    names = getattr(layer, "kernel_scale_axes", None) or next(of_keras, {})
+    kernels = [(getattr(layer, name), axes) for name, axes in names.items()]
+    # A layer of several forms has one of them None
+    return [(kernel, axes) for kernel, axes in kernels if kernel is not None]
 
 
 def quantization_aware(student: keras.Model) -> keras.Model:
@@ -142,7 +133,8 @@ def quantization_aware(student: keras.Model) -> keras.Model:
 
     def edit(layer: Any) -> Any:
         copy = same_layer(layer)
-        if not isinstance(layer, _ROUNDED):
+        is_own = hasattr(layer, "kernel_scale_axes")
+        if not is_own and not isinstance(layer, _ROUNDED):
             return copy
         behind = followers.get(id(layer), [])
         is_fused = bool(behind) and all(isinstance(one, _FUSED) for one in behind)

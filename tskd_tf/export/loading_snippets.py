@@ -1,11 +1,9 @@
 """How a program loads and runs each exported file, without this package."""
 
+import tskd_tf
 from tskd_tf.choices import FORMATS
 from tskd_tf.export.format import format_named
-
-_OWN_LAYERS = """\
-from tskd_tf import DominantConv2D, GroupedConv2D, ShiftConv2D  # which it names
-"""
+from tskd_tf.networks.layers.convolution import own_layers
 
 
 def title_of(format_name: str) -> str:
@@ -32,7 +30,19 @@ def snippet(format_name: str, path: str, has_own_layers: bool = False) -> str:
     if format_name not in FORMATS:
         return ""
     code = format_named(format_name).snippet.format(path=path)
-    return _OWN_LAYERS + code if has_own_layers and format_name == "keras" else code
+    return _imports() + code if has_own_layers and format_name == "keras" else code
+
+
+def _imports() -> str:
+    """Imports of all layers that a `.keras` file may name, a line a module."""
+    names: dict[str, list[str]] = {}
+    for name, kind in sorted(own_layers().items()):
+        module = "tskd_tf" if name in tskd_tf.__all__ else kind.__module__
+        names.setdefault(module, []).append(name)
+    return "".join(
+        f"from {module} import {', '.join(found)}  # which it names\n"
+        for module, found in names.items()
+    )
 
 
 def class_of_outputs(labels_path: str) -> str:

@@ -24,7 +24,7 @@ from tskd_tf.networks.graph import (
     is_per_channel,
     layer_width,
 )
-from tskd_tf.networks.layers.dominant import DominantConv2D
+from tskd_tf.networks.ties import Ties
 
 # Layers without weights that mix channels, though shapes may not tell
 _MIXING = {
@@ -47,8 +47,8 @@ class Use(NamedTuple):
         call: Layer and shapes.
         inputs: The channels of its inputs.
         output: Those of its first output.
-        inner: Those between the two kernels of a `DominantConv2D` of reading A, shape
-            `(rank,)`; empty in other layers.
+        inner: Those inside a layer with an `inner_setting`, as between the two kernels
+            of a `DominantConv2D` of reading A, shape `(rank,)`; empty in other layers.
     """
 
     call: LayerCall
@@ -114,11 +114,10 @@ class Channels:
         self.uses: list[Use] = []
         self.made: dict[int, np.ndarray] = {}
         self.inner: dict[int, np.ndarray] = {}
-        self._parents = [0]
+        self._ties = Ties()
         follow(model, [_fixed(model.inputs[0].shape)], self._step)
         self.head = head_layer(model)
-        roots = [self._root(channel) for channel in range(len(self._parents))]
-        self._roots = np.array(roots)
+        self._roots = self._ties.roots()
         self._blocks = self._find_blocks()
 
     def keep(
@@ -176,7 +175,7 @@ class Channels:
         return [
             layers[maker].name
             for maker, channels in self.made.items()
-            if self._is_fixed(channels)
+            if self._ties.is_fixed(channels)
         ]
 
     def weighted(self) -> list[Use]:
@@ -214,7 +213,7 @@ class Channels:
             for use in self.uses:
                 if use.call.layer is layer:
                     for value, first in zip(values, use.inputs):
-                        self._tie(value, first)
+                        self._ties.tie(value, first)
         outputs = self._outputs(call, values)
         inner = self.inner.get(id(layer), np.zeros(0, int))
         self.uses.append(Use(call, values, outputs[0], inner))
@@ -226,19 +225,21 @@ class Channels:
             return [self._make(call, values[0])]
         if kind == "DepthwiseConv2D":
             return [np.repeat(values[0], layer.depth_multiplier, axis=-1)]
+        if hasattr(layer, "weight_channels"):
+            return [values[0]]
         if kind == "GroupNormalization":
-            self._tie_groups(values[0], values[0], layer.groups)
+            self._ties.tie_groups(values[0], values[0], layer.groups)
         if kind == "Normalization" or _is_rescaling_by_channel(layer):
             # Its numbers are not weights that could be left out
-            self._tie(values[0], np.zeros(1, int))
+            self._ties.tie(values[0], np.zeros(1, int))
         weightless = kind == "Normalization" or not getattr(layer, "weights", ())
-        if weightless and all(self._is_fixed(value) for value in values):
+        if weightless and all(self._ties.is_fixed(value) for value in values):
             return [_fixed(shape)] * call.num_outputs
         if kind == "Concatenate":
             axis = layer.axis % len(shape)
             if axis == len(shape) - 1:
                 return [_concatenate(values)]
-            return [self._merge(values)]
+            return [self._ties.merge(values)]
         if kind in ("Flatten", "Reshape"):
             return [self._reshape(values[0], call)]
         if kind == "Permute":
@@ -254,7 +255,7 @@ class Channels:
             wide = [value for value, width in pairs if width == shape[-1]]
             is_spread = all(width in (1, shape[-1]) for width in widths)
             if wide and is_spread and call.num_outputs == 1:
-                return [_with_rank(self._merge(wide), call)]
+                return [_with_rank(self._ties.merge(wide), call)]
             if shape[-1] == 1 and len(values) == 1:
                 return [_fixed(shape)]
         raise _unknown(call)
@@ -270,31 +271,14 @@ class Channels:
                 f"{WAY_OUT}"
             )
         if id(layer) not in self.made:
-            self.made[id(layer)] = self._new(layer_width(layer.get_config()) or 0)
-            if isinstance(layer, DominantConv2D) and layer.rank is not None:
-                self.inner[id(layer)] = self._new(layer.rank)
+            self.made[id(layer)] = self._ties.add(layer_width(layer.get_config()) or 0)
+            num_inner = getattr(layer, getattr(layer, "inner_setting", ""), None)
+            if num_inner is not None:
+                self.inner[id(layer)] = self._ties.add(num_inner)
         made = self.made[id(layer)]
         if getattr(layer, "groups", 1) > 1:
-            self._tie_groups(value, made, layer.groups)
+            self._ties.tie_groups(value, made, layer.groups)
         return made.reshape((1,) * (len(call.output_shape) - 2) + (-1,))
-
-    def _new(self, count: int) -> np.ndarray:
-        start = len(self._parents)
-        self._parents += range(start, start + count)
-        return np.arange(start, start + count)
-
-    def _tie_groups(self, inputs: np.ndarray, made: np.ndarray, groups: int) -> None:
-        """Ties channels so that groups stay equal: whole groups go, or as many of each.
-
-        Whichever leaves the finer choice.
-        """
-        inputs, made = inputs.reshape(groups, -1), made.reshape(groups, -1)
-        if groups >= inputs.shape[1] and not self._is_fixed(inputs):
-            for group in range(groups):
-                self._tie(np.append(inputs[group], made[group]), inputs[group, :1])
-        else:
-            self._tie(inputs, inputs[:1])
-            self._tie(made, made[:1])
 
     def _reshape(self, value: np.ndarray, call: LayerCall) -> np.ndarray:
         shape = call.input_shapes[0][1:]
@@ -306,87 +290,8 @@ class Channels:
             if (value == first).all():
                 value = first
         # What was one row of channels became several: each must keep as many
-        self._tie(value, value.reshape(-1, value.shape[-1])[0])
+        self._ties.tie(value, value.reshape(-1, value.shape[-1])[0])
         return value
-
-    def _merge(self, values: list[np.ndarray]) -> np.ndarray:
-        """Ties values that are added, multiplied or met channel by channel."""
-        for value in values[1:]:
-            self._tie(values[0], value)
-        return np.broadcast_arrays(*values)[0]
-
-    def _is_fixed(self, value: np.ndarray) -> bool:
-        return all(self._root(channel) == self._root(0) for channel in np.unique(value))
-
-    def _tie(self, value: np.ndarray, other: np.ndarray) -> None:
-        pairs = np.broadcast_arrays(value, other)
-        for one, two in zip(*(channels.ravel().tolist() for channels in pairs)):
-            self._parents[self._root(one)] = self._root(two)
-
-    def _root(self, channel: int) -> int:
-        parents = self._parents
-        while parents[channel] != channel:
-            parents[channel] = parents[parents[channel]]
-            channel = parents[channel]
-        return channel
-
-
-def axes_of_weights(use: Use) -> list[list[np.ndarray | None]]:
-    """The channels along each axis of each of a layer's weights.
-
-    Args:
-        use: The layer's first use.
-
-    Returns:
-        For each of `layer.weights`, for each axis, channels as `Kept.positions` takes
-        them, or None where the axis has none.
-
-    Raises:
-        InputError: If the layer keeps its weights in a way that is not known.
-    """
-    layer, kind = use.call.layer, _kind(use.call.layer)
-    inputs, output = last_axis(use.inputs[0]), last_axis(use.output)
-    named: dict[str, list[np.ndarray | None]] = {"bias": [output]}
-    if isinstance(layer, DominantConv2D):
-        spread = np.repeat(inputs, layer.multiplier, axis=-1)
-        named["depthwise_kernel"] = [inputs, None]
-        named["kernel"] = [inputs, use.inner[None]]
-        is_depthwise = layer.rank is None
-        named["pointwise_kernel"] = [
-            spread if is_depthwise else use.inner[None],
-            output,
-        ]
-    elif kind == "SeparableConv2D":
-        spread = np.repeat(inputs, layer.depth_multiplier, axis=-1)
-        named["depthwise_kernel"] = [inputs, None]
-        named["pointwise_kernel"] = [spread, output]
-    elif kind == "DepthwiseConv2D":
-        named["kernel"] = [inputs, None]
-    elif kind.endswith("Transpose"):
-        named["kernel"] = [output, inputs]
-    elif layer_width(layer.get_config()):
-        named["kernel"] = [inputs.reshape(getattr(layer, "groups", 1), -1), output]
-    else:
-        value = use.inputs[0]
-        along = [last_axis(np.moveaxis(value, i, -1)) for i in range(value.ndim)]
-        own = [None if axis.shape[-1] == 1 else axis for axis in along[:-1]]
-        named = {weight.name: [*own, along[-1]] for weight in layer.weights}
-    axes: list[list[np.ndarray | None]] = []
-    for weight in layer.weights:
-        known = named.get(weight.name, [])[-len(weight.shape) :]
-        others: list[np.ndarray | None] = [None] * (len(weight.shape) - len(known))
-        axes.append(others + known)
-        sizes = [
-            size if axis is None else axis.shape[-1]
-            for axis, size in zip(axes[-1], weight.shape)
-        ]
-        if not known or sizes != list(weight.shape):
-            raise InputError(
-                "Expected a layer whose weights are known, to take some of them over. "
-                f"Received: {layer.name!r} of type {kind} with {weight.name!r} of "
-                f"shape {tuple(weight.shape)}; use initialize='random'"
-            )
-    return axes
 
 
 def last_axis(value: np.ndarray) -> np.ndarray:

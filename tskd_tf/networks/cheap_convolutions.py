@@ -7,12 +7,13 @@ between the two operations, as in their blocks.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
+from tskd_tf.choices import CONVOLUTIONS, PLAIN
 from tskd_tf.errors import InputError
 from tskd_tf.networks.graph import (
     LayerCall,
@@ -21,14 +22,15 @@ from tskd_tf.networks.graph import (
     is_adapted_normalization,
     layer_width,
 )
-from tskd_tf.networks.layers.dominant import DominantConv2D
-from tskd_tf.networks.layers.grouped import GroupedConv2D
-from tskd_tf.networks.layers.shift import ShiftConv2D
+from tskd_tf.networks.layers.convolution import (
+    Convolution,
+    Options,
+    check_groups,
+    convolution_named,
+)
 from tskd_tf.networks.rebuild import rebuild, same_layer
 
-KINDS = ("dominant", "shift", "grouped", "depthwise")
-DEFAULT_GROUPS = 4
-_Replace = Callable[[keras.layers.Conv2D], list[keras.layers.Layer]]
+_Replaced = list[tuple[keras.layers.Conv2D, Sequence[keras.layers.Layer]]]
 
 
 def replace_convolutions(
@@ -59,7 +61,7 @@ def replace_convolutions(
 
     Args:
         model: A built Functional or Sequential model.
-        kind: One of `KINDS`.
+        kind: One of `choices.CONVOLUTIONS`, but plain.
         groups: Of `"grouped"`, ≥ 1; 4 by default.
         rank: Of `"dominant"`: reading A with that many full kernels; by default
             reading B. Neither has more kernels than reproduce the plain one.
@@ -67,8 +69,9 @@ def replace_convolutions(
         replace_first: Whether convolutions of the images themselves, with only
             preprocessing before them, are replaced, too. They have few channels, so
             that little is gained.
-        from_kernels: Whether a dominant convolution starts from the old kernel, as near
-            as it can be, and with its bias. All else that is new starts at random.
+        from_kernels: Whether new layers start from the old kernel, as near as can be,
+            and with its bias, where their kind can: a dominant convolution does. All
+            else that is new starts at random.
 
     Returns:
         A new, uncompiled model.
@@ -82,23 +85,20 @@ def replace_convolutions(
     >>> student = replace_convolutions(scale_width(teacher, 0.5), "shift")
     """
     check_graph(model, "the model")
-    _check_arguments(kind, groups, rank, multiplier)
+    options = Options(groups, rank, multiplier)
+    convolution = _checked(kind, options)
+    replace = convolution.replace
+    assert replace is not None
     of_images = set() if replace_first else _of_images(model)
-    replacements: dict[str, _Replace] = {
-        "dominant": lambda layer: [_dominant(layer, rank, multiplier)],
-        "shift": _shift,
-        "grouped": lambda layer: _grouped(layer, groups or DEFAULT_GROUPS),
-        "depthwise": _depthwise,
-    }
     copies: list[tuple[Any, Any]] = []
-    replaced: list[tuple[keras.layers.Conv2D, list[keras.layers.Layer]]] = []
+    replaced: _Replaced = []
 
     def edit(layer: Any) -> Any:
         if id(layer) in of_images or not _is_replaceable(layer):
             copies.append((layer, same_layer(layer)))
             return copies[-1][1]
-        replaced.append((layer, replacements[kind](layer)))
-        return replaced[-1][1]
+        replaced.append((layer, replace(layer, options)))
+        return list(replaced[-1][1])
 
     changed = rebuild(model, edit)
     if not replaced:
@@ -106,30 +106,32 @@ def replace_convolutions(
             "Expected a model with convolutions larger than 1x1, behind the first. "
             f"Received: {model.name!r}, which has none"
         )
+    _copy_weights(copies)
+    if convolution.start_from is not None and from_kernels:
+        for layer, new in replaced:
+            convolution.start_from(new, layer.get_weights())
+    return changed
+
+
+def _copy_weights(copies: list[tuple[Any, Any]]) -> None:
     for layer, copy in copies:
         if getattr(layer, "weights", ()):
             copy.set_weights(layer.get_weights())
         if is_adapted_normalization(layer):
             copy.finalize_state()
-    for layer, (first, *_) in replaced:
-        if isinstance(first, DominantConv2D) and from_kernels:
-            first.start_from(*layer.get_weights())
-    return changed
 
 
-def _check_arguments(
-    kind: str, groups: int | None, rank: int | None, multiplier: int
-) -> None:
-    if kind not in KINDS:
+def _checked(kind: str, options: Options) -> Convolution:
+    """The kind's record, once the arguments fit it."""
+    if kind not in CONVOLUTIONS or kind == PLAIN:
+        kinds = [name for name in CONVOLUTIONS if name != PLAIN]
         raise InputError(
-            f"Expected a kind out of {', '.join(KINDS)}. Received: {kind!r}"
+            f"Expected a kind out of {', '.join(kinds)}. Received: {kind!r}"
         )
-    if groups is not None and (kind != "grouped" or groups < 1):
-        raise InputError(
-            "Expected groups of at least 1, with grouped convolutions only. Received: "
-            f"groups={groups} with {kind!r}"
-        )
-    if (rank, multiplier) != (None, 1) and kind != "dominant":
+    check_groups(kind, options.groups)
+    convolution = convolution_named(kind)
+    rank, multiplier = options.rank, options.multiplier
+    if (rank, multiplier) != (None, 1) and not convolution.has_rank:
         raise InputError(
             "Expected rank and multiplier with dominant convolutions only. Received: "
             f"rank={rank}, multiplier={multiplier} with {kind!r}"
@@ -139,6 +141,7 @@ def _check_arguments(
             "Expected either rank or multiplier, of at least 1. Received: "
             f"rank={rank}, multiplier={multiplier}"
         )
+    return convolution
 
 
 def _of_images(model: keras.Model) -> set[int]:
@@ -167,99 +170,3 @@ def _is_replaceable(layer: Any) -> bool:
             f"data_format={layer.data_format!r}"
         )
     return layer.groups == 1 and math.prod(layer.kernel_size) > 1
-
-
-def _shift(layer: keras.layers.Conv2D) -> list[keras.layers.Layer]:
-    borders = [
-        (size - 1) * dilation
-        for size, dilation in zip(layer.kernel_size, layer.dilation_rate)
-    ]
-    stack = [ShiftConv2D(name=f"{layer.name}_shift", dtype=layer.dtype_policy)]
-    if layer.padding == "valid":
-        cropping = [(border // 2, border - border // 2) for border in borders]
-        stack.append(layers.Cropping2D(cropping, name=f"{layer.name}_crop"))
-    return [*stack, _pointwise(layer, layer.strides)]
-
-
-def _grouped(layer: keras.layers.Conv2D, groups: int) -> list[keras.layers.Layer]:
-    num_channels = layer.kernel.shape[2]
-    fitting = next(
-        (n for n in range(groups, num_channels) if num_channels % n == 0), num_channels
-    )
-    settings = {"name": f"{layer.name}_grouped", "groups": fitting}
-    settings.update(filters=num_channels, activation="linear", use_bias=False)
-    settings["kernel_initializer"] = _initializer(layer)
-    return [
-        GroupedConv2D.from_config({**layer.get_config(), **settings}),
-        _pointwise(layer),
-    ]
-
-
-def _depthwise(layer: keras.layers.Conv2D) -> list[keras.layers.Layer]:
-    _check_strides(layer)
-    depthwise = layers.DepthwiseConv2D(
-        layer.kernel_size,
-        layer.strides,
-        layer.padding,
-        dilation_rate=layer.dilation_rate,
-        use_bias=False,
-        # Keras's own takes the kernel for one over all channels
-        depthwise_initializer=keras.initializers.RandomNormal(
-            stddev=1 / math.sqrt(math.prod(layer.kernel_size))
-        ),
-        depthwise_regularizer=layer.kernel_regularizer,
-        depthwise_constraint=layer.kernel_constraint,
-        name=f"{layer.name}_depthwise",
-        dtype=layer.dtype_policy,
-    )
-    return [depthwise, _pointwise(layer)]
-
-
-def _dominant(
-    layer: keras.layers.Conv2D, rank: int | None, multiplier: int
-) -> DominantConv2D:
-    size, channels = math.prod(layer.kernel_size), layer.kernel.shape[2]
-    is_depthwise = rank is None
-    if is_depthwise:
-        _check_strides(layer)
-    return DominantConv2D(
-        layer.filters,
-        layer.kernel_size,
-        layer.strides,
-        layer.padding,
-        layer.dilation_rate,
-        layer.activation,
-        layer.use_bias,
-        reading="B" if is_depthwise else "A",
-        rank=None if rank is None else min(rank, size * channels, layer.filters),
-        multiplier=min(multiplier, size, layer.filters),
-        kernel_initializer=None if is_depthwise else _initializer(layer),
-        pointwise_initializer=_initializer(layer),
-        bias_initializer=layer.bias_initializer,
-        kernel_regularizer=layer.kernel_regularizer,
-        name=f"{layer.name}_dominant",
-        dtype=layer.dtype_policy,
-    )
-
-
-def _pointwise(layer: keras.layers.Conv2D, strides: Any = 1) -> keras.layers.Layer:
-    """The 1x1 convolution that ends with what the old one ended with."""
-    settings = {"name": f"{layer.name}_pointwise", "kernel_size": 1}
-    settings.update(strides=strides, padding="valid", dilation_rate=1)
-    settings["kernel_initializer"] = _initializer(layer)
-    return layers.Conv2D.from_config({**layer.get_config(), **settings})
-
-
-def _initializer(layer: keras.layers.Conv2D) -> Any:
-    """That of the old layer, if it goes by the number of inputs, which changes."""
-    given = layer.kernel_initializer
-    is_relative = isinstance(given, keras.initializers.VarianceScaling)
-    return given.clone() if is_relative else "glorot_uniform"
-
-
-def _check_strides(layer: keras.layers.Conv2D) -> None:
-    if layer.strides[0] != layer.strides[1]:
-        raise InputError(
-            "Expected the same stride in both directions for depthwise kernels. "
-            f"Received: {layer.name!r} with strides={layer.strides}"
-        )

@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from tskd_tf.errors import InputError
 from tskd_tf.networks.graph import Shape, check_graph, is_per_channel, layer_calls
-from tskd_tf.networks.layers.dominant import DominantConv2D
-from tskd_tf.networks.layers.grouped import GroupedConv2D
+from tskd_tf.networks.layers.convolution import positions
 from tskd_tf.networks.rebuild import with_image_shape
 
 
@@ -54,53 +53,41 @@ class Complexity(NamedTuple):
 def _conv(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
     channels = input_shape[-1] // layer.groups
     kernel = channels * layer.filters * math.prod(layer.kernel_size)
-    return kernel, kernel * _positions(output_shape)
+    return kernel, kernel * positions(output_shape)
 
 
 def _conv_transpose(
     layer: Any, input_shape: Shape, output_shape: Shape
 ) -> tuple[int, int]:
     kernel = input_shape[-1] * layer.filters * math.prod(layer.kernel_size)
-    return kernel, kernel * _positions(input_shape)
+    return kernel, kernel * positions(input_shape)
 
 
 def _depthwise(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
     channels = input_shape[-1] * layer.depth_multiplier
     kernel = channels * math.prod(layer.kernel_size)
-    return kernel, kernel * _positions(output_shape)
+    return kernel, kernel * positions(output_shape)
 
 
 def _separable(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
     channels = input_shape[-1] * layer.depth_multiplier
     kernel = channels * (math.prod(layer.kernel_size) + layer.filters)
-    return kernel, kernel * _positions(output_shape)
-
-
-def _dominant(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
-    kernels = [weight.shape for weight in layer.weights if len(weight.shape) == 4]
-    kernel = sum(math.prod(shape) for shape in kernels)
-    return kernel, kernel * _positions(output_shape)
+    return kernel, kernel * positions(output_shape)
 
 
 def _dense(layer: Any, input_shape: Shape, output_shape: Shape) -> tuple[int, int]:
     kernel = input_shape[-1] * layer.units
-    return kernel, kernel * _positions(input_shape)
-
-
-def _positions(shape: Shape) -> int:
-    return math.prod(size for size in shape[1:-1] if size is not None)
+    return kernel, kernel * positions(input_shape)
 
 
 # Layer → (kernel weights, MACs) of one use. Only exact classes: a subclass may multiply
 # differently from its parent.
 _FORMULAS: dict[type, Callable[[Any, Shape, Shape], tuple[int, int]]] = {
     keras.layers.Conv2D: _conv,
-    GroupedConv2D: _conv,
     keras.layers.Conv2DTranspose: _conv_transpose,
     keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.SeparableConv2D: _separable,
     keras.layers.Dense: _dense,
-    DominantConv2D: _dominant,
 }
 _MULTIPLYING = {
     "Attention",
@@ -135,9 +122,9 @@ def _traced_cost(model: keras.Model, input_shape: Shape) -> tuple[int, int]:
     num_macs = 0
     for operation in call.get_concrete_function(images).graph.get_operations():
         if operation.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul"):
-            kernel, positions = operation.inputs[1].shape, operation.outputs[0].shape
+            kernel, places = operation.inputs[1].shape, operation.outputs[0].shape
         elif operation.type == "Conv2DBackpropInput":
-            kernel, positions = operation.inputs[1].shape, operation.inputs[2].shape
+            kernel, places = operation.inputs[1].shape, operation.inputs[2].shape
         elif operation.type in _UNCOUNTED:
             raise InputError(
                 "Expected a model whose multiply-adds can be counted. Received: "
@@ -145,7 +132,7 @@ def _traced_cost(model: keras.Model, input_shape: Shape) -> tuple[int, int]:
             )
         else:
             continue
-        num_macs += kernel.num_elements() * math.prod(positions[:-1])
+        num_macs += kernel.num_elements() * math.prod(places[:-1])
     kernels = [weight.shape for weight in model.weights if len(weight.shape) > 1]
     return sum(math.prod(shape) for shape in kernels), num_macs
 
@@ -153,7 +140,9 @@ def _traced_cost(model: keras.Model, input_shape: Shape) -> tuple[int, int]:
 def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
     if isinstance(layer, keras.Model):
         return _traced_cost(layer, input_shape)
-    formula = _FORMULAS.get(type(layer))
+    # Layers of ours say it themselves, see `layers.convolution`
+    own = vars(type(layer)).get("kernel_cost")
+    formula = own or _FORMULAS.get(type(layer))
     if formula is None:
         # Per-channel work is not counted, as in the paper
         is_weighted = getattr(layer, "weights", ()) and not is_per_channel(layer)

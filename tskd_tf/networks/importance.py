@@ -19,9 +19,10 @@ from tskd_tf.data.batches import batches, check_images
 from tskd_tf.data.images import Images
 from tskd_tf.data.task import Task, check_class_ids, check_num_outputs, check_task
 from tskd_tf.errors import InputError
-from tskd_tf.networks.channels import Channels, Use, axes_of_weights, last_axis
+from tskd_tf.networks.channels import Channels, Use, last_axis
 from tskd_tf.networks.graph import check_logits, check_model
 from tskd_tf.networks.rebuild import unfreeze, with_policy
+from tskd_tf.networks.weight_axes import axes_of_weights
 
 MEASURES = ("magnitude", "taylor")
 _BATCH_SIZE = 32

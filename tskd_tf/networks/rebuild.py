@@ -21,13 +21,7 @@ from tskd_tf.networks.graph import (
     output_activation,
     output_layers,
 )
-from tskd_tf.networks.layers.dominant import DominantConv2D
-from tskd_tf.networks.layers.grouped import GroupedConv2D
-from tskd_tf.networks.layers.shift import ShiftConv2D
-
-_OWN_LAYERS = {
-    kind.__name__: kind for kind in (DominantConv2D, GroupedConv2D, ShiftConv2D)
-}
+from tskd_tf.networks.layers.convolution import own_layers
 
 
 def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
@@ -200,7 +194,7 @@ def load_kept_model(path: PathLike) -> keras.Model:
     """
     try:
         return keras.saving.load_model(
-            path, custom_objects=_OWN_LAYERS, compile=False, safe_mode=True
+            path, custom_objects=own_layers(), compile=False, safe_mode=True
         )
     except Exception as error:  # a damaged file fails in any way there is
         reason = in_one_line(error)

@@ -3,13 +3,11 @@
 import keras
 import numpy as np
 
+from tskd_tf.choices import PLAIN
 from tskd_tf.data.task import Task
-from tskd_tf.errors import InputError
-from tskd_tf.networks.cheap_convolutions import KINDS, replace_convolutions
+from tskd_tf.networks.cheap_convolutions import replace_convolutions
+from tskd_tf.networks.layers.convolution import check_groups, convolution_named
 from tskd_tf.networks.width import scale_width
-
-PLAIN = "plain"
-CONVOLUTIONS = (PLAIN, *KINDS)
 
 
 def check_convolutions(convolutions: str, groups: int | None) -> None:
@@ -18,16 +16,8 @@ def check_convolutions(convolutions: str, groups: int | None) -> None:
     Raises:
         InputError: If there is no such kind, or groups do not belong to it.
     """
-    if convolutions not in CONVOLUTIONS:
-        raise InputError(
-            f"Expected convolutions out of {', '.join(CONVOLUTIONS)}. Received: "
-            f"{convolutions!r}"
-        )
-    if groups is not None and (convolutions != "grouped" or groups < 1):
-        raise InputError(
-            "Expected groups of at least 1, with grouped convolutions only. Received: "
-            f"groups={groups} with {convolutions!r}"
-        )
+    convolution_named(convolutions)
+    check_groups(convolutions, groups)
 
 
 def thin_student(
@@ -45,10 +35,10 @@ def thin_student(
         teacher: As in `scale_width`, like the next two.
         rate: "
         task: "
-        convolutions: One of `CONVOLUTIONS`; plain ones stay as they are.
+        convolutions: One of `choices.CONVOLUTIONS`; plain ones stay as they are.
         groups: As in `replace_convolutions`.
-        initialize: As in `scale_width`. From the teacher, dominant convolutions start
-            from its kernels; other new layers start at random in any case.
+        initialize: As in `scale_width`. New layers start from its kernels
+            where their kind can (`Convolution.start_from`), else at random.
         importance: As in `scale_width`.
 
     Raises:
@@ -57,7 +47,7 @@ def thin_student(
     student = scale_width(
         teacher, rate, task, initialize=initialize, importance=importance
     )
-    if convolutions == PLAIN:
+    if convolution_named(convolutions).replace is None:
         return student
     return replace_convolutions(
         student,

@@ -11,7 +11,7 @@ import numpy as np
 
 from tskd_tf.data.task import Task, check_num_outputs, check_task
 from tskd_tf.errors import InputError, in_one_line
-from tskd_tf.networks.channels import Channels, Kept, Use, axes_of_weights
+from tskd_tf.networks.channels import Channels, Kept, Use
 from tskd_tf.networks.graph import (
     WAY_OUT,
     check_model,
@@ -24,6 +24,7 @@ from tskd_tf.networks.graph import (
 )
 from tskd_tf.networks.importance import magnitude
 from tskd_tf.networks.rebuild import rebuild, unfreeze
+from tskd_tf.networks.weight_axes import axes_of_weights
 
 _logger = logging.getLogger(__name__)
 
@@ -95,14 +96,7 @@ def scale_width(
     >>> student = scale_width(teacher, rate=0.25, task=task)
     """
     check_rate(rate)
-    if initialize not in ("random", "teacher"):
-        raise InputError(
-            f"Expected initialize out of random, teacher. Received: {initialize!r}"
-        )
-    if not isinstance(round_to, numbers.Integral) or round_to < 1:
-        raise InputError(
-            f"Expected round_to to be an integer of at least 1. Received: {round_to!r}"
-        )
+    _check_choices(initialize, round_to)
     check_model(model, "the teacher")
     num_outputs = model.outputs[0].shape[-1]
     if task is not None:
@@ -112,13 +106,8 @@ def scale_width(
     channels = Channels(model)
     if initialize == "teacher" and importance is None:
         importance = magnitude(channels)
-    if importance is not None and np.shape(importance) != (channels.num_channels,):
-        raise InputError(
-            f"Expected the importance of {channels.num_channels} channels, as "
-            f"channel_importance gives it. Received: shape {np.shape(importance)}"
-        )
-    if importance is not None and not np.isfinite(importance).all():
-        raise InputError("Expected finite importance. Received: NaN or infinity")
+    if importance is not None:
+        _check_importance(importance, channels.num_channels)
     for name in channels.tied_to_the_images():
         _logger.warning(
             "Layer %r keeps its width: its channels meet those of the images", name
@@ -129,13 +118,7 @@ def scale_width(
     last = [channels.head, *output_layers(model)]
 
     def edit(layer: Any) -> Any:
-        if is_random_crop(layer):
-            raise InputError(
-                "Expected images of one size in training and inference. Received: "
-                f"{layer.name!r} of type RandomCrop, which in Keras crops in training "
-                "only, whatever its output shape says; put a CenterCrop or Resizing "
-                "in its place"
-            )
+        _check_is_no_crop(layer)
         if is_random_view(layer):
             # The teacher's view would be another
             return keras.layers.Identity(name=layer.name)
@@ -166,6 +149,37 @@ def scale_width(
     # A layer that was frozen in the teacher is to learn here
     unfreeze(student)
     return student
+
+
+def _check_choices(initialize: str, round_to: int) -> None:
+    if initialize not in ("random", "teacher"):
+        raise InputError(
+            f"Expected initialize out of random, teacher. Received: {initialize!r}"
+        )
+    if not isinstance(round_to, numbers.Integral) or round_to < 1:
+        raise InputError(
+            f"Expected round_to to be an integer of at least 1. Received: {round_to!r}"
+        )
+
+
+def _check_importance(importance: np.ndarray, num_channels: int) -> None:
+    if np.shape(importance) != (num_channels,):
+        raise InputError(
+            f"Expected the importance of {num_channels} channels, as "
+            f"channel_importance gives it. Received: shape {np.shape(importance)}"
+        )
+    if not np.isfinite(importance).all():
+        raise InputError("Expected finite importance. Received: NaN or infinity")
+
+
+def _check_is_no_crop(layer: Any) -> None:
+    if is_random_crop(layer):
+        raise InputError(
+            "Expected images of one size in training and inference. Received: "
+            f"{layer.name!r} of type RandomCrop, which in Keras crops in training "
+            "only, whatever its output shape says; put a CenterCrop or Resizing "
+            "in its place"
+        )
 
 
 def _take_weights(channels: Channels, student: keras.Model, kept: Kept) -> None:
@@ -200,7 +214,7 @@ def _narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
         if name in config:
             narrowed[name] = num_stay
     if len(use.inner):
-        narrowed["rank"] = kept.count(use.inner)
+        narrowed[use.call.layer.inner_setting] = kept.count(use.inner)
     if "groups" in config:
         groups = kept.stays[use.inputs[0]].reshape(config["groups"], -1)
         narrowed["groups"] = int(groups.any(axis=1).sum())

@@ -166,7 +166,9 @@ def budget_rows(report: Report) -> list[tuple[str, str, str]]:
     for name, budget in report["budgets"].items():
         spec = ",.1f" if mark_of(Budgets, name, "kept_in") else ","
         limit, student = format(budget["limit"], spec), format(budget["student"], spec)
-        rows.append((mark_of(Budgets, name, "title"), limit, student))
+        # The budget of another's may be unknown here
+        title = mark_of(Budgets, name, "title") or name.replace("_", " ")
+        rows.append((title, limit, student))
     return rows
 
 

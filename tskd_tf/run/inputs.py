@@ -1,4 +1,4 @@
-"""What a run begins with: data and teacher, and whether they fit each other."""
+"""The data and the teacher of a run, and checks that they fit each other."""
 
 import dataclasses
 import logging
@@ -34,10 +34,10 @@ _logger = logging.getLogger(__name__)
 
 
 def load_data(config: RunConfig) -> ImageData:
-    """The data set of TFDS, or the user's own images in the size the teacher takes.
+    """The TFDS data set, or the user's own images at the teacher's input size.
 
     Raises:
-        InputError: If they cannot be had, or not in that size.
+        InputError: If they cannot be loaded at that size.
     """
     if config.image_dir is None:
         return load(
@@ -63,9 +63,9 @@ def load_data(config: RunConfig) -> ImageData:
 
 
 def _wanted_images(config: RunConfig) -> tuple[tuple[int, int, int], int | None]:
-    """Image shape and number of classes that the teacher is made for, or --image_size.
+    """Image shape (--image_size, else the teacher's) and number of classes.
 
-    Without a trained teacher any number of classes will do.
+    The number is None without a trained teacher: any number fits.
     """
     size = parse_image_size(config.image_size)
     if not is_file(config.teacher):
@@ -89,7 +89,7 @@ def _wanted_images(config: RunConfig) -> tuple[tuple[int, int, int], int | None]
 
 
 def _classes_to_load(config: RunConfig) -> Callable[[list[str]], list[int]] | None:
-    """Only those of the task, where a trained teacher needs no others."""
+    """Selects the task's classes; None loads all, to train a teacher on them."""
     is_trained = is_file(config.teacher) and config.mode != "teacher"
     if not config.classes or not is_trained:
         return None
@@ -113,9 +113,9 @@ def check_teacher_fits(
     teacher: keras.Model,
     build_student: StudentBuilder | None,
 ) -> None:
-    """Checks data, task and teacher together, where only the teacher is trained.
+    """Checks that data, task and teacher fit, for runs that train the teacher only.
 
-    Students must be buildable, or the teacher would be trained for nothing.
+    The check covers the students, so that no teacher is trained in vain.
 
     Raises:
         InputError: If they do not fit.
@@ -137,14 +137,14 @@ def check_teacher_fits(
 def train_or_resume_teacher(
     config: RunConfig, data: ImageData, teacher: keras.Model
 ) -> tuple[keras.Model, Curve | None]:
-    """The trained teacher, from `teacher.keras` when it is there already.
+    """The trained teacher, read from `teacher.keras` if that exists.
 
     Returns:
-        The teacher, and its curve if it was trained here; runs of earlier versions
-        kept none.
+        The teacher, and its curve if this folder's run trained it. Runs of earlier
+        versions saved no curve.
 
     Raises:
-        InputError: If the teacher kept there is of other settings or data.
+        InputError: If the saved teacher belongs to other settings or data.
     """
     folder = pathlib.Path(config.output_dir)
     path, note_path = folder / "teacher.keras", folder / "search" / "teacher.json"
@@ -164,7 +164,7 @@ def train_or_resume_teacher(
         if found != note:
             raise InputError(
                 f"Expected {path} to be the teacher of these settings and data. "
-                "Received: one of others; choose another --output_dir"
+                "Received: a teacher of others; choose another --output_dir"
             )
         _logger.info("Teacher of an earlier run kept: %s", path)
         return load_kept_model(path), curve
@@ -198,5 +198,5 @@ def _with_defaults(note: Any) -> Any:
 
 
 def _verbosity() -> int:
-    """Keras's moving progress bars on a terminal, a line an epoch elsewhere."""
+    """Keras's `verbose`: 1 (progress bar) on a terminal, else 2 (line per epoch)."""
     return 1 if sys.stdout.isatty() else 2

@@ -1,12 +1,11 @@
-"""Protocols: settings that go together, by one name.
+"""Protocols: named groups of settings.
 
-`paper` is as near to Shi et al. 2017 as can be known. They give the networks, the full
-head, τ and λ; initialisers, solvers and the length of training are those that Caffe's
-examples publish for these networks (see `models` and `solvers`). A student is trained
-for as many passes over D(θ) as its teacher over D.
+`paper` is as close to Shi et al. 2017 as is known. The paper gives the networks, the
+full head, τ and λ. Initialisers, solvers and the length of training are those of
+Caffe's examples for these networks (see `models` and `solvers`). A student makes as
+many passes over D(θ) as its teacher over D.
 
-`best` is what was found to lose least at a tenth of the width; BUILD_NOTES.md says what
-was tried.
+`best` lost least accuracy at a tenth of the width; BUILD_NOTES.md lists the trials.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ from tskd_tf.distillation.solvers import CAFFE_SOLVERS
 from tskd_tf.errors import InputError
 from tskd_tf.run.config import RunConfig
 
-# Nothing is chosen on validation data in a sweep: they are watched only
+# A sweep chooses nothing on validation data; it only shows their accuracy
 _FEW_TO_WATCH = {"validation_fraction": 0.02}
 _CIFAR10 = {
     "augmentation": ("flip",),
@@ -40,11 +39,11 @@ _BEST: dict[str, dict[str, Any]] = {
 
 
 def protocol_settings(protocol: str, teacher: str) -> dict[str, Any]:
-    """The settings of a protocol, by the name of their flags.
+    """The settings of a protocol, by flag name.
 
     Args:
         protocol: `"none"`, `"paper"` or `"best"`.
-        teacher: As `--teacher`.
+        teacher: The value of `--teacher`: a network's name or a file's path.
 
     Raises:
         InputError: If there is no such protocol for that teacher.
@@ -63,8 +62,8 @@ def protocol_settings(protocol: str, teacher: str) -> dict[str, Any]:
     if solver not in CAFFE_SOLVERS:
         names = ", ".join(name.removeprefix("caffe_") for name in CAFFE_SOLVERS)
         raise InputError(
-            f"Expected --protocol=paper with --teacher out of {names}, which Caffe has "
-            f"solvers for. Received: --teacher={teacher}"
+            f"Expected --protocol=paper with --teacher out of {names}, for which Caffe "
+            f"has solvers. Received: --teacher={teacher}"
         )
     found = CAFFE_SOLVERS[solver]
     num_examples = 60_000 if teacher == "lenet" else 50_000
@@ -84,7 +83,7 @@ def protocol_settings(protocol: str, teacher: str) -> dict[str, Any]:
 def with_protocol(config: RunConfig) -> RunConfig:
     """The configuration with the settings of its protocol.
 
-    What is given besides, other than the default, counts more than the protocol.
+    A value that differs from its default takes precedence over the protocol.
 
     Raises:
         InputError: If there is no such protocol for its teacher.

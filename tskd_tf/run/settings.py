@@ -1,4 +1,4 @@
-"""What the flags say, as the objects that a run is made of."""
+"""Converts the flags into the objects of a run."""
 
 import dataclasses
 import importlib
@@ -38,7 +38,7 @@ _PACKAGES = (
 
 
 def recipe_of(config: RunConfig) -> Recipe:
-    """How students are trained."""
+    """The recipe that trains the students."""
     pixels = config.augmentation_pixels
     shared = _values_of(config, TrainingSettings)
     if config.mode == "sweep" and config.initialize == "auto":
@@ -56,23 +56,23 @@ def recipe_of(config: RunConfig) -> Recipe:
 
 
 def _values_of(config: RunConfig, settings: type) -> dict[str, Any]:
-    """The values that a run's configuration has for another dataclass's fields."""
+    """The values in a run's configuration of another dataclass's fields."""
     names = (field.name for field in dataclasses.fields(settings))
     return {name: getattr(config, name) for name in names}
 
 
 def rates_of(config: RunConfig) -> list[float]:
-    """The rates a run may choose from: one for `distill`."""
+    """The width rates a run may choose from; one rate with --mode=distill."""
     return spaced_rates(config.rate_step) if config.rate is None else [config.rate]
 
 
 def budgets_of(config: RunConfig) -> Budgets:
-    """What the student may cost."""
+    """The upper limits of the student's cost."""
     return Budgets(**_values_of(config, Budgets))
 
 
 def import_student_builder(config: RunConfig) -> StudentBuilder | None:
-    """The function that --student_builder names; None where there is no such flag.
+    """The function that --student_builder names; None without this flag.
 
     Raises:
         InputError: If it cannot be imported.
@@ -82,7 +82,7 @@ def import_student_builder(config: RunConfig) -> StudentBuilder | None:
     module, _, name = config.student_builder.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
-    except Exception as error:  # it is the user's code: anything may come
+    except Exception as error:  # the user's code may raise anything
         raise InputError(
             "Expected --student_builder=package.module:function, a function of the "
             f"rate that can be imported from here. Received: {config.student_builder} "
@@ -100,7 +100,7 @@ def import_student_builder(config: RunConfig) -> StudentBuilder | None:
 def search_settings_of(
     config: RunConfig, build_student: StudentBuilder | None = None
 ) -> SearchSettings:
-    """What a run asks of its search."""
+    """The settings of a run's search."""
     folder = pathlib.Path(config.output_dir)
     return SearchSettings(
         max_accuracy_loss=config.max_accuracy_loss,
@@ -118,7 +118,7 @@ def search_settings_of(
 
 
 def check_settings(config: RunConfig) -> None:
-    """Checks what can be wrong in itself, before the data are read.
+    """Checks the settings before the data are read.
 
     Raises:
         InputError: If a setting is out of range or contradicts another.
@@ -146,7 +146,7 @@ def command_of(config: RunConfig) -> str:
 
 
 def environment_of(config: RunConfig) -> Environment:
-    """Where and with what a run's networks are trained, JSON-able."""
+    """Device, precision, seed and package versions of a run, JSON-able."""
     packages = (*_PACKAGES, *packages_of(config.exports))
     versions = {name: importlib.metadata.version(name) for name in packages}
     precision, reason = explain_precision(config.precision)
@@ -163,5 +163,5 @@ def environment_of(config: RunConfig) -> Environment:
 
 
 def is_file(teacher: str) -> bool:
-    """Whether --teacher is the path of a file, not a name."""
+    """Whether --teacher is the path of a file, not a network's name."""
     return "." in teacher or "/" in teacher

@@ -1,5 +1,6 @@
 """`--mode=sweep`: the paper's experiment as one job, and what it leaves behind."""
 
+import functools
 import io
 import logging
 import pathlib
@@ -13,14 +14,8 @@ import numpy as np
 
 from tskd_tf.data.splits import ImageData
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.soft_targets import (
-    TransferSet,
-    capture,
-    check_teacher,
-    load_soft_targets,
-    save_soft_targets,
-    transfer_fingerprint,
-)
+from tskd_tf.distillation.kept_soft_targets import fingerprint_of, kept_soft_targets
+from tskd_tf.distillation.soft_targets import TransferSet, check_teacher
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import PathLike, atomic_path, read_json, write_json, write_text
 from tskd_tf.networks.costs import complexity
@@ -41,8 +36,10 @@ from tskd_tf.sweep.students import (
     plan_cells,
     run_cells,
     teacher_rows,
+    train_here,
 )
 from tskd_tf.sweep.tables import as_csv, as_markdown, num_right
+from tskd_tf.sweep.workers import train_elsewhere
 from tuner import chief
 
 _FILE = "sweep.json"
@@ -90,7 +87,9 @@ def run(config: RunConfig) -> tuple[int, str]:
     cells = plan_cells(sizes, rates, [int(seed) for seed in config.seeds])
     materials = _materials(config, data, teacher)
     tell = _Teller(materials, cells)
-    students = run_cells(cells, folder / "sweep", materials, config.workers, tell)
+    elsewhere = functools.partial(train_elsewhere, num_workers=config.workers)
+    train = train_here if config.workers == 1 else elsewhere
+    students = run_cells(cells, folder / "sweep", materials, tell, train)
     sweep: Sweep = {
         "schema_version": SCHEMA_VERSION,
         "protocol": config.protocol,
@@ -189,19 +188,11 @@ def _soft_targets(
     config: RunConfig, data: ImageData, teacher: keras.Model
 ) -> TransferSet:
     """Of all classes and outputs, captured once, for resumed runs too."""
-    path = pathlib.Path(config.output_dir) / "sweep" / "soft_targets.npz"
+    folder = pathlib.Path(config.output_dir) / "sweep"
     recipe = recipe_of(config)
     everything = Task.from_names([], data.class_names)
-    views = recipe.stored_views
-    marks = [views._asdict(), recipe.num_views, recipe.seed] if views else []
-    mark = transfer_fingerprint(teacher, *data.train, everything, *marks)
-    if path.exists():
-        return load_soft_targets(path, mark, *data.train, everything, views)
-    targets = capture(
-        teacher, *data.train, everything, views, recipe.num_views, recipe.seed
-    )
-    save_soft_targets(path, targets, mark)
-    return targets
+    mark = fingerprint_of(teacher, data.train, everything, recipe)
+    return kept_soft_targets(teacher, data.train, everything, recipe, folder, mark)
 
 
 def _checked_rates(

@@ -14,9 +14,10 @@ from tskd_tf.distillation.methods.method import Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.networks.rebuild import load_kept_model, with_policy
 from tskd_tf.networks.students import PLAIN, thin_student
-from tskd_tf.networks.width import StudentBuilder, check_rate, distinct_rates
+from tskd_tf.networks.width import StudentBuilder, distinct_rates
 
 
 class BuiltOnce:
@@ -73,21 +74,19 @@ def buildable_rates(
         The rates; of those that give the same student the largest.
 
     Raises:
-        InputError: If a rate is out of range, none can be built, or the builder gives
+        InputError: If there is none, none can be built, or the builder gives
             no student of the task, or no smaller ones at smaller rates.
     """
     if len(rates) == 0:
         raise InputError("Expected at least one rate. Received: none")
     rates = sorted({float(rate) for rate in rates})
-    for rate in rates:
-        check_rate(rate)
     if build_student is not None:
         return _distinct_rates(teacher, task, rates, build_student)
     build = functools.partial(
         thin_student, teacher, task=task, convolutions=convolutions, groups=groups
     )
     distinct = distinct_rates(teacher, rates)
-    if convolutions == "grouped":
+    if convolution_named(convolutions).default_groups is not None:
         distinct = _rising_rates(distinct, build)
     for rate in (distinct[-1], distinct[0]):
         student = build(rate)

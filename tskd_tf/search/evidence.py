@@ -5,13 +5,13 @@ from statistics import fmean
 from typing import NamedTuple, cast
 
 from tskd_tf.acceptance import PairedLoss, meets_threshold, smallest_certifiable_loss
+from tskd_tf.choices import PLAIN
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.curves import Curve
 from tskd_tf.distillation.methods.method import DISTILLATION
 from tskd_tf.distillation.recipe import Recipe
-from tskd_tf.networks.cheap_convolutions import DEFAULT_GROUPS
 from tskd_tf.networks.costs import Complexity
-from tskd_tf.networks.students import PLAIN
+from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.report.record import (
     SCHEMA_VERSION,
     ClassResult,
@@ -205,9 +205,10 @@ def _kind(convolutions: str, groups: int | None) -> Kind:
     """Nothing for plain convolutions, as in reports of before there were others."""
     if convolutions == PLAIN:
         return {}
-    if convolutions == "grouped":
-        return {"convolutions": convolutions, "groups": groups or DEFAULT_GROUPS}
-    return {"convolutions": convolutions}
+    default_groups = convolution_named(convolutions).default_groups
+    if default_groups is None:
+        return {"convolutions": convolutions}
+    return {"convolutions": convolutions, "groups": groups or default_groups}
 
 
 def _costs(cost: Complexity) -> Costs:

@@ -58,5 +58,6 @@ def surest_mistakes(
     # The largest logit is 0 then
     shifted = exact - exact.max(axis=-1, keepdims=True)
     probabilities = 1.0 / np.exp(shifted).sum(axis=-1)
-    order = np.argsort(-probabilities, kind="stable")[:most]
+    # Sums in another order differ in their last bits
+    order = np.argsort(-probabilities.round(12), kind="stable")[:most]
     return Mistakes(wrong[order], predictions[wrong[order]], probabilities[order])

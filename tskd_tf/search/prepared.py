@@ -15,6 +15,7 @@ from tskd_tf.acceptance import accuracy_floor
 from tskd_tf.data.images import as_uint8, fingerprint
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task, check_pairs
+from tskd_tf.distillation.kept_soft_targets import fingerprint_of, kept_soft_targets
 from tskd_tf.distillation.recipe import student_builder
 from tskd_tf.distillation.soft_targets import check_teacher
 from tskd_tf.errors import InputError
@@ -40,7 +41,6 @@ from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
 from tskd_tf.search.trainer import Trainer
-from tskd_tf.search.transfer import fingerprint_of, kept_soft_targets
 from tskd_tf.search.trials import search_widths
 from tskd_tf.search.workers.crew import address_refused, search_with_workers
 from tskd_tf.search.workers.shared import check_importable, stop_sharing

@@ -8,8 +8,8 @@ from tskd_tf.choices import Budgets
 from tskd_tf.data.images import MEMORY_LIMIT_MB
 from tskd_tf.distillation.device import choose_precision
 from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.training_settings import check_own_students
 from tskd_tf.errors import InputError
-from tskd_tf.networks.students import PLAIN
 from tskd_tf.networks.width import StudentBuilder, check_rate
 from tskd_tf.search.budgets import allowed_loss
 from tskd_tf.search.plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
@@ -70,15 +70,8 @@ class SearchSettings:
         self.recipe.check()
         for rate in () if self.rates is None else self.rates:
             check_rate(rate)
-        recipe = self.recipe
-        is_own = self.build_student is not None
-        if is_own and (recipe.initialize == "teacher" or recipe.convolutions != PLAIN):
-            raise InputError(
-                "Expected initialize and convolutions with students of scale_width "
-                "only: yours are and start as you build them. Received: "
-                f"initialize={recipe.initialize!r}, "
-                f"convolutions={recipe.convolutions!r}"
-            )
+        if self.build_student is not None:
+            check_own_students(self.recipe)
 
     @property
     def allowed_loss(self) -> float:

@@ -5,28 +5,21 @@ rate, each student distilled by Eq. 8; besides, the same students on hard labels
 The paper has one training each; here there is one for each seed.
 """
 
+import contextlib
 import dataclasses
-import functools
-import multiprocessing
 import pathlib
-import pickle
-import queue
-import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from tskd_tf.data.images import save_images
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe, student_builder
 from tskd_tf.distillation.soft_targets import TransferSet
 from tskd_tf.distillation.training import train_student
-from tskd_tf.errors import InputError, WorkerError
+from tskd_tf.errors import InputError
 from tskd_tf.files import read_json, write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import is_correct, predict_logits
@@ -34,7 +27,6 @@ from tskd_tf.networks.width import layer_widths
 from tskd_tf.sweep.record import TeacherRow
 
 DISTILLED, HARD_LABELS = "distilled", "hard_labels"
-_POLL_SECONDS = 5.0
 
 
 class Cell(NamedTuple):
@@ -63,13 +55,13 @@ class SweptStudent(NamedTuple):
     """What became of a cell: counts on the task's test images.
 
     Attributes:
-        num_classes: As in `Cell`, like the three that follow.
-        rate: "
-        seed: "
-        method: "
-        widths: Of its layers, head included.
+        num_classes: k of its task, the classes 0 to k − 1.
+        rate: Its width rate, in (0, 1].
+        seed: The seed of its weights and of the order of images.
+        method: `"distilled"` or `"hard_labels"`.
+        widths: The widths of its layers, head included.
         num_params: Its parameters.
-        num_macs: Multiply-adds of an inference.
+        num_macs: Multiply-adds of one inference.
         num_right: Test images right, by arg-max over its outputs.
         num_right_of_task: The same, over the task's outputs only.
         epochs: Trained.
@@ -114,6 +106,22 @@ class Materials(NamedTuple):
         """θk, the classes 0 to k − 1."""
         return Task(range(num_classes), head=self.head, class_names=self.class_names)
 
+    def images(self) -> dict[str, Any]:
+        """The images of all splits, by name."""
+        return {
+            "train": self.soft_targets.images,
+            "validation": self.validation.images,
+            "test": self.test.images,
+        }
+
+    def with_images(self, images: dict[str, Any]) -> "Materials":
+        """The same with other images; see `images`."""
+        return self._replace(
+            soft_targets=self.soft_targets._replace(images=images["train"]),
+            validation=self.validation._replace(images=images["validation"]),
+            test=self.test._replace(images=images["test"]),
+        )
+
     def train(self, cell: Cell) -> SweptStudent:
         """Trains and tests a student."""
         task = self.task(cell.num_classes)
@@ -146,44 +154,6 @@ class Materials(NamedTuple):
             trained.epochs,
             trained.seconds,
         )
-
-
-def share(materials: Materials, folder: pathlib.Path) -> Callable[[], Materials]:
-    """Writes the images, which are large, to files that workers map.
-
-    Args:
-        materials: This process's.
-        folder: For these files; the caller removes it.
-
-    Returns:
-        A function that gives a worker its materials; it can be pickled.
-    """
-    for name, images in _images(materials).items():
-        save_images(images, folder / f"{name}.npy")
-    nothing = dict.fromkeys(_images(materials))
-    return functools.partial(_load_shared, _with_images(materials, nothing), folder)
-
-
-def _load_shared(materials: Materials, folder: pathlib.Path) -> Materials:
-    names = _images(materials)
-    mapped = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in names}
-    return _with_images(materials, mapped)
-
-
-def _images(materials: Materials) -> dict[str, Any]:
-    return {
-        "train": materials.soft_targets.images,
-        "validation": materials.validation.images,
-        "test": materials.test.images,
-    }
-
-
-def _with_images(materials: Materials, images: dict[str, Any]) -> Materials:
-    return materials._replace(
-        soft_targets=materials.soft_targets._replace(images=images["train"]),
-        validation=materials.validation._replace(images=images["validation"]),
-        test=materials.test._replace(images=images["test"]),
-    )
 
 
 def plan_cells(
@@ -242,12 +212,31 @@ def teacher_rows(materials: Materials, task_sizes: Sequence[int]) -> list[Teache
     return rows
 
 
+def train_here(
+    cells: Sequence[Cell], materials: Materials, folder: pathlib.Path
+) -> Generator[SweptStudent, None, None]:
+    """Trains cells one after the other in this process.
+
+    Args:
+        cells: Those to train.
+        materials: Of all trainings.
+        folder: Of the students.
+
+    Yields:
+        The students as they end; each is in its file then.
+    """
+    for cell in cells:
+        student = materials.train(cell)
+        keep_student(student, folder)
+        yield student
+
+
 def run_cells(
     cells: Sequence[Cell],
     folder: pathlib.Path,
     materials: Materials,
-    num_workers: int,
     on_end: Callable[[SweptStudent, bool], None],
+    train: Callable[..., Generator[SweptStudent, None, None]] = train_here,
 ) -> list[SweptStudent]:
     """Trains what is not in the folder yet, and stores each student as it ends.
 
@@ -255,8 +244,8 @@ def run_cells(
         cells: All of the sweep.
         folder: A file a student.
         materials: Of all trainings.
-        num_workers: Processes; with one, this one trains.
         on_end: Called with each student, and whether it was trained by an earlier run.
+        train: Trains what is left to train, here or by other processes.
 
     Returns:
         All students, in the order of the cells.
@@ -269,21 +258,29 @@ def run_cells(
     for cell in cells:
         path = folder / f"{cell.name}.json"
         if path.exists():
-            found[cell] = _read(path, cell)
+            found[cell] = read_student(path, cell)
             on_end(found[cell], True)
     todo = [cell for cell in cells if cell not in found]
-    trained: Iterator[SweptStudent] = map(materials.train, todo)
-    if num_workers > 1 and todo:
-        trained = _train_elsewhere(todo, materials, num_workers, folder / "shared")
-    for student in trained:
-        cell = Cell(*student[:4])
-        write_json(folder / f"{cell.name}.json", student._asdict())
-        found[cell] = student
-        on_end(student, False)
+    # Closed however the block ends, so that no process is left behind
+    with contextlib.closing(train(todo, materials, folder)) as trained:
+        for student in trained:
+            found[Cell(*student[:4])] = student
+            on_end(student, False)
     return [found[cell] for cell in cells]
 
 
-def _read(path: pathlib.Path, cell: Cell) -> SweptStudent:
+def keep_student(student: SweptStudent, folder: pathlib.Path) -> None:
+    """Writes a student's file, all or nothing."""
+    cell = Cell(*student[:4])
+    write_json(folder / f"{cell.name}.json", student._asdict())
+
+
+def read_student(path: pathlib.Path, cell: Cell) -> SweptStudent:
+    """Reads a student's file.
+
+    Raises:
+        InputError: If it is damaged, or of another cell.
+    """
     stored = read_json(path)
     if not isinstance(stored, dict) or set(stored) != set(SweptStudent._fields):
         raise InputError(
@@ -296,65 +293,3 @@ def _read(path: pathlib.Path, cell: Cell) -> SweptStudent:
             f"Expected {path} to be of {cell}. Received: {Cell(*student[:4])}"
         )
     return student
-
-
-def _train_elsewhere(
-    cells: Sequence[Cell], materials: Materials, num_workers: int, folder: pathlib.Path
-) -> Iterator[SweptStudent]:
-    """By processes that each take the next cell; none is left behind."""
-    context = multiprocessing.get_context("spawn")
-    todo, done = context.Queue(), context.Queue()
-    num_threads = max(1, multiprocessing.cpu_count() // num_workers)
-    # As bytes, because reading a Keras model starts TensorFlow with all its threads
-    load = pickle.dumps(share(materials, folder))
-    arguments = (load, num_threads, todo, done)
-    processes = [
-        context.Process(target=_work, args=arguments, daemon=True)
-        for _ in range(min(num_workers, len(cells)))
-    ]
-    for cell in [*cells, *[None] * len(processes)]:
-        todo.put(cell)
-    try:
-        for process in processes:
-            process.start()
-        for _ in cells:
-            yield _next_done(done, processes)
-    finally:
-        for process in processes:
-            if process.pid is not None:
-                process.kill()
-                process.join()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _next_done(done: Any, processes: Sequence[Any]) -> SweptStudent:
-    while True:
-        try:
-            found = done.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            killed = [p for p in processes if p.exitcode not in (None, 0)]
-            if killed:
-                raise WorkerError(
-                    f"a worker ended with status {killed[0].exitcode}"
-                ) from None
-            continue
-        if isinstance(found, SweptStudent):
-            return found
-        raise WorkerError(f"a worker failed: {found}")
-
-
-def _work(load: bytes, num_threads: int, todo: Any, done: Any) -> None:
-    """What a worker does: `todo` ends with None."""
-    import tensorflow as tf
-
-    # Ctrl-C reaches it, too; the process that started it ends it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tf.config.threading.set_intra_op_parallelism_threads(num_threads)
-    tf.config.threading.set_inter_op_parallelism_threads(num_threads)
-    try:
-        materials = pickle.loads(load)()
-        for cell in iter(todo.get, None):
-            done.put(materials.train(cell))
-    except Exception as error:  # told to the process that waits, which ends the sweep
-        done.put(f"{type(error).__name__}: {error}")
-        sys.exit(1)

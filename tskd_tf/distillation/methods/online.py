@@ -255,7 +255,7 @@ def _calling(
 
 
 def _merit(results: dict[str, float]) -> tuple[float, float]:
-    """By which the better of two students is known; equal accuracies by their loss."""
+    """Sort key of students: by accuracy; of equal accuracies, by loss."""
     return results.get("accuracy", 0.0), -results["loss"]
 
 

@@ -8,83 +8,23 @@ a plain kernel by singular values are our reading; no result of theirs is claime
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tskd_tf.errors import InputError
+from tskd_tf.networks.layers.convolution import (
+    Convolution,
+    Options,
+    check_equal_strides,
+    positions,
+    relative_initializer,
+)
+from tskd_tf.networks.layers.low_rank import depthwise_factors, low_rank_factors
 
 READINGS = ("A", "B")
-
-
-def low_rank_factors(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best `rank` full kernels for a plain one, and how they are combined.
-
-    Singular values of the matrix of all kernels: the squared error of the product is
-    the sum of the squares of those left out (Eckart & Young 1936).
-
-    Args:
-        kernel: Shape `(height, width, channels, filters)`.
-        rank: From 1 to the smaller of `height·width·channels` and `filters`.
-
-    Returns:
-        Kernels of shape `(height, width, channels, rank)`, and a 1x1 kernel of shape
-        `(1, 1, rank, filters)`, of equal size each; those that matter most first.
-
-    Raises:
-        InputError: If the rank is out of range.
-    """
-    *sides, filters = kernel.shape
-    matrix = np.asarray(kernel, np.float64).reshape(-1, filters)
-    _check_size("rank", rank, min(matrix.shape))
-    first, second = _factors(matrix, rank)
-    return first.reshape(*sides, rank), second[None, None]
-
-
-def depthwise_factors(
-    kernel: np.ndarray, multiplier: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best `multiplier` kernels for each channel, and how they are combined.
-
-    As `low_rank_factors`, for each input channel by itself.
-
-    Args:
-        kernel: Shape `(height, width, channels, filters)`.
-        multiplier: From 1 to the smaller of `height·width` and `filters`.
-
-    Returns:
-        Depthwise kernels of shape `(height, width, channels, multiplier)`, and a 1x1
-        kernel of shape `(1, 1, channels·multiplier, filters)`.
-
-    Raises:
-        InputError: If the multiplier is out of range.
-    """
-    height, width, channels, filters = kernel.shape
-    matrices = np.asarray(kernel, np.float64).reshape(-1, channels, filters)
-    matrices = matrices.transpose(1, 0, 2)
-    _check_size("multiplier", multiplier, min(matrices.shape[1:]))
-    first, second = _factors(matrices, multiplier)
-    first = first.transpose(1, 0, 2).reshape(height, width, channels, multiplier)
-    return first, second.reshape(1, 1, channels * multiplier, filters)
-
-
-def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    # Shared out, so that neither factor learns faster than the other
-    roots = np.sqrt(values[..., :rank])
-    return (
-        left[..., :rank] * roots[..., None, :],
-        roots[..., None] * right[..., :rank, :],
-    )
-
-
-def _check_size(name: str, size: int, largest: int) -> None:
-    if not 1 <= size <= largest:
-        raise InputError(
-            f"Expected {name} from 1 to {largest}, which reproduces the plain kernel. "
-            f"Received: {size}"
-        )
 
 
 @keras.saving.register_keras_serializable("tskd_tf")
@@ -125,6 +65,13 @@ class DominantConv2D(keras.layers.Layer):
         InputError: If an argument is out of range.
     """
 
+    inner_setting = "rank"
+    kernel_scale_axes = {
+        "kernel": (0, 1, 2),
+        "depthwise_kernel": (0, 1),
+        "pointwise_kernel": (0, 1, 2),
+    }
+
     def __init__(
         self,
         filters: int,
@@ -144,20 +91,7 @@ class DominantConv2D(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if reading not in READINGS:
-            raise InputError(
-                f"Expected reading out of {', '.join(READINGS)}. Received: {reading!r}"
-            )
-        if (rank is None) == (reading == "A") or (rank is not None and rank < 1):
-            raise InputError(
-                "Expected rank of at least 1 with reading A, and none with B. "
-                f"Received: rank={rank} with reading={reading!r}"
-            )
-        if filters < 1 or multiplier < 1:
-            raise InputError(
-                "Expected filters and multiplier of at least 1. Received: "
-                f"filters={filters}, multiplier={multiplier}"
-            )
+        _check_sizes(filters, reading, rank, multiplier)
         if padding not in ("valid", "same"):
             raise InputError(f"Expected padding valid or same. Received: {padding!r}")
         self.filters, self.rank, self.multiplier = filters, rank, multiplier
@@ -246,6 +180,37 @@ class DominantConv2D(keras.layers.Layer):
             factors = low_rank_factors(kernel, self.rank)
         self.set_weights([*factors, *([] if bias is None else [bias])])
 
+    def kernel_cost(
+        self, input_shape: Sequence[int], output_shape: Sequence[int]
+    ) -> tuple[int, int]:
+        """Kernel weights and multiply-adds of one use, for shapes with the batch."""
+        num_kernels = self.rank or self.multiplier
+        extraction = math.prod(self.kernel_size) * input_shape[-1] * num_kernels
+        num_responses = self.rank or input_shape[-1] * self.multiplier
+        kernel = extraction + num_responses * self.filters
+        return kernel, kernel * positions(output_shape)
+
+    def weight_channels(
+        self, inputs: np.ndarray, inner: np.ndarray, output: np.ndarray
+    ) -> dict[str, list[np.ndarray | None]]:
+        """The channels along the last axes of each weight, by its name.
+
+        Args:
+            inputs: Channels that come in, shape `(1, channels)`.
+            inner: The full kernels of reading A, shape `(1, rank)`.
+            output: Channels that come out, shape `(1, filters)`.
+        """
+        if self.rank is None:
+            responses = np.repeat(inputs, self.multiplier, axis=-1)
+        else:
+            responses = inner
+        return {
+            "kernel": [inputs, inner],
+            "depthwise_kernel": [inputs, None],
+            "pointwise_kernel": [responses, output],
+            "bias": [output],
+        }
+
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """As that of a `Conv2D`."""
         extents = [
@@ -281,6 +246,23 @@ class DominantConv2D(keras.layers.Layer):
         }
 
 
+def _check_sizes(filters: int, reading: str, rank: int | None, multiplier: int) -> None:
+    if reading not in READINGS:
+        raise InputError(
+            f"Expected reading out of {', '.join(READINGS)}. Received: {reading!r}"
+        )
+    if (rank is None) == (reading == "A") or (rank is not None and rank < 1):
+        raise InputError(
+            "Expected rank of at least 1 with reading A, and none with B. "
+            f"Received: rank={rank} with reading={reading!r}"
+        )
+    if filters < 1 or multiplier < 1:
+        raise InputError(
+            "Expected filters and multiplier of at least 1. Received: "
+            f"filters={filters}, multiplier={multiplier}"
+        )
+
+
 def _pair(name: str, value: Any) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or min(pair) < 1:
@@ -288,3 +270,41 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
             f"Expected {name} of one or two numbers ≥ 1. Received: {value}"
         )
     return pair
+
+
+def _replace(layer: keras.layers.Conv2D, options: Options) -> list[keras.layers.Layer]:
+    size, channels = math.prod(layer.kernel_size), layer.kernel.shape[2]
+    rank, is_depthwise = options.rank, options.rank is None
+    if is_depthwise:
+        check_equal_strides(layer)
+    dominant = DominantConv2D(
+        layer.filters,
+        layer.kernel_size,
+        layer.strides,
+        layer.padding,
+        layer.dilation_rate,
+        layer.activation,
+        layer.use_bias,
+        reading="B" if is_depthwise else "A",
+        rank=None if rank is None else min(rank, size * channels, layer.filters),
+        multiplier=min(options.multiplier, size, layer.filters),
+        kernel_initializer=None if is_depthwise else relative_initializer(layer),
+        pointwise_initializer=relative_initializer(layer),
+        bias_initializer=layer.bias_initializer,
+        kernel_regularizer=layer.kernel_regularizer,
+        name=f"{layer.name}_dominant",
+        dtype=layer.dtype_policy,
+    )
+    return [dominant]
+
+
+def _start_from(
+    new: Sequence[keras.layers.Layer], weights: Sequence[np.ndarray]
+) -> None:
+    [dominant] = new
+    dominant.start_from(*weights)
+
+
+CONVOLUTION = Convolution(
+    _replace, own_layers=(DominantConv2D,), has_rank=True, start_from=_start_from
+)

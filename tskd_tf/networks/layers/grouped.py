@@ -1,11 +1,22 @@
 """A grouped convolution that a CPU trains as fast as a plain one."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tskd_tf.networks.layers.convolution import (
+    Convolution,
+    Options,
+    pointwise,
+    positions,
+    relative_initializer,
+)
+
+_DEFAULT_GROUPS = 4
 
 
 @keras.saving.register_keras_serializable("tskd_tf")
@@ -46,6 +57,14 @@ class GroupedConv2D(keras.layers.Conv2D):
 
         return convolve_groups(inputs, tf.convert_to_tensor(kernel))
 
+    def kernel_cost(
+        self, input_shape: Sequence[int], output_shape: Sequence[int]
+    ) -> tuple[int, int]:
+        """Kernel weights and multiply-adds of one use, for shapes with the batch."""
+        channels = input_shape[-1] // self.groups
+        kernel = channels * self.filters * math.prod(self.kernel_size)
+        return kernel, kernel * positions(output_shape)
+
 
 def _with_zeros(kernel: tf.Tensor, groups: int) -> tf.Tensor:
     """The kernel of the plain convolution that is the same, with 0 between groups."""
@@ -53,3 +72,23 @@ def _with_zeros(kernel: tf.Tensor, groups: int) -> tf.Tensor:
     ones = np.ones((channels, filters // groups))
     mask = tf.constant(np.kron(np.eye(groups), ones), kernel.dtype)
     return tf.tile(kernel, (1, 1, groups, 1)) * mask
+
+
+def _replace(layer: keras.layers.Conv2D, options: Options) -> list[keras.layers.Layer]:
+    num_channels = layer.kernel.shape[2]
+    groups = options.groups or _DEFAULT_GROUPS
+    fitting = next(
+        (n for n in range(groups, num_channels) if num_channels % n == 0), num_channels
+    )
+    settings = {"name": f"{layer.name}_grouped", "groups": fitting}
+    settings.update(filters=num_channels, activation="linear", use_bias=False)
+    settings["kernel_initializer"] = relative_initializer(layer)
+    return [
+        GroupedConv2D.from_config({**layer.get_config(), **settings}),
+        pointwise(layer),
+    ]
+
+
+CONVOLUTION = Convolution(
+    _replace, own_layers=(GroupedConv2D,), default_groups=_DEFAULT_GROUPS
+)

@@ -8,8 +8,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import layers
 
 from tskd_tf.errors import InputError
+from tskd_tf.networks.layers.convolution import Convolution, Options, pointwise
 
 _NUM_DIRECTIONS = 9
 
@@ -77,3 +79,18 @@ class ShiftConv2D(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """What any layer has; Keras's default refuses a `DTypePolicy` as `dtype`."""
         return dict(super().get_config())
+
+
+def _replace(layer: keras.layers.Conv2D, _: Options) -> list[keras.layers.Layer]:
+    borders = [
+        (size - 1) * dilation
+        for size, dilation in zip(layer.kernel_size, layer.dilation_rate)
+    ]
+    stack = [ShiftConv2D(name=f"{layer.name}_shift", dtype=layer.dtype_policy)]
+    if layer.padding == "valid":
+        cropping = [(border // 2, border - border // 2) for border in borders]
+        stack.append(layers.Cropping2D(cropping, name=f"{layer.name}_crop"))
+    return [*stack, pointwise(layer, layer.strides)]
+
+
+CONVOLUTION = Convolution(_replace, own_layers=(ShiftConv2D,))

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Literal
 
+from tskd_tf.choices import CONVOLUTIONS, PLAIN
 from tskd_tf.export.loading_snippets import class_of_outputs, snippet, title_of
 from tskd_tf.export.record import ExportRow, IntegerAttempt, Latency
+from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.report.page.html import note, percent, table, text
 from tskd_tf.report.record import Report
 from tskd_tf.report.rows import (
@@ -18,8 +20,6 @@ from tskd_tf.report.words import points, short_bytes
 _UNKNOWN = "not measured"
 # Rows that mean nothing where any loss is allowed
 _VERDICTS = ("keeps the bargain", "a larger loss than allowed is ruled out")
-# Kinds of convolutions that are layers of this package
-_OF_THIS_PACKAGE = ("dominant", "grouped", "shift")
 
 
 def files_section(report: Report) -> str:
@@ -156,7 +156,7 @@ def _loading(report: Report, exports: list[ExportRow]) -> str:
         code = snippet(
             export["format"],
             export["path"],
-            report["student"].get("convolutions") in _OF_THIS_PACKAGE,
+            _has_own_layers(report["student"].get("convolutions", PLAIN)),
         )
         if code:
             parts.append(f"<p>{text(file_name(export))}</p><pre>{text(code)}</pre>\n")
@@ -165,3 +165,10 @@ def _loading(report: Report, exports: list[ExportRow]) -> str:
         parts.append(f"{text(class_of_outputs(report['labels']))}</pre>\n")
         parts.append(note(f"{labels_text(report)}."))
     return "".join(parts)
+
+
+def _has_own_layers(convolutions: str) -> bool:
+    """Whether they are layers of this package; not if this version does not know."""
+    if convolutions not in CONVOLUTIONS:
+        return False
+    return bool(convolution_named(convolutions).own_layers)

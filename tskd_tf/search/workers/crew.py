@@ -1,17 +1,11 @@
 """The chief of a search and the workers it starts on this machine."""
 
-import contextlib
 import logging
-import os
 import pathlib
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 
-import tensorflow as tf
-
-from tskd_tf.errors import InputError, WorkerError, in_one_line
+from tskd_tf.distillation.processes import LocalWorkers
+from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.networks.width import StudentBuilder
 from tskd_tf.search.trainer import Trainer
 from tskd_tf.search.trial_files import OVER, RECORD
@@ -63,17 +57,21 @@ def search_with_workers(
     search_id = share(trainer, build_student, folder)
     tuner.save()
     listener = Listener(workers)
-    processes: dict[str, subprocess.Popen[bytes]] = {}
     told = set(tuner.oracle.end_order)
     killed: set[str] = set()
+    processes = LocalWorkers(trainer.plan.num_workers, workers)
 
     def start(port: int) -> None:
         if chief.role() == "chief":
             _logger.info("The chief listens on %s", chief.address())
             return
-        for number in range(trainer.plan.num_workers):
-            name = f"worker{number}"
-            processes[name] = _start(name, number, port, folder, trainer)
+        processes.start(
+            "tskd_tf.worker",
+            [str(folder)],
+            KERASTUNER_TUNER_ID="{name}",
+            KERASTUNER_ORACLE_IP=chief.LOOPBACK,
+            KERASTUNER_ORACLE_PORT=str(port),
+        )
 
     def lost_workers() -> list[str]:
         _tell(trainer, tuner, told)
@@ -84,16 +82,7 @@ def search_with_workers(
             path.unlink()
         for path in workers.glob("*.failed"):
             raise WorkerError(f"{path.stem} failed: {path.read_text('utf-8')}")
-        ended = [name for name, p in processes.items() if p.poll() not in (None, 0)]
-        for name in ended:
-            process = processes.pop(name)
-            if process.returncode > 0:
-                log = workers / f"{name}.log"
-                raise WorkerError(
-                    f"{name} ended with status {process.returncode}: {_last_line(log)}"
-                )
-        if ended and not processes:
-            raise WorkerError("all workers were killed")
+        ended = processes.killed()
         killed.update(ended)
         # Those that were killed fall silent, too
         silent = [name for name in listener.lost_workers() if name not in killed]
@@ -104,11 +93,12 @@ def search_with_workers(
         _logger.warning("%s was lost%s", tuner_id, given)
 
     try:
-        with _ending(processes):
+        with processes:
             chief.serve(
                 tuner.oracle, search_id, chief.address(), start, lost_workers, on_lost
             )
             _tell(trainer, tuner, told)
+            processes.wait(_GOODBYE_SECONDS)
     except chief.AddressError as error:
         raise address_refused(error) from None
     (folder / OVER).touch()
@@ -121,57 +111,6 @@ def address_refused(error: chief.AddressError) -> InputError:
         "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT to be a free "
         f"address of this machine. Received: {error}"
     )
-
-
-def _start(
-    name: str, number: int, port: int, folder: pathlib.Path, trainer: Trainer
-) -> "subprocess.Popen[bytes]":
-    environment = {
-        **os.environ,
-        "KERASTUNER_TUNER_ID": name,
-        "KERASTUNER_ORACLE_IP": chief.LOOPBACK,
-        "KERASTUNER_ORACLE_PORT": str(port),
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-    }
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = visible.split(",") if visible else [str(i) for i in range(len(gpus))]
-        environment["CUDA_VISIBLE_DEVICES"] = names[number % len(names)]
-        environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    num_cores = num_cores or os.cpu_count() or 1
-    num_threads = max(1, num_cores // trainer.plan.num_workers)
-    command = [sys.executable, "-m", "tskd_tf.worker", str(folder)]
-    with open(folder / "workers" / f"{name}.log", "ab") as log:
-        return subprocess.Popen(
-            [*command, str(num_threads), str(os.getpid())],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-
-
-def _last_line(log: pathlib.Path) -> str:
-    """Of an error or a traceback, it says what was wrong."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((in_one_line(x) for x in reversed(lines) if x.strip()), "no message")
-
-
-@contextlib.contextmanager
-def _ending(processes: dict[str, "subprocess.Popen[bytes]"]) -> Iterator[None]:
-    """Leaves no process behind, however the block ends."""
-    try:
-        yield
-        patience = time.monotonic() + _GOODBYE_SECONDS
-        for process in processes.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, patience - time.monotonic()))
-    finally:
-        for process in processes.values():
-            process.kill()
-            process.wait()
 
 
 def _tell(trainer: Trainer, tuner: StudentTuner, told: set[str]) -> None:

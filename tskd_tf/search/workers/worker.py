@@ -150,10 +150,9 @@ def main() -> int:
     num_threads, parent_id = map(int, arguments[1:] or (0, 0))
     try:
         if num_threads:
-            import tensorflow as tf
+            from tskd_tf.distillation.processes import use_share
 
-            tf.config.threading.set_intra_op_parallelism_threads(num_threads)
-            tf.config.threading.set_inter_op_parallelism_threads(num_threads)
+            use_share(num_threads)
         run(pathlib.Path(arguments[0]).resolve(), parent_id or None)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
