@@ -192,3 +192,7 @@ def test_neither_help_nor_an_import_waits_for_scipy():
         "sys.exit('scipy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_floor_is_never_below_minus_one():
+    assert accuracy_floor(0.0, 1.0) == -1.0

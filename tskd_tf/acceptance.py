@@ -49,7 +49,7 @@ def meets_threshold(accuracy_loss: float, max_accuracy_loss: float) -> bool:
 
 def accuracy_floor(teacher_accuracy: float, max_accuracy_loss: float) -> float:
     """The smallest accuracy that meets Eq. 4, less a rounding tolerance."""
-    return teacher_accuracy - max_accuracy_loss - _TOLERANCE
+    return max(-1.0, teacher_accuracy - max_accuracy_loss - _TOLERANCE)
 
 
 def paired_loss(

@@ -20,7 +20,7 @@ from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import PathLike, atomic_path, read_json, write_json, write_text
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.students import thin_student
-from tskd_tf.networks.width import check_rate, distinct_rates
+from tskd_tf.networks.width import distinct_rates
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.inputs import build_or_load_teacher, load_data, train_or_resume_teacher
 from tskd_tf.run.output_folder import check_output_dir, claim_output_dir
@@ -201,12 +201,10 @@ def _checked_rates(
     """The rates of a sweep that give different students.
 
     Raises:
-        InputError: If one is out of range, or the teacher cannot be thinned.
+        InputError: If the teacher cannot be thinned.
     """
     check_teacher(teacher, Task.from_names([], data.class_names))
     rates = sorted({float(rate) for rate in config.rates} or _RATES)
-    for rate in rates:
-        check_rate(rate)
     thin_student(
         teacher,
         rates[0],
