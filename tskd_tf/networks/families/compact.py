@@ -1,0 +1,192 @@
+"""The family of compact students: a strided stem, separable convolutions, and width.
+
+The teacher's network changes by three rules, see `structure`. The multiply-adds that
+this saves are spent on width.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tskd_tf.data.task import Task
+from tskd_tf.errors import InputError
+from tskd_tf.networks.channels import Channels, Kept
+from tskd_tf.networks.costs import complexity, cost_of_call
+from tskd_tf.networks.families.family import Family
+from tskd_tf.networks.families.structure import (
+    stems,
+    with_normalization,
+    with_separable_convolutions,
+    with_strided_stem,
+)
+from tskd_tf.networks.graph import check_logits, check_model
+from tskd_tf.networks.rebuild import with_image_shape
+from tskd_tf.networks.width import narrowed, output_ids, with_widths
+
+_NUM_RATES = 25
+# Students below this share of the teacher's multiply-adds are of single channels
+_SMALLEST_SHARE = 1e-3
+# Wider students are not looked at, where layers cannot become wider and cost more
+_LARGEST_RATE = 16.0
+# Neighbours among the rates that are counted differ by this factor
+_RATE_RATIO = 1.03
+
+
+def compact_student(
+    teacher: keras.Model, rate: float, task: Task | None = None
+) -> keras.Model:
+    """A student of the teacher's compact network, every layer but the head at one rate.
+
+    Args:
+        teacher: A built Functional or Sequential classifier that gives logits.
+        rate: Width scale above 0. Above 1, layers are wider than the teacher's.
+        task: Its head decides the number of outputs; by default the teacher's.
+
+    Returns:
+        A new, uncompiled model of random weights, which takes the same images.
+
+    Raises:
+        InputError: If the rate is not above 0, the model does not fit the task, has
+            no convolution of its images, or its channels cannot be followed.
+
+    Example:
+
+    >>> student = compact_student(teacher, rate=0.25, task=task)
+    """
+    _check_rate(rate)
+    outputs = output_ids(teacher, task)
+    network = compact_network(teacher)
+    channels = Channels(network)
+    return with_widths(network, channels, _kept(channels, rate, outputs), rate)
+
+
+def compact_network(teacher: keras.Model) -> keras.Model:
+    """The teacher's network made compact at its own widths: the student of rate 1.
+
+    The stem is strided; batch normalisation and ReLU stand behind each convolution and
+    hidden dense layer, unless the teacher normalises; convolutions behind the stem are
+    depthwise and 1x1.
+
+    Args:
+        teacher: A built Functional or Sequential classifier that gives logits.
+
+    Returns:
+        A model with new weights; the teacher itself where no rule applies.
+
+    Raises:
+        InputError: If the teacher is of another kind, has no convolution of its
+            images, or one with another stride down than across.
+    """
+    check_model(teacher, "the teacher")
+    check_logits(teacher, "the teacher")
+    found = stems(teacher)
+    if not any(isinstance(layer, keras.layers.Conv2D) for layer in found):
+        raise InputError(
+            "Expected a teacher with a convolution of its images, to make compact "
+            f"students. Received: {teacher.name!r}, whose images go to "
+            f"{' and '.join(type(layer).__name__ for layer in found) or 'no layer'}"
+        )
+    network = with_normalization(with_strided_stem(teacher))
+    return with_separable_convolutions(network)
+
+
+def compact_rates(
+    teacher: keras.Model, task: Task | None = None, num_rates: int = _NUM_RATES
+) -> list[float]:
+    """Rates of compact students that differ, from the cheapest on.
+
+    Multiply-adds rise by a like factor from each to the next, from a thousandth of
+    the teacher's, or from the student of one channel a layer, up to the teacher's.
+
+    Args:
+        teacher: As in `compact_student`, of a known image size.
+        task: Its head decides the number of outputs; by default the teacher's.
+        num_rates: At most so many, at least 2.
+
+    Returns:
+        Rates, ascending; multiply-adds rise strictly.
+
+    Raises:
+        InputError: As `compact_student`; also if no compact student is cheaper than
+            the teacher, or multiply-adds cannot be counted.
+    """
+    if num_rates < 2:
+        raise InputError(f"Expected num_rates of at least 2. Received: {num_rates}")
+    outputs = output_ids(teacher, task)
+    most = complexity(teacher).num_macs
+    network = compact_network(teacher)
+    network = with_image_shape(network, teacher.inputs[0].shape[1:])
+    channels = Channels(network)
+    least = _SMALLEST_SHARE * most
+    counted: dict[int, float] = {}
+    count = macs_by_rate(channels, outputs)
+    rate = 1 / max(map(len, channels.made.values()))
+    while rate < 1 and count(2 * rate) < least:
+        rate *= 2
+    while rate <= _LARGEST_RATE and (num_macs := count(rate)) <= most:
+        # Of rates that give the same student the last stands for them
+        counted[num_macs] = rate
+        rate = float(f"{rate * _RATE_RATIO:.4g}")
+    if not counted:
+        raise InputError(
+            "Expected a teacher dearer than its smallest compact student. Received: "
+            f"{teacher.name!r} with {most:,} multiply-adds, where that student has "
+            f"{num_macs:,}"
+        )
+    macs = np.array(list(counted))
+    targets = np.geomspace(max(macs[0], least), macs[-1], num_rates)
+    chosen = np.searchsorted(macs, targets * (1 + 1e-9), side="right") - 1
+    rates = list(counted.values())
+    return [rates[i] for i in sorted(set(chosen.tolist()) - {-1})]
+
+
+def _check_rate(rate: Any) -> None:
+    is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+    if not is_number or not 0 < rate < math.inf:
+        raise InputError(f"Expected a rate above 0. Received: {rate!r}")
+
+
+def _kept(channels: Channels, rate: float, outputs: Sequence[int]) -> Kept:
+    """The channels of a student: rates are rounded half up, to at least 1."""
+    return channels.keep(
+        lambda width, _: max(1, math.floor(rate * width + 0.5 + 1e-9)), outputs
+    )
+
+
+def macs_by_rate(channels: Channels, outputs: Sequence[int]) -> Callable[[float], int]:
+    """A function of the rate: the multiply-adds of its student, which is not built.
+
+    Args:
+        channels: Of a compact network.
+        outputs: Of its outputs, those that students have.
+
+    Raises:
+        InputError: If they cannot be counted.
+    """
+    multiplying = [
+        use
+        for use in channels.uses
+        if cost_of_call(use.call.layer, use.call.input_shapes[0])[1]
+    ]
+
+    def count(rate: float) -> int:
+        kept = _kept(channels, rate, outputs)
+        num_macs = 0
+        for use in multiplying:
+            config = use.call.layer.get_config()
+            layer = type(use.call.layer).from_config(
+                {**config, **narrowed(config, use, kept)}
+            )
+            shape = list(use.call.input_shapes[0])
+            for axis, size in kept.sizes(use.inputs[0]).items():
+                shape[axis] = size
+            num_macs += cost_of_call(layer, tuple(shape))[1]
+        return num_macs
+
+    return count
+
+
+FAMILY = Family(compact_student, compact_rates)
