@@ -71,6 +71,16 @@ def test_every_layer_but_the_head_is_at_the_rate(rate):
     assert all(weight.trainable for weight in student.trainable_weights)
 
 
+def test_random_views_are_left_out():
+    teacher = small_teacher()
+    view = layers.RandomFlip(name="view")
+    teacher = keras.Sequential([teacher.inputs[0], view, *teacher.layers])
+    student = compact_student(teacher, 0.5)
+    assert type(student.get_layer("view")) is layers.Identity
+    # What they show goes to the stem as if they were not there
+    assert student.get_layer("a").strides == (2, 2)
+
+
 def test_students_start_at_random():
     teacher = small_teacher()
     one, other = (compact_student(teacher, 1.0) for _ in range(2))
