@@ -53,7 +53,7 @@ _SMALLEST_SHARE = 1e-3
 # Wider students are not looked at, where layers cannot become wider and cost more
 _LARGEST_RATE = 16.0
 # Neighbours among the rates that are counted differ by this factor
-_RATE_RATIO = 1.03
+_RATE_RATIO = 1.04
 
 
 def compact_student(
@@ -188,23 +188,26 @@ def macs_by_rate(channels: Channels, outputs: Sequence[int]) -> Callable[[float]
         InputError: If they cannot be counted.
     """
     multiplying = [
-        use
+        (use, use.call.layer.get_config())
         for use in channels.uses
         if cost_of_call(use.call.layer, use.call.input_shapes[0])[1]
     ]
+    # Layers that differ in their names only cost the same, and making one takes long
+    known: dict[str, int] = {}
 
     def count(rate: float) -> int:
         kept = _kept(channels, rate, outputs)
         num_macs = 0
-        for use in multiplying:
-            config = use.call.layer.get_config()
-            layer = type(use.call.layer).from_config(
-                {**config, **narrowed(config, use, kept)}
-            )
+        for use, config in multiplying:
+            kind = type(use.call.layer)
+            config = {**config, **narrowed(config, use, kept), "name": "counted"}
             shape = list(use.call.input_shapes[0])
             for axis, size in kept.sizes(use.inputs[0]).items():
                 shape[axis] = size
-            num_macs += cost_of_call(layer, tuple(shape))[1]
+            key = f"{kind} {config} {shape}"
+            if key not in known:
+                known[key] = cost_of_call(kind.from_config(config), tuple(shape))[1]
+            num_macs += known[key]
         return num_macs
 
     return count
