@@ -263,3 +263,24 @@ def test_channels_that_differ_from_place_to_place_are_told():
     model = keras.Model(image, layers.Dense(4)(layers.Flatten()(mixed)))
     with pytest.raises(InputError, match="same channels at each place before 'mixer'"):
         scale_width(model, 0.5)
+
+
+def test_more_channels_than_there_are_keep_ties_and_groups():
+    image = keras.Input((4, 4, 1))
+    x = layers.Conv2D(6, 1, name="first")(image)
+    x = layers.Add()([x, layers.Conv2D(6, 1, name="tied")(x)])
+    # Three inputs a group: as many of each group; one a group: groups as a whole
+    x = layers.Conv2D(8, 1, groups=2, name="grouped")(x)
+    x = layers.Conv2D(8, 1, groups=8, name="alone")(x)
+    x = layers.Flatten()(layers.Concatenate()([x, x]))
+    channels = Channels(keras.Model(image, layers.Dense(3)(x)))
+    kept = channels.keep(lambda count, _: count + 3, [2, 0])
+    made = {use.call.layer.name: use for use in channels.uses if use.call.layer.weights}
+    widths = {name: kept.count(use.output) for name, use in made.items()}
+    dense = widths.pop(channels.head.name)
+    # Three sets of two became six, four became seven
+    assert widths == {"first": 12, "tied": 12, "grouped": 14, "alone": 14}
+    assert dense == 2 and kept.count(made[channels.head.name].inputs[0]) == 16 * 28
+    assert kept.num_groups(made["grouped"].inputs[0], 2) == 2
+    assert kept.num_groups(made["alone"].inputs[0], 8) == 14
+    assert kept.sizes(made["alone"].output) == {-1: 14}

@@ -65,16 +65,38 @@ class Kept(NamedTuple):
         roots: One of the channels that each is tied to, shape `(num_channels,)`.
         head: Channels of the head, shape `(num_classes,)`.
         outputs: Which of these stay, in their new order.
+        times: How often the new network has each channel, shape `(num_channels,)`: 0
+            or 1 where it is thinner, more where it is wider.
     """
 
     stays: np.ndarray
     roots: np.ndarray
     head: np.ndarray
     outputs: Sequence[int]
+    times: np.ndarray
 
     def count(self, value: np.ndarray) -> int:
-        """How many entries of a value stay."""
-        return int(self.stays[value].sum())
+        """How many entries a value has in the new network."""
+        return int(self.times[value].sum())
+
+    def sizes(self, value: np.ndarray) -> dict[int, int]:
+        """New size along each axis that has channels, the last axis being −1."""
+        times, sizes = self.times[value], {}
+        for axis in range(-times.ndim, 0):
+            if times.shape[axis] > 1 or axis == -1:
+                others = tuple(i for i in range(-times.ndim, 0) if i != axis)
+                most = times.max(axis=others)
+                # Rows of channels are as many as before, however wide each becomes
+                sizes[axis] = int(most.sum() if axis == -1 else (most > 0).sum())
+        return sizes
+
+    def num_groups(self, inputs: np.ndarray, groups: int) -> int:
+        """How many of a layer's groups of inputs the new network has."""
+        inputs = inputs.reshape(groups, -1)
+        times = self.times[inputs].max(axis=1)
+        # Groups go as a whole where their channels are tied; else each becomes wider
+        are_whole = (self.roots[inputs] == self.roots[inputs[:, :1]]).all()
+        return int(times.sum() if are_whole else (times > 0).sum())
 
     def positions(self, axis: np.ndarray) -> np.ndarray:
         """Positions along an axis that stay, in their new order.
@@ -129,11 +151,12 @@ class Channels:
         """Chooses channels, tied ones alike.
 
         Channels that the same layers made, tied in the same way, are a block; of
-        each block the given number is kept.
+        each block the given number is kept. Of more than there are, each is there
+        several times.
 
         Args:
             scale: Given how many tied sets a block has, and how many channels of a
-                layer are in each, returns how many sets to keep.
+                layer are in each, returns how many sets the new network has.
             outputs: Channels of the head to keep.
             scores: Importance of each channel; those with the largest sums over a
                 tied set are kept. By default the first.
@@ -141,18 +164,21 @@ class Channels:
         Raises:
             InputError: If the head cannot be cut down to these outputs.
         """
-        stays = np.zeros(len(self._roots), bool)
+        times = np.zeros(len(self._roots), int)
         head = self.made[id(self.head)]
         for roots, size in self._blocks:
             order = np.arange(len(roots))
             if scores is not None:
                 sums = np.bincount(self._roots, scores, len(self._roots))
                 order = np.argsort(-sums[roots], kind="stable")
-            stays[roots[order[: scale(len(roots), size)]]] = True
-        stays[self._roots[head]] = False
-        stays[self._roots[head[list(outputs)]]] = True
-        stays[self._roots[0]] = True
-        kept = Kept(stays[self._roots], self._roots, head, outputs)
+            each, more = divmod(scale(len(roots), size), len(roots))
+            times[roots] = each
+            times[roots[order[:more]]] += 1
+        times[self._roots[head]] = 0
+        times[self._roots[head[list(outputs)]]] = 1
+        times[self._roots[0]] = 1
+        times = times[self._roots]
+        kept = Kept(times > 0, self._roots, head, outputs, times)
         if kept.count(head) != len(outputs):
             raise InputError(
                 "Expected a head whose outputs stay or go one by one. Received: "

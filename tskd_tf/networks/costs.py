@@ -137,7 +137,16 @@ def _traced_cost(model: keras.Model, input_shape: Shape) -> tuple[int, int]:
     return sum(math.prod(shape) for shape in kernels), num_macs
 
 
-def _cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
+def cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
+    """Kernel weights and multiply-adds of one use of a layer, as `complexity` counts.
+
+    Args:
+        layer: A layer or operation, which need not be built.
+        input_shape: With the batch, as `(None, height, width, channels)`.
+
+    Raises:
+        InputError: If it multiplies in a way unknown here, or the size is unknown.
+    """
     if isinstance(layer, keras.Model):
         return _traced_cost(layer, input_shape)
     # Layers of ours say it themselves, see `layers.convolution`
@@ -191,7 +200,7 @@ def complexity(model: keras.Model) -> Complexity:
     rows: dict[int, LayerComplexity] = {}
     for call in layer_calls(model):
         layer = call.layer
-        kernel, num_macs = _cost_of_call(layer, call.input_shapes[0])
+        kernel, num_macs = cost_of_call(layer, call.input_shapes[0])
         if id(layer) in rows:
             row = rows[id(layer)]
             rows[id(layer)] = row._replace(num_macs=row.num_macs + num_macs)

@@ -97,12 +97,7 @@ def scale_width(
     """
     check_rate(rate)
     _check_choices(initialize, round_to)
-    check_model(model, "the teacher")
-    num_outputs = model.outputs[0].shape[-1]
-    if task is not None:
-        check_task(task)
-        check_num_outputs(model.name, num_outputs, task)
-    outputs = range(num_outputs) if task is None else task.output_class_ids
+    outputs = output_ids(model, task)
     channels = Channels(model)
     if initialize == "teacher" and importance is None:
         importance = magnitude(channels)
@@ -113,6 +108,53 @@ def scale_width(
             "Layer %r keeps its width: its channels meet those of the images", name
         )
     kept = channels.keep(_scale_sets(rate, round_to), outputs, importance)
+    student = with_widths(model, channels, kept, rate, dtype_policy)
+    if initialize == "teacher":
+        _take_weights(channels, student, kept)
+    return student
+
+
+def output_ids(model: keras.Model, task: Task | None) -> Sequence[int]:
+    """The outputs of a teacher that its students have.
+
+    Args:
+        model: The teacher.
+        task: Its head decides; without one, all outputs stay.
+
+    Raises:
+        InputError: If the model is no classifier of images, or does not fit the task.
+    """
+    check_model(model, "the teacher")
+    num_outputs = model.outputs[0].shape[-1]
+    if task is None:
+        return range(num_outputs)
+    check_task(task)
+    check_num_outputs(model.name, num_outputs, task)
+    return task.output_class_ids
+
+
+def with_widths(
+    model: keras.Model,
+    channels: Channels,
+    kept: Kept,
+    rate: float,
+    dtype_policy: str | None = None,
+) -> keras.Model:
+    """The model with other widths, random weights, and without random views.
+
+    Args:
+        model: A built Functional or Sequential classifier that gives logits.
+        channels: Its channels.
+        kept: Of these, how often each is there.
+        rate: Of the widths, for messages.
+        dtype_policy: As in `scale_width`.
+
+    Returns:
+        A new, uncompiled model, all of it trainable.
+
+    Raises:
+        InputError: If a layer cannot have its new width.
+    """
     uses = {id(use.call.layer): use for use in channels.uses}
     # Logits are not rounded, nor is what is made of them
     last = [channels.head, *output_layers(model)]
@@ -124,7 +166,7 @@ def scale_width(
             return keras.layers.Identity(name=layer.name)
         config = layer.get_config()
         if id(layer) in uses:
-            config.update(_narrowed(config, uses[id(layer)], kept))
+            config.update(narrowed(config, uses[id(layer)], kept))
         if is_adapted_normalization(layer):
             # What it learnt from the data is part of the preprocessing, not of the
             # network that is trained anew
@@ -144,8 +186,6 @@ def scale_width(
             f"the scaled widths; {WAY_OUT}. Keras says: {in_one_line(error)}"
         ) from error
     _check_widths(channels.uses, student, kept, rate)
-    if initialize == "teacher":
-        _take_weights(channels, student, kept)
     # A layer that was frozen in the teacher is to learn here
     unfreeze(student)
     return student
@@ -206,36 +246,31 @@ def _scale_sets(rate: float, round_to: int) -> Callable[[int, int], int]:
     )
 
 
-def _narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
-    """The settings of a layer that depend on the channels that stay."""
-    narrowed: dict[str, Any] = {}
+def narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
+    """The settings of a layer that depend on widths, as they are in the new network.
+
+    Args:
+        config: The layer's settings.
+        use: Its first use.
+        kept: The channels of the new network.
+    """
+    settings: dict[str, Any] = {}
     num_stay = kept.count(use.output)
     for name in ("filters", "units", "projection_dim"):
         if name in config:
-            narrowed[name] = num_stay
+            settings[name] = num_stay
     if len(use.inner):
-        narrowed[use.call.layer.inner_setting] = kept.count(use.inner)
+        settings[use.call.layer.inner_setting] = kept.count(use.inner)
     if "groups" in config:
-        groups = kept.stays[use.inputs[0]].reshape(config["groups"], -1)
-        narrowed["groups"] = int(groups.any(axis=1).sum())
+        settings["groups"] = kept.num_groups(use.inputs[0], config["groups"])
     for name in ("target_shape", "newshape"):
         if name in config:
             shape = list(config[name])
-            for axis, size in _sizes(kept.stays[use.output]).items():
+            for axis, size in kept.sizes(use.output).items():
                 # One that Keras works out stays so
                 shape[axis] = -1 if shape[axis] == -1 else size
-            narrowed[name] = tuple(shape)
-    return narrowed
-
-
-def _sizes(stays: np.ndarray) -> dict[int, int]:
-    """What stays along each axis that has channels, the last axis being −1."""
-    sizes = {}
-    for axis in range(-stays.ndim, 0):
-        if stays.shape[axis] > 1 or axis == -1:
-            others = tuple(i for i in range(-stays.ndim, 0) if i != axis)
-            sizes[axis] = int(stays.any(axis=others).sum())
-    return sizes
+            settings[name] = tuple(shape)
+    return settings
 
 
 def _check_widths(
@@ -249,7 +284,7 @@ def _check_widths(
     for use, call in zip(uses, layer_calls(student), strict=True):
         values = [*use.inputs, use.output]
         for value, shape in zip(values, [*call.input_shapes, call.output_shape]):
-            sizes = _sizes(kept.stays[value])
+            sizes = kept.sizes(value)
             is_block = math.prod(sizes.values()) == kept.count(value)
             if not is_block or sizes[-1] != shape[-1]:
                 raise InputError(

@@ -1,0 +1,1 @@
+"""Families of students: what a teacher's network becomes at a rate."""

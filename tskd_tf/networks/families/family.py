@@ -1,0 +1,22 @@
+"""The record of a family of students."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+
+from tskd_tf.data.task import Task
+
+
+class Family(NamedTuple):
+    """How one family makes a teacher's students, and which there are.
+
+    Attributes:
+        build: Function of teacher, rate and task; gives the student, uncompiled.
+        rates: Function of teacher and task; gives the rates of students that differ,
+            from the cheapest on. Both raise `InputError` with the reason if the
+            family has no students of the teacher.
+    """
+
+    build: Callable[[keras.Model, float, Task], keras.Model]
+    rates: Callable[[keras.Model, Task], list[float]]

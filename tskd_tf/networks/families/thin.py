@@ -1,0 +1,26 @@
+"""The family of thin students: the teacher's network, thinner."""
+
+import keras
+
+from tskd_tf.data.task import Task
+from tskd_tf.networks.families.family import Family
+from tskd_tf.networks.students import thin_student
+from tskd_tf.networks.width import distinct_rates, spaced_rates
+
+_RATE_STEP = 0.05
+
+
+def thin_rates(teacher: keras.Model, task: Task) -> list[float]:
+    """Rates of thin students that differ, in steps of 0.05, the last being 1.
+
+    Args:
+        teacher: As in `thin_student`.
+        task: As in `thin_student`; any task has the same rates.
+
+    Raises:
+        InputError: If the channels cannot be followed through a layer.
+    """
+    return distinct_rates(teacher, spaced_rates(_RATE_STEP))
+
+
+FAMILY = Family(thin_student, thin_rates)
