@@ -72,6 +72,9 @@ class Range(NamedTuple):
 
 
 ABOVE_0 = Range("above 0", lambda value: 0 < value < math.inf)
+ABOVE_0_OR_AUTO = Range(
+    "above 0, or auto", lambda value: value == "auto" or 0 < value < math.inf
+)
 FROM_0_ON = Range("from 0 on", lambda value: 0 <= value < math.inf)
 FROM_0_TO_1 = Range("from 0 to 1", lambda value: 0 <= value <= 1)
 FROM_0_TO_BELOW_1 = Range("from 0 to below 1", lambda value: 0 <= value < 1)

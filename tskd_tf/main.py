@@ -24,6 +24,23 @@ from tskd_tf.errors import InputError, WorkerError, full_disk
 from tskd_tf.run.config import RunConfig
 
 
+class _NumberOrName(flags.ArgumentParser[float | str]):
+    """Parses `0.5` to a number and anything else to itself."""
+
+    syntactic_help = "a number or a name"
+
+    def parse(self, argument: Any) -> float | str:
+        """Called by absl with the text of the flag, or its default."""
+        try:
+            return float(argument)
+        except ValueError:
+            return str(argument)
+
+    def flag_type(self) -> str:
+        """What --help and --helpxml call it."""
+        return "float or string"
+
+
 def _define_flags() -> None:
     for field in dataclasses.fields(RunConfig):
         text, choices = field.metadata["help"], field.metadata["choices"]
@@ -36,6 +53,9 @@ def _define_flags() -> None:
             flags.DEFINE_list(field.name, list(default), text)
         elif field.type in (int, int | None):
             flags.DEFINE_integer(field.name, default, text)
+        elif field.type == float | str:
+            parser = _NumberOrName()
+            flags.DEFINE(parser, field.name, default, text, flags.FLAGS)
         elif field.type in (float, float | None):
             flags.DEFINE_float(field.name, default, text)
         else:

@@ -13,6 +13,12 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tskd_tf.distillation.learning_rate import (
+    automatic_learning_rate,
+    has_batch_normalization,
+    warm_cosine,
+)
+
 ADAM = "adam"
 
 
@@ -207,7 +213,7 @@ class CaffeSGD(_OneReplica, keras.optimizers.SGD):
 
 
 def build_optimizer(
-    solver: str, learning_rate: float, num_steps: int
+    solver: str, learning_rate: float, num_steps: int, warms_up: bool = False
 ) -> keras.optimizers.Optimizer:
     """A fresh optimiser for a training.
 
@@ -215,10 +221,26 @@ def build_optimizer(
         solver: One of `choices.SOLVERS`.
         learning_rate: At the first step, above 0; with `"adam"` it falls to 0 by a
             cosine, with Caffe's as theirs does.
-        num_steps: Of the whole training.
+        num_steps: Number of steps of the whole training.
+        warms_up: Whether Adam's rate rises first, see `learning_rate.warm_cosine`.
     """
+    if solver == ADAM and warms_up:
+        return _Adam(warm_cosine(learning_rate, num_steps), name="adam")
     if solver == ADAM:
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
         return _Adam(schedule, name="adam")
     schedule = CAFFE_SOLVERS[solver].schedule(learning_rate, num_steps)
     return CaffeSGD(solver, schedule)
+
+
+def default_learning_rate(solver: str, model: keras.Model, rate: float) -> float:
+    """What `learning_rate="auto"` means.
+
+    Args:
+        solver: One of `choices.SOLVERS`. Caffe's have a learning rate of their own.
+        model: The network to train.
+        rate: Its width rate, above 0; 1 for a teacher.
+    """
+    if solver != ADAM:
+        return CAFFE_SOLVERS[solver].learning_rate
+    return automatic_learning_rate(rate, has_batch_normalization(model))

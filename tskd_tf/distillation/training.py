@@ -24,10 +24,11 @@ from tskd_tf.distillation.device import (
     choose_strategy,
 )
 from tskd_tf.distillation.event_files import CurveWriter
+from tskd_tf.distillation.learning_rate import AUTO
 from tskd_tf.distillation.methods.method import Compilation, Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import TransferSet
-from tskd_tf.distillation.solvers import build_optimizer
+from tskd_tf.distillation.solvers import build_optimizer, default_learning_rate
 from tskd_tf.errors import InputError
 from tskd_tf.networks.evaluate import accuracy, predict_logits
 from tskd_tf.networks.rebuild import with_policy
@@ -125,8 +126,8 @@ def train_student(
         )
         compilation = Compilation(
             recipe,
-            lambda factor: build_optimizer(
-                recipe.solver, factor * recipe.learning_rate, num_steps * num_epochs
+            lambda factor: _optimizer(
+                recipe, distiller.student, rate, num_steps * num_epochs, factor
             ),
             num_steps * num_epochs,
         )
@@ -161,6 +162,23 @@ def train_student(
         len(curve["loss"]),
         time.monotonic() - start,
         curve,
+    )
+
+
+def _optimizer(
+    recipe: Recipe,
+    model: keras.Model,
+    rate: float,
+    num_steps: int,
+    factor: float = 1.0,
+) -> keras.optimizers.Optimizer:
+    """A fresh optimiser for a network of this width rate; 1 for a teacher."""
+    learning_rate = recipe.learning_rate
+    is_automatic = learning_rate == AUTO
+    if isinstance(learning_rate, str):
+        learning_rate = default_learning_rate(recipe.solver, model, rate)
+    return build_optimizer(
+        recipe.solver, factor * learning_rate, num_steps, warms_up=is_automatic
     )
 
 
@@ -199,9 +217,7 @@ def train_teacher(
     with strategy.scope():
         model = with_policy(teacher, recipe.precision)
         model.compile(
-            optimizer=build_optimizer(
-                recipe.solver, recipe.learning_rate, num_steps * num_epochs
-            ),
+            optimizer=_optimizer(recipe, model, 1.0, num_steps * num_epochs),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             # By object: the name's variables would be made in a first trace of two
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],

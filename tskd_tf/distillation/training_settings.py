@@ -8,6 +8,7 @@ import dataclasses
 
 from tskd_tf.choices import (
     ABOVE_0,
+    ABOVE_0_OR_AUTO,
     CLASS_WEIGHTS,
     CONVOLUTIONS,
     DISTRIBUTIONS,
@@ -83,10 +84,12 @@ class TrainingSettings:
         within=at_least(1),
         felt_by_teacher=True,
     )
-    learning_rate: float = setting(
+    learning_rate: float | str = setting(
         2e-3,
-        "Learning rate at the first step, above 0. Adam's falls to 0 by a cosine.",
-        within=ABOVE_0,
+        "Adam's learning rate at the first step, above 0; it falls to 0 by a cosine. "
+        "auto: by the width rate and batch normalisation of the network, with a "
+        "warm-up over the first tenth of the steps; Caffe's own with its solvers.",
+        within=ABOVE_0_OR_AUTO,
         felt_by_teacher=True,
     )
     solver: str = setting(
