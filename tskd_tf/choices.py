@@ -244,6 +244,22 @@ CONVOLUTIONS: dict[str, Choice] = {
     ),
 }
 
+THIN = "thin"
+_FAMILIES = "tskd_tf.networks.families"
+
+FAMILIES: dict[str, Choice] = {
+    THIN: Choice(
+        "the teacher's network with fewer channels, the paper's rule.",
+        f"{_FAMILIES}.thin:FAMILY",
+    ),
+    "compact": Choice(
+        "its first convolution strided, the others depthwise with a 1x1 convolution "
+        "behind, batch normalisation where the teacher has none. Far fewer multiply-"
+        "adds at the same accuracy.",
+        f"{_FAMILIES}.compact:FAMILY",
+    ),
+}
+
 _EXPORT = "tskd_tf.export"
 
 FORMATS: dict[str, Choice] = {

@@ -82,7 +82,12 @@ def test_wider_candidates_cost_more(teacher):
     rates = spaced_rates(0.05)
     for kind in CONVOLUTIONS:
         for groups in (3, 4) if kind == "grouped" else (None,):
-            found = buildable_rates(teacher, TASK, rates, None, kind, groups)
+            found = buildable_rates(
+                teacher,
+                TASK,
+                rates,
+                dataclasses.replace(RECIPE, convolutions=kind, groups=groups),
+            )
             costs = [
                 complexity(thin_student(teacher, rate, TASK, kind, groups)).num_macs
                 for rate in found
@@ -93,10 +98,10 @@ def test_wider_candidates_cost_more(teacher):
 def test_budgets_are_about_the_students_as_they_are(teacher):
     images, _ = make_data(8)
     shifting = dataclasses.replace(RECIPE, convolutions="shift")
-    costs = StudentCosts(shifting.thin_students(teacher, TASK), images, {})
+    costs = StudentCosts(shifting.students_of(teacher, TASK), images, {})
     student = thin_student(teacher, 0.5, TASK, "shift")
     assert costs.cost("max_macs", 0.5) == complexity(student).num_macs
-    plain = StudentCosts(RECIPE.thin_students(teacher, TASK), images, {})
+    plain = StudentCosts(RECIPE.students_of(teacher, TASK), images, {})
     assert costs.cost("max_macs", 0.5) < plain.cost("max_macs", 0.5)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tskd_tf.choices import check_settings, describe_settings, setting
+from tskd_tf.choices import PLAIN, THIN, check_settings, describe_settings, setting
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.methods.method import DISTILLATION, method_named
 from tskd_tf.distillation.soft_targets import TransferSet
 from tskd_tf.distillation.training_settings import TrainingSettings
 from tskd_tf.errors import InputError
+from tskd_tf.networks.families.family import family_named
 from tskd_tf.networks.importance import channel_importance
 from tskd_tf.networks.students import check_convolutions, thin_student
 from tskd_tf.networks.width import StudentBuilder
@@ -49,6 +50,7 @@ class Recipe(TrainingSettings):
                 f"{self.jit_compile!r}"
             )
         check_convolutions(self.convolutions, self.groups)
+        self._check_family()
         self.augmentation.check()
         unused = method_named(self.method).unused_settings
         changed = [n for n in unused if getattr(self, n) != getattr(Recipe, n)]
@@ -57,6 +59,16 @@ class Recipe(TrainingSettings):
                 f"Expected {', '.join(unused)} at their defaults with "
                 f"method={self.method}, which does not use them. Received another "
                 f"{' and '.join(changed)}; leave it out"
+            )
+
+    def _check_family(self) -> None:
+        if self.family == THIN:
+            return
+        if self.convolutions != PLAIN or self.initialize == "teacher":
+            raise InputError(
+                f"Expected plain convolutions and a random start with family="
+                f"{self.family}, whose networks are not the teacher's. Received: "
+                f"convolutions={self.convolutions}, initialize={self.initialize}"
             )
 
     def as_json(self) -> dict[str, Any]:
@@ -79,12 +91,13 @@ class Recipe(TrainingSettings):
     def initialization(self) -> str:
         """`"teacher"` or `"random"`: where thinner copies of a teacher start.
 
-        `"auto"` means the teacher, except for convolutions of another kind, which have
-        no kernels of it, and for methods whose students must differ.
+        `"auto"` means the teacher, except for other families and convolutions, which
+        have no kernels of it, and for methods whose students must differ.
         """
         if self.initialize != "auto":
             return self.initialize
-        has_kernels = self.convolutions in _WITH_TEACHER_KERNELS
+        is_like_teacher = self.family == THIN
+        has_kernels = is_like_teacher and self.convolutions in _WITH_TEACHER_KERNELS
         unused = method_named(self.method).unused_settings
         return "teacher" if has_kernels and "initialize" not in unused else "random"
 
@@ -98,24 +111,33 @@ class Recipe(TrainingSettings):
         """The views whose soft targets are stored; none for a live teacher."""
         return Augmentation() if self.uses_live_teacher else self.augmentation
 
-    def thin_students(
-        self, teacher: keras.Model, task: Task, **start: Any
+    def students_of(
+        self,
+        teacher: keras.Model,
+        task: Task,
+        initialize: str = "random",
+        importance: np.ndarray | None = None,
     ) -> StudentBuilder:
-        """Builds the thinner students of a teacher that this recipe asks for.
+        """Builds the students of a teacher that this recipe asks for.
 
         Args:
             teacher: A Keras classifier that gives logits.
             task: θ and the head.
-            **start: `initialize` and `importance` of `thin_student`; by default
-                students start from random weights.
+            initialize: `"random"` or `"teacher"`, for thin students only.
+            importance: Of the teacher's channels, see `thin_student`.
         """
+        if self.family != THIN:
+            return functools.partial(
+                family_named(self.family).build, teacher, task=task
+            )
         return functools.partial(
             thin_student,
             teacher,
             task=task,
             convolutions=self.convolutions,
             groups=self.groups,
-            **start,
+            initialize=initialize,
+            importance=importance,
         )
 
     def on_hard_labels(self) -> "Recipe":
@@ -144,6 +166,4 @@ def student_builder(
     importance = None
     if recipe.initialization == "teacher":
         importance = channel_importance(teacher, task, transfer.images, transfer.labels)
-    return recipe.thin_students(
-        teacher, task, initialize=recipe.initialization, importance=importance
-    )
+    return recipe.students_of(teacher, task, recipe.initialization, importance)

@@ -115,7 +115,7 @@ def train_student(
     with strategy.scope():
         is_live = recipe.uses_live_teacher or method.needs_live_teacher
         live = with_policy(teacher, "float32") if is_live else None
-        build_student = build_student or recipe.thin_students(teacher, task)
+        build_student = build_student or recipe.students_of(teacher, task)
         distiller = method.build(
             Parts(
                 lambda: with_policy(build_student(rate), recipe.precision),

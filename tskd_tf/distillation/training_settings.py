@@ -12,6 +12,7 @@ from tskd_tf.choices import (
     CLASS_WEIGHTS,
     CONVOLUTIONS,
     DISTRIBUTIONS,
+    FAMILIES,
     FROM_0_ON,
     FROM_0_TO_1,
     FROM_0_TO_BELOW_1,
@@ -21,6 +22,7 @@ from tskd_tf.choices import (
     PRECISIONS,
     SEEDS,
     SOLVERS,
+    THIN,
     at_least,
     help_of,
     setting,
@@ -120,6 +122,9 @@ class TrainingSettings:
         "students have the teacher's shape, else random.",
         INITIALIZATIONS,
     )
+    family: str = setting(
+        THIN, f"Which networks students are. {help_of(FAMILIES)}", FAMILIES
+    )
     convolutions: str = setting(
         "plain",
         "Layers that replace a student's convolutions larger than 1x1, except for the "
@@ -161,13 +166,16 @@ def check_own_students(settings: TrainingSettings, prefix: str = "") -> None:
         prefix: What stands before a setting's name in the message, e.g. `"--"`.
 
     Raises:
-        InputError: If `initialize` or `convolutions` is not the default.
+        InputError: If `family` or `convolutions` is not the default, or `initialize`
+            is `"teacher"`.
     """
-    given = {name: getattr(settings, name) for name in ("initialize", "convolutions")}
-    if settings.initialize == "teacher" or settings.convolutions != PLAIN:
+    names = ("family", "initialize", "convolutions")
+    given = {name: getattr(settings, name) for name in names}
+    kind = settings.family, settings.convolutions
+    if settings.initialize == "teacher" or kind != (THIN, PLAIN):
         received = " ".join(f"{prefix}{name}={value}" for name, value in given.items())
         raise InputError(
-            f"Expected {prefix}initialize and {prefix}convolutions at their defaults "
-            "with students of your own, which are and start as you build them. "
+            f"Expected {prefix}{f', {prefix}'.join(names)} at their defaults with "
+            "students of your own, which are and start as you build them. "
             f"Received: {received}"
         )

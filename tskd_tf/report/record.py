@@ -79,11 +79,13 @@ class Kind(TypedDict):
     """What a student is, where it is not what students usually are.
 
     Keys:
+        family: As in `Recipe`; absent for thin students.
         convolutions: As in `Recipe`; absent for plain ones.
         groups: Of grouped convolutions, ≥ 1.
         method: By which it learned; absent for distillation by Eq. 8.
     """
 
+    family: NotRequired[str]
     convolutions: NotRequired[str]
     groups: NotRequired[int]
     method: NotRequired[str]

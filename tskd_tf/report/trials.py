@@ -35,12 +35,13 @@ def open_intervals(report: Report) -> list[tuple[float, float]]:
     smallest found feasible (1 if none), by the mean accuracy over the seeds of a rate.
     """
     trials, floor = report["search"]["trials"], report["search"]["validation_floor"]
-    intervals = [(0.0, 1.0)]
+    widest = max(1.0, *(trial["rate"] for trial in trials))
+    intervals = [(0.0, widest)]
     for num_ended in range(1, len(trials) + 1):
         scores = score_by_rate(trials[:num_ended])
         high = min((rate for rate in scores if scores[rate] >= floor), default=None)
         below = [rate for rate in scores if high is None or rate < high]
-        intervals.append((max(below, default=0.0), 1.0 if high is None else high))
+        intervals.append((max(below, default=0.0), widest if high is None else high))
     return intervals
 
 

@@ -173,6 +173,8 @@ def describe_student(report: Report) -> str:
         f"widths {widths}",
         describe_convolutions(report),
     ]
+    family = report["student"].get("family")
+    told.append(f"{family} family" if family else "")
     told.append(f"method {method}" if method else "")
     return ", ".join(filter(None, told))
 

@@ -124,14 +124,7 @@ def check_teacher_fits(
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)
     complexity(teacher)
-    buildable_rates(
-        teacher,
-        task,
-        rates_of(config),
-        build_student,
-        config.convolutions,
-        config.groups,
-    )
+    buildable_rates(teacher, task, rates_of(config), recipe_of(config), build_student)
 
 
 def train_or_resume_teacher(

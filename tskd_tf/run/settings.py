@@ -8,7 +8,7 @@ import platform
 import shlex
 from typing import Any
 
-from tskd_tf.choices import Budgets
+from tskd_tf.choices import THIN, Budgets
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.distillation.device import (
     choose_jit_compile,
@@ -61,9 +61,13 @@ def _values_of(config: RunConfig, settings: type) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def rates_of(config: RunConfig) -> list[float]:
-    """The width rates a run may choose from; one rate with --mode=distill."""
-    return spaced_rates(config.rate_step) if config.rate is None else [config.rate]
+def rates_of(config: RunConfig) -> list[float] | None:
+    """The width rates a run may choose from; None for those of its family."""
+    if config.rate is not None:
+        return [config.rate]
+    if config.family != THIN and config.rate_step == RunConfig.rate_step:
+        return None
+    return spaced_rates(config.rate_step)
 
 
 def budgets_of(config: RunConfig) -> Budgets:

@@ -12,6 +12,7 @@ from typing import cast
 import keras
 import numpy as np
 
+from tskd_tf.choices import THIN
 from tskd_tf.data.splits import ImageData
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.kept_soft_targets import fingerprint_of, kept_soft_targets
@@ -70,6 +71,11 @@ def run(config: RunConfig) -> tuple[int, str]:
     folder = pathlib.Path(config.output_dir)
     check_output_dir(config)
     check_settings(config)
+    if config.family != THIN:
+        raise InputError(
+            "Expected --family=thin in a sweep, whose students are thinner teachers. "
+            f"Received: --family={config.family}"
+        )
     if config.classes or config.student_builder or chief.role() is not None:
         raise InputError(
             "Expected a sweep, whose tasks are --task_sizes and students thinner "

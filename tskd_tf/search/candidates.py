@@ -1,6 +1,5 @@
 """The candidates of a search: rates at which students can be built, and differ."""
 
-import functools
 import math
 import pathlib
 import tempfile
@@ -8,16 +7,17 @@ from collections.abc import Sequence
 
 import keras
 
+from tskd_tf.choices import THIN
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.distiller import check_student
 from tskd_tf.distillation.methods.method import Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.families.family import family_named
 from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.networks.rebuild import load_kept_model, with_policy
-from tskd_tf.networks.students import PLAIN, thin_student
-from tskd_tf.networks.width import StudentBuilder, distinct_rates
+from tskd_tf.networks.width import StudentBuilder, distinct_rates, spaced_rates
 
 
 class BuiltOnce:
@@ -52,10 +52,9 @@ class BuiltOnce:
 def buildable_rates(
     teacher: keras.Model,
     task: Task,
-    rates: Sequence[float],
+    rates: Sequence[float] | None,
+    recipe: Recipe,
     build_student: StudentBuilder | None = None,
-    convolutions: str = PLAIN,
-    groups: int | None = None,
 ) -> list[float]:
     """The rates, ascending, at which students can be built and differ.
 
@@ -63,36 +62,44 @@ def buildable_rates(
     not divide the width of the thinner, only the wider counts.
 
     Args:
-        teacher: Its network is thinned, if there is no builder.
+        teacher: Its students are built, if there is no builder.
         task: θ and the head.
-        rates: Each in (0, 1].
+        rates: Each in (0, 1]; None for those of the recipe's family.
+        recipe: Says which students a teacher has.
         build_student: The user's own students, all of which are built here.
-        convolutions: What else students have, see `students.thin_student`.
-        groups: "
 
     Returns:
-        The rates; of those that give the same student the largest.
+        The rates; the largest of those that give the same student.
 
     Raises:
         InputError: If there is none, none can be built, or the builder gives
             no student of the task, or no smaller ones at smaller rates.
     """
-    if len(rates) == 0:
+    family = family_named(recipe.family)
+    if rates is not None and len(rates) == 0:
         raise InputError("Expected at least one rate. Received: none")
-    rates = sorted({float(rate) for rate in rates})
     if build_student is not None:
-        return _distinct_rates(teacher, task, rates, build_student)
-    build = functools.partial(
-        thin_student, teacher, task=task, convolutions=convolutions, groups=groups
-    )
-    distinct = distinct_rates(teacher, rates)
-    if convolution_named(convolutions).default_groups is not None:
-        distinct = _rising_rates(distinct, build)
+        wanted = spaced_rates(0.05) if rates is None else rates
+        return _distinct_rates(teacher, task, _ascending(wanted), build_student)
+    build = recipe.students_of(teacher, task)
+    if recipe.family != THIN:
+        distinct = family.rates(teacher, task)
+        if rates is not None:
+            distinct = _rising_rates(_ascending(rates), build)
+    else:
+        wanted = family.rates(teacher, task) if rates is None else rates
+        distinct = distinct_rates(teacher, _ascending(wanted))
+        if convolution_named(recipe.convolutions).default_groups is not None:
+            distinct = _rising_rates(distinct, build)
     for rate in (distinct[-1], distinct[0]):
         student = build(rate)
         complexity(student)
     _check_can_be_kept(student)
     return distinct
+
+
+def _ascending(rates: Sequence[float]) -> list[float]:
+    return sorted({float(rate) for rate in rates})
 
 
 def _rising_rates(rates: list[float], build: StudentBuilder) -> list[float]:
@@ -126,7 +133,7 @@ def check_method_fits(
     Raises:
         InputError: If teacher, student and method do not fit each other.
     """
-    build = build_student or recipe.thin_students(teacher, task)
+    build = build_student or recipe.students_of(teacher, task)
     parts = Parts(lambda: build(rate), teacher, task, recipe.num_students)
     method_named(recipe.method).build(parts)
 

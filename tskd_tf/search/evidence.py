@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import NamedTuple, cast
 
 from tskd_tf.acceptance import PairedLoss, meets_threshold, smallest_certifiable_loss
-from tskd_tf.choices import PLAIN
+from tskd_tf.choices import PLAIN, THIN
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.curves import Curve
 from tskd_tf.distillation.methods.method import DISTILLATION
@@ -187,6 +187,8 @@ def _student_result(
     results: TestResults, cost: Complexity, chosen: Trial, recipe: Recipe
 ) -> StudentResult:
     kind = _kind(recipe.convolutions, recipe.groups)
+    if recipe.family != THIN:
+        kind["family"] = recipe.family
     # As in reports of before there were others
     if recipe.method != DISTILLATION:
         kind["method"] = recipe.method

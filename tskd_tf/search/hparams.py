@@ -28,7 +28,7 @@ def write_hparams(
     # The accuracy, too, because a metric would have to be a curve: the trial's own ends
     # elsewhere if its student was trained to the end, one of its own would be a point
     columns = {
-        "rate": api.RealInterval(0.0, 1.0),
+        "rate": api.RealInterval(0.0, max(1.0, record.rate)),
         "num_macs": api.IntInterval(0, max(most_macs, record.num_macs)),
         "seed": api.IntInterval(0, 2**32 - 1),
         "epochs": api.IntInterval(1, max(num_epochs, record.epochs)),

@@ -23,7 +23,7 @@ from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import accuracy, predict_logits
 from tskd_tf.networks.graph import check_model
 from tskd_tf.networks.rebuild import as_functional, as_logits
-from tskd_tf.networks.width import StudentBuilder, layer_widths, spaced_rates
+from tskd_tf.networks.width import StudentBuilder, layer_widths
 from tskd_tf.report.record import DataRecord
 from tskd_tf.search.budgets import (
     ANY_LOSS,
@@ -251,15 +251,13 @@ def prepare(
     )
     teacher = as_searched(teacher, all_train)
     complexity(teacher)
-    convolutions = settings.recipe.convolutions, settings.recipe.groups
-    wanted = spaced_rates(0.05) if settings.rates is None else settings.rates
     built = None if build_student is None else BuiltOnce(build_student)
-    rates = buildable_rates(teacher, task, wanted, built, *convolutions)
+    rates = buildable_rates(teacher, task, settings.rates, settings.recipe, built)
     check_method_fits(
         teacher, task, rates[0], settings.recipe, built and built.fresh_copy
     )
     costs = StudentCosts(
-        built or settings.recipe.thin_students(teacher, task),
+        built or settings.recipe.students_of(teacher, task),
         all_train.images,
         kept_costs(pathlib.Path(settings.directory)) if settings.directory else {},
     )

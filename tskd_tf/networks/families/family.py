@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import keras
 
+from tskd_tf.choices import FAMILIES, check_choice
 from tskd_tf.data.task import Task
 
 
@@ -18,5 +19,19 @@ class Family(NamedTuple):
             family has no students of the teacher.
     """
 
-    build: Callable[[keras.Model, float, Task], keras.Model]
+    build: Callable[..., keras.Model]
     rates: Callable[[keras.Model, Task], list[float]]
+
+
+def family_named(name: str) -> Family:
+    """The record of a family.
+
+    Args:
+        name: One of `choices.FAMILIES`.
+
+    Raises:
+        InputError: If there is no such name.
+    """
+    check_choice("family", name, FAMILIES)
+    family: Family = FAMILIES[name].load()
+    return family
