@@ -39,14 +39,21 @@ def run(no_network, capfd, tmp_path):
     return run_main
 
 
-@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.long)])
-def test_a_sweep_its_files_and_more_seeds(run, tmp_path, num_workers):
-    status, out, err = run(*SMALL, "--seeds=1", "--protocol=best")
+@pytest.mark.parametrize(
+    ("rates", "num_workers"),
+    [("0.2", 1), pytest.param("0.2,0.5", 2, marks=pytest.mark.long)],
+)
+def test_a_sweep_its_files_and_more_seeds(run, tmp_path, rates, num_workers):
+    given = (*SMALL, "--protocol=best", f"--rates={rates}")
+    # Two tasks, and each student distilled and on hard labels
+    num_students, largest = 4 * len(rates.split(",")), rates.split(",")[-1]
+    status, out, err = run(*given, "--seeds=1")
     assert status == 0
     folder = tmp_path / "sweep"
     first = json.loads((folder / "sweep.json").read_text())
-    assert len(first["students"]) == 8 and first["head"] == "task"
-    assert "8 of 8  4 classes  rate 0.5  seed 1  hard labels" in err
+    assert len(first["students"]) == num_students and first["head"] == "task"
+    progress = f"4 classes  rate {largest}  seed 1  hard labels"
+    assert f"{num_students} of {num_students}  {progress}" in err
     assert "about" in err and "Points lost, distilled (Eq. 8):" in out
     for name in ("accuracy_by_rate", "accuracy_surface", "rate_by_classes"):
         assert (folder / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
@@ -59,16 +66,16 @@ def test_a_sweep_its_files_and_more_seeds(run, tmp_path, num_workers):
     # Another seed later: what is there is not trained again, nor by other processes
     before = (folder / "sweep" / "002_classes_rate_0.2_seed_1_distilled.json").stat()
     status, out, err = run(
-        *SMALL, "--protocol=best", "--seeds=1,2", "--resume", f"--workers={num_workers}"
+        *given, "--seeds=1,2", "--resume", f"--workers={num_workers}"
     )
     after = (folder / "sweep" / "002_classes_rate_0.2_seed_1_distilled.json").stat()
     assert status == 0 and before.st_mtime_ns == after.st_mtime_ns
-    assert err.count("seed 1") == 0 and err.count("seed 2") == 8
+    assert err.count("seed 1") == 0 and err.count("seed 2") == num_students
     second = json.loads((folder / "sweep.json").read_text())
-    assert second["students"][:8] == first["students"]
-    assert {student["seed"] for student in second["students"][8:]} == {2}
+    assert second["students"][:num_students] == first["students"]
+    assert {student["seed"] for student in second["students"][num_students:]} == {2}
     rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
-    assert len(rows) == 16
+    assert len(rows) == 2 * num_students
     # The same number in the table, the JSON file and the terminal
     two = second["teacher"]["tasks"][0]
     accuracy = 100 * two["num_right_of_task"] / two["num_test"]

@@ -59,14 +59,12 @@ def answer(report):
     return {**told, **curves}
 
 
-def test_three_workers_give_the_answer_of_one_process(
-    trained_teacher, splits, tmp_path
-):
-    alone = find(trained_teacher, splits).report
+def test_workers_give_the_answer_of_one_process(trained_teacher, splits, tmp_path):
+    settings = {"rates": RATES[1::2]}
+    alone = find(trained_teacher, splits, **settings).report
     folder = tmp_path / "search"
-    together = find(
-        trained_teacher, splits, directory=str(folder), num_workers=3
-    ).report
+    settings["directory"] = str(folder)
+    together = find(trained_teacher, splits, **settings, num_workers=2).report
     assert answer(together) == answer(alone)
     trials = together["search"]["trials"]
     kept = list(folder.glob("trial_*/result.json"))
@@ -78,7 +76,7 @@ def test_three_workers_give_the_answer_of_one_process(
     # The images are not left there twice
     assert not (folder / "shared").exists()
     # And the trials are not trained again
-    again = find(trained_teacher, splits, directory=str(folder)).report
+    again = find(trained_teacher, splits, **settings).report
     assert again == together
 
 
