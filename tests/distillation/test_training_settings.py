@@ -34,6 +34,7 @@ OTHERS = {
     "precision": "mixed_bfloat16",
     "num_views": 3,
     "initialize": "teacher",
+    "family": "compact",
     "convolutions": "grouped",
     "groups": 2,
     "steps_per_execution": 1,
@@ -99,3 +100,19 @@ def test_a_recipe_is_kept_as_json():
     kept = recipe.as_json()
     assert type(kept["seed"]) is int and type(kept["learning_rate"]) is float
     assert Recipe.from_json(kept) == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "teacher"),
+        ({"convolutions": "dominant"}, "teacher"),
+        ({"convolutions": "shift"}, "random"),
+        ({"family": "compact"}, "random"),
+        ({"method": "online"}, "random"),
+        ({"method": "hint"}, "teacher"),
+    ],
+)
+def test_students_start_from_the_teacher_where_they_have_its_shape(changes, expected):
+    assert Recipe(initialize="auto", **changes).initialization == expected
+    assert Recipe(**changes).initialization == "random"

@@ -116,7 +116,7 @@ class TrainingSettings:
         within=FROM_0_ON,
     )
     initialize: str = setting(
-        "auto",
+        "random",
         "Initial weights of students. random: as in the paper. teacher: the weights "
         "of the teacher's channels that matter most for the task. auto: teacher where "
         "students have the teacher's shape, else random.",
