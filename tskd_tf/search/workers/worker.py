@@ -15,9 +15,14 @@ import pathlib
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import write_text
+
+if TYPE_CHECKING:
+    from tuner.student_tuner import StudentTuner
 
 _POLL_SECONDS = 0.5
 _logger = logging.getLogger(__name__)
@@ -27,8 +32,8 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
     """Trains trials until the search is over; waits for its chief first.
 
     Args:
-        folder: Of the search.
-        parent_id: Process without which this one ends at once; by default none.
+        folder: The search's folder.
+        parent_id: The process without which this one ends at once; by default none.
 
     Returns:
         The number of trials trained here.
@@ -36,6 +41,42 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
     Raises:
         InputError: If the environment variables are missing or lead to the chief of
             another search, files are damaged, or the folder cannot be written to.
+    """
+    tuner_id = _own_name()
+    # TensorFlow takes seconds to load, which an error need not wait for
+    from tskd_tf.search.trials import build_tuner
+    from tskd_tf.search.workers.shared import load_shared, read_search_id
+    from tuner import chief
+
+    if not _wait_for_chief(folder, tuner_id, parent_id):
+        return 0
+    workers = folder / "workers"
+    with _beating(folder, tuner_id, parent_id):
+        try:
+            tuner = build_tuner(load_shared(folder), folder)
+            tuner.tuner_id = chief.member(tuner_id, read_search_id(folder))
+        except Exception as error:
+            if _is_over(folder):
+                # What was being read has been removed
+                return 0
+            # Perhaps of this machine only, so that the search need not end
+            _leave_note(workers / f"{tuner_id}.refused", error)
+            raise
+        if not chief.answers():
+            _logger.warning(
+                "%s: nobody answers at %s; it waits for an hour",
+                tuner_id,
+                chief.address(),
+            )
+        _search(tuner, folder, workers / tuner_id)
+    return tuner.num_trials
+
+
+def _own_name() -> str:
+    """The name by which the chief knows this worker.
+
+    Raises:
+        InputError: If an environment variable is missing, or it is no name of a file.
     """
     missing = [
         name
@@ -54,82 +95,92 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             "Expected KERASTUNER_TUNER_ID to name this worker, without a slash and no "
             f"dot first, such as worker1. Received: {tuner_id!r}"
         )
-    # TensorFlow takes seconds to load, which an error need not wait for
+    return tuner_id
+
+
+def _is_over(folder: pathlib.Path) -> bool:
     from tskd_tf.search.trial_files import OVER
-    from tskd_tf.search.trials import build_tuner
-    from tskd_tf.search.workers.shared import is_shared, load_shared, read_search_id
-    from tuner import chief
+
+    return (folder / OVER).exists()
+
+
+def _end_with(parent_id: int | None) -> None:
+    """Ends this process if the one that started it has ended."""
+    from tskd_tf.distillation.processes import is_orphan
+
+    if is_orphan(parent_id):
+        # Whoever asked for the trial is gone; nothing half-written is left
+        os._exit(1)
+
+
+def _wait_for_chief(folder: pathlib.Path, tuner_id: str, parent_id: int | None) -> bool:
+    """Waits until the chief has shared a search; False if that is over already."""
+    from tskd_tf.search.workers.shared import is_shared
+
+    # Nothing is written before: the chief wants a folder of its own
+    if not is_shared(folder) and not _is_over(folder):
+        _logger.info("%s waits for the chief of %s", tuner_id, folder)
+    while not is_shared(folder) and not _is_over(folder):
+        _end_with(parent_id)
+        time.sleep(_POLL_SECONDS)
+    return not _is_over(folder)
+
+
+@contextlib.contextmanager
+def _beating(
+    folder: pathlib.Path, tuner_id: str, parent_id: int | None
+) -> Iterator[None]:
+    """Tells the chief that this worker lives, and ends it when it has no more to do."""
     from tuner.heartbeat import beating
-
-    def is_over() -> bool:
-        return (folder / OVER).exists()
-
-    def follow_parent() -> None:
-        if parent_id not in (None, os.getppid()):
-            # Whoever asked for the trial is gone; nothing half-written is left
-            os._exit(1)
 
     beats_since_over = itertools.count()
 
     def follow() -> None:
-        follow_parent()
+        _end_with(parent_id)
         # Most hear of it from the chief. Who came too late for that would ask for an
         # hour, and who was taken for lost train what another has trained
-        if is_over() and next(beats_since_over) > 1:
+        if _is_over(folder) and next(beats_since_over) > 1:
             os._exit(0)
 
-    # Nothing is written before: the chief wants a folder of its own
-    if not is_shared(folder) and not is_over():
-        _logger.info("%s waits for the chief of %s", tuner_id, folder)
-    while not is_shared(folder) and not is_over():
-        follow_parent()
-        time.sleep(_POLL_SECONDS)
-    if is_over():
-        return 0
-    workers = folder / "workers"
     with contextlib.ExitStack() as life:
         try:
-            life.enter_context(beating(workers, tuner_id, follow))
+            life.enter_context(beating(folder / "workers", tuner_id, follow))
         except OSError as error:
             raise InputError(
                 "Expected a folder that this worker, too, can write to. Received: "
                 f"{folder} ({error.strerror})"
             ) from None
-        try:
-            tuner = build_tuner(load_shared(folder), folder)
-            tuner.tuner_id = chief.member(tuner_id, read_search_id(folder))
-        except Exception as error:
-            if is_over():
-                # What was being read has been removed
-                return 0
-            # Perhaps of this machine only, so that the search need not end
-            _leave_note(workers / f"{tuner_id}.refused", error)
-            raise
-        if not chief.answers():
-            _logger.warning(
-                "%s: nobody answers at %s; it waits for an hour",
-                tuner_id,
-                chief.address(),
-            )
-        try:
-            with chief.refused():
-                tuner.search()
-        except chief.StrangerError:
-            raise InputError(
-                "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
-                f"of {folder}. Received: those of another search's"
-            ) from None
-        except chief.UnreachableError as error:
-            # Nothing of the search is wrong, which others go on with
-            _leave_note(workers / f"{tuner_id}.refused", error)
-            raise InputError(
-                "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
-                f"of {folder}. Received: {chief.address()}, where nobody answers"
-            ) from None
-        except Exception as error:
-            _leave_note(workers / f"{tuner_id}.failed", error)
-            raise
-    return tuner.num_trials
+        yield
+
+
+def _search(tuner: "StudentTuner", folder: pathlib.Path, note: pathlib.Path) -> None:
+    """Trains what the chief hands out; leaves a note if that cannot go on.
+
+    Args:
+        tuner: Asks the chief.
+        folder: The search's folder.
+        note: The path of the note, without the suffix that says what happened.
+    """
+    from tuner import chief
+
+    try:
+        with chief.refused():
+            tuner.search()
+    except chief.StrangerError:
+        raise InputError(
+            "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
+            f"of {folder}. Received: those of another search's"
+        ) from None
+    except chief.UnreachableError as error:
+        # Nothing of the search is wrong, which others go on with
+        _leave_note(note.with_name(f"{note.name}.refused"), error)
+        raise InputError(
+            "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
+            f"of {folder}. Received: {chief.address()}, where nobody answers"
+        ) from None
+    except Exception as error:
+        _leave_note(note.with_name(f"{note.name}.failed"), error)
+        raise
 
 
 def _leave_note(path: pathlib.Path, error: Exception) -> None:
