@@ -12,6 +12,8 @@ from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError
 from tskd_tf.networks.costs import complexity
+from tskd_tf.report.page.search import search_section
+from tskd_tf.report.tensorboard import markdown
 from tskd_tf.report.words import summary_table
 from tskd_tf.run import sweep_job
 from tskd_tf.run.config import RunConfig
@@ -41,7 +43,8 @@ def test_a_search_among_compact_students(trained_teacher, tmp_path):
     tried = [trial["rate"] for trial in report["search"]["trials"]]
     assert set(tried) <= set(rates) and min(tried) == report["student"]["rate"]
     assert report["student"]["family"] == "compact"
-    assert "compact family" in summary_table(found.report)
+    shown = summary_table(found.report), search_section(found.report)
+    assert all("compact family" in text for text in (*shown, markdown(found.report)))
     names = {type(layer).__name__ for layer in found.student.layers}
     assert "BatchNormalization" in names
     assert report["student"]["num_macs"] == complexity(found.student).num_macs

@@ -168,20 +168,20 @@ def describe_student(report: Report) -> str:
     student = report["student"]
     widths = "-".join(map(str, student["widths"]))
     method = method_of(report)
-    told = [
+    parts = [
         f"rate {student['rate']:g}",
         f"widths {widths}",
-        describe_convolutions(report),
+        describe_kind(report),
+        f"method {method}" if method else "",
     ]
-    family = report["student"].get("family")
-    told.append(f"{family} family" if family else "")
-    told.append(f"method {method}" if method else "")
-    return ", ".join(filter(None, told))
+    return ", ".join(filter(None, parts))
 
 
-def describe_convolutions(report: Report) -> str:
-    """What students have in the place of plain convolutions; empty if those."""
+def describe_kind(report: Report) -> str:
+    """The family and the convolutions of students; empty for thin and plain ones."""
     student = report["student"]
+    if "family" in student:
+        return f"{student['family']} family"
     if "convolutions" not in student:
         return ""
     groups = f" in {student['groups']} groups" if "groups" in student else ""

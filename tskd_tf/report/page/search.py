@@ -4,7 +4,7 @@ from tskd_tf.report.page.figures import figures_of
 from tskd_tf.report.page.html import Pngs, note, percent, table
 from tskd_tf.report.record import Report
 from tskd_tf.report.trials import chosen_index
-from tskd_tf.report.words import describe_convolutions
+from tskd_tf.report.words import describe_kind
 
 _MOST_WIDTHS = 8
 
@@ -42,7 +42,7 @@ def _trials(report: Report) -> str:
         for i, trial in enumerate(report["search"]["trials"])
     ]
     header = ["trial", "rate", "widths", "multiply-adds", "validation accuracy"]
-    kind = describe_convolutions(report)
+    kind = describe_kind(report)
     return table(
         "Every student that was trained, in this order" + f"; {kind}" * bool(kind),
         [*header, "enough", "epochs", "seconds"],
