@@ -261,7 +261,7 @@ def test_a_search_without_workers_needs_none_to_go_on(
     # Ended while the control was trained
     (path,) = folder.glob("control_rate_*.keras")
     path.unlink()
-    monkeypatch.setattr(crew, "_start", None)
+    monkeypatch.setattr(crew.LocalWorkers, "start", None)
     again = find(trained_teacher, splits, **settings, num_workers=2).report
     assert answer(again) == answer(report)
 
