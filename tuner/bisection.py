@@ -11,7 +11,7 @@ class Bisection(NamedTuple):
     """The rules of a search over candidates 0 (cheapest) to `num_candidates` − 1.
 
     A candidate is feasible when the mean of its scores reaches the floor, and whatever
-    is dearer than a feasible one is taken to be feasible, too. The answer is the
+    is dearer than a feasible one is also taken to be feasible. The answer is the
     smallest feasible candidate. It rests on two verdicts only: its own, and that the
     next cheaper one is infeasible. Where the mean of one of these is closer to the
     floor than the margin over the square root of its executions, it is executed again,

@@ -143,7 +143,7 @@ class Chains(NamedTuple):
     def _close_to_floor(
         self, chains: Sequence[Chain], scores: Scores, running: Sequence[int]
     ) -> int | None:
-        """The closest to the floor of those that the answer rests on."""
+        """The candidate closest to the floor on which the answer rests."""
         wanted: dict[int, float] = {}
         for chain in chains:
             of_chain = chain.scores(scores)

@@ -19,7 +19,7 @@ class Augmentation(NamedTuple):
         crop: Pixels of black border that are added on each side before the image's
             size is cut out at random (He et al. 2016, section 4.2, use 4).
         shift: Pixels by which a view is moved at most, along either axis; the border
-            repeats. Not together with `crop`, which moves it, too.
+            repeats. Not together with `crop`, which also moves it.
     """
 
     flip: bool = False

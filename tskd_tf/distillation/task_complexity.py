@@ -1,4 +1,4 @@
-"""How hard a task is, told from the teacher alone, before any student is trained.
+"""How hard a task is, estimated from the teacher before any student is trained.
 
 Shi et al. 2017 measure a task by its number of classes, and warn that this need not be
 its difficulty. These measures come from what a trained teacher gives for the task's

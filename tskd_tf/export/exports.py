@@ -89,7 +89,7 @@ def check_formats(formats: tuple[str, ...]) -> None:
 
 
 def packages_of(formats: tuple[str, ...]) -> list[str]:
-    """The packages, of those that not every installation has, that formats need."""
+    """The optional packages that formats need."""
     return [package for name in formats for package in format_named(name).needs]
 
 

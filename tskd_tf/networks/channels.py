@@ -205,7 +205,7 @@ class Channels:
         ]
 
     def weighted(self) -> list[Use]:
-        """The first use of each layer with weights, but for adapted preprocessing."""
+        """The first use of each layer with weights, except adapted preprocessing."""
         first = {id(use.call.layer): use for use in reversed(self.uses)}
         return [
             use

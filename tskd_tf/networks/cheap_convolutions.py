@@ -1,4 +1,4 @@
-"""Cheaper operations in the place of a network's convolutions.
+"""Cheaper operations that replace a network's convolutions.
 
 A k×k convolution looks around and combines channels at once; each of these does the two
 one after the other, the second by a 1x1 convolution. Shift, depthwise and grouped are
@@ -43,7 +43,7 @@ def replace_convolutions(
     replace_first: bool = False,
     from_kernels: bool = True,
 ) -> keras.Model:
-    """A copy of a model with cheap convolutions in the place of its plain ones.
+    """A copy of a model in which cheap convolutions replace plain ones.
 
     Replaced is each `Conv2D` larger than 1x1 and without groups, of any stride and
     padding, with its bias and activation. Shapes stay, and so do the weights of all
@@ -67,7 +67,7 @@ def replace_convolutions(
             reading B. Neither has more kernels than reproduce the plain one.
         multiplier: Of `"dominant"`, reading B: kernels a channel, ≥ 1.
         replace_first: Whether convolutions of the images themselves, with only
-            preprocessing before them, are replaced, too. They have few channels, so
+            preprocessing before them, are also replaced. They have few channels, so
             that little is gained.
         from_kernels: Whether new layers start from the old kernel, as near as can be,
             and with its bias, where their kind can: a dominant convolution does. All

@@ -32,9 +32,9 @@ def thin_student(
     """The teacher's network by `scale_width`, its convolutions then replaced.
 
     Args:
-        teacher: As in `scale_width`, like the next two.
-        rate: "
-        task: "
+        teacher: A built Functional or Sequential classifier that gives logits.
+        rate: Width rate of the student, in (0, 1].
+        task: θ and the head, which decides the number of outputs.
         convolutions: One of `choices.CONVOLUTIONS`; plain ones stay as they are.
         groups: As in `replace_convolutions`.
         initialize: As in `scale_width`. New layers start from its kernels

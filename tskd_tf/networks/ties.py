@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Ties:
-    """Channels by number, and the sets of those that are tied.
+    """Channels by number, and which of them are tied together.
 
     Number 0 is there from the start and stands for all that cannot go.
     """

@@ -82,7 +82,7 @@ class Kind(TypedDict):
         family: As in `Recipe`; absent for thin students.
         convolutions: As in `Recipe`; absent for plain ones.
         groups: Of grouped convolutions, ≥ 1.
-        method: By which it learned; absent for distillation by Eq. 8.
+        method: The method of distillation; absent for Eq. 8.
     """
 
     family: NotRequired[str]

@@ -104,7 +104,7 @@ def allows_any_loss(report: Report) -> bool:
 
 
 def ratio_of(teacher: Costs, student: Costs, key: CostName) -> tuple[float, str]:
-    """How many times `"fewer"` a student has, or `"more"`, as one's own may."""
+    """How many times `"fewer"` a student has; your own may have `"more"`."""
     ratio = teacher[key] / student[key]
     return (ratio, "fewer") if ratio >= 1 else (1 / ratio, "more")
 

@@ -189,7 +189,7 @@ def describe_kind(report: Report) -> str:
 
 
 def method_of(report: Report) -> str:
-    """By which method the students learnt; empty for distillation by Eq. 8."""
+    """The method of distillation, in words; empty for Eq. 8."""
     return report["student"].get("method", "").replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""A pre-set cost: which students fit it, told before any of them is trained."""
+"""A pre-set cost: which students fit it, known before any of them is trained."""
 
 import bisect
 import dataclasses

@@ -51,7 +51,7 @@ def decision_margin(floor: float, num_examples: int) -> float:
 def early_verdict(
     accuracies: Sequence[float], num_epochs: int, floor: float, margin: float
 ) -> bool | None:
-    """The verdict on a training under way, if it can be told by now.
+    """The verdict on a training that has not ended, if it is already certain.
 
     Args:
         accuracies: On the validation data after each epoch so far, in [0, 1].

@@ -289,7 +289,7 @@ def prepare(
 def _with_known_shape(
     teacher: keras.Model, train: Any, settings: SearchSettings
 ) -> keras.Model:
-    """The teacher with logits; with students of one's own it may be any model."""
+    """The teacher with logits; it may be any model if the user builds the students."""
     if settings.build_student is not None:
         check_pairs(train)
         spec = getattr(train, "element_spec", None)

@@ -1,4 +1,4 @@
-"""What is told of a search while it runs: one line a training."""
+"""What a search prints while it runs: one line per training."""
 
 import os
 import time

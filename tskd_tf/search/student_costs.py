@@ -1,4 +1,4 @@
-"""What students cost, told before any of them is trained.
+"""What students cost, known before any of them is trained.
 
 An untrained student costs what the trained one does.
 """

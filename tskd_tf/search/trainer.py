@@ -65,7 +65,7 @@ class Trainer(NamedTuple):
         verbose: `"auto"` writes a line a training to standard error, live on a
             terminal; anything else is as in `keras.Model.fit`.
         build_student: Function of the rate.
-        shapes: Rate → widths and multiply-adds of its student, of those that were
+        shapes: Rate → widths and multiply-adds of its student, for students that were
             built in preparation; others are built for them.
     """
 
@@ -242,7 +242,7 @@ class Trainer(NamedTuple):
         floor: float | None,
         others: Workload,
     ) -> TrainedStudent:
-        """A training after the trials, told under its title."""
+        """A training after the trials; its line begins with the title."""
         head = _head(title, record.rate, record.num_macs)
         live_line = LiveLine(head, floor, others, sys.stderr)
         trained = self._train(record.rate, recipe, run_name, live_line)
@@ -296,7 +296,7 @@ class Trainer(NamedTuple):
         floor: float | None,
         others: Workload,
     ) -> str:
-        """What is told of a training; where there is no floor, without a verdict."""
+        """The line of a training; it has a verdict if there is a floor."""
         is_judged = floor is not None and floor > 0.0
         feasible = trained.accuracy >= self.plan.floor if is_judged else None
         # What KerasTuner's engines train for fewer epochs is not stopped

@@ -113,7 +113,7 @@ def work(folder: pathlib.Path, parent_id: int) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Runs a worker: `FOLDER NUM_THREADS PARENT_ID`."""
-    # Ctrl-C reaches it, too; the process that started it ends it
+    # Ctrl-C also reaches it; the process that started it ends it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_share(int(arguments[1]))
     work(pathlib.Path(arguments[0]), int(arguments[2]))

@@ -126,7 +126,7 @@ class OnlineDistiller(Distiller):
                 the head τ², which at their τ = 1 is Zhang et al.'s.
             stop_gradient: Whether P_t, or P_k, is a constant in the divergence. By
                 default as in the sources: not with the fused head, which then learns
-                from its students, too; without it yes.
+                from its students as well. Without a teacher, they do.
             **kwargs: As in `Distiller.compile`. There is no λ: `soft_loss_weight` and
                 `scale_soft_loss` have no effect.
 

@@ -22,7 +22,7 @@ class _Value(NamedTuple):
 
 
 def with_stages(model: keras.Model, name: str) -> keras.Model:
-    """A network that gives its feature maps, too.
+    """A network that also gives its feature maps.
 
     A stage ends at the last map before the height or the width falls to half (rounded
     up) or less, and at the last map of all. Maps of one place, such as the gates of

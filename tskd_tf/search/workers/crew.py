@@ -124,7 +124,7 @@ def _tell(trainer: Trainer, tuner: StudentTuner, told: set[str]) -> None:
 
 
 def _wait_for_record(folder: pathlib.Path) -> None:
-    """Waits until this machine, too, sees what a worker has written."""
+    """Waits until this machine also sees what a worker has written."""
     patience = time.monotonic() + _RECORD_SECONDS
     while not (folder / RECORD).exists():
         if time.monotonic() > patience:

@@ -147,7 +147,7 @@ def _beating(
             life.enter_context(beating(folder / "workers", tuner_id, follow))
         except OSError as error:
             raise InputError(
-                "Expected a folder that this worker, too, can write to. Received: "
+                "Expected a folder that this worker can also write to. Received: "
                 f"{folder} ({error.strerror})"
             ) from None
         yield
