@@ -339,7 +339,7 @@ def test_a_worker_that_cannot_write_says_so(tmp_path, as_worker):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "plan.json").touch()
     (tmp_path / "workers").touch()
-    with pytest.raises(InputError, match="this worker, too, can write to"):
+    with pytest.raises(InputError, match="this worker can also write to"):
         worker.run(tmp_path)
 
 

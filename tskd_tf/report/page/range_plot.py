@@ -44,7 +44,7 @@ def range_plot(
     Args:
         description: What it shows, for who cannot see it.
         ranges: At least one.
-        limit: Where a line crosses all of them, and its name. The axis then also shows 0.
+        limit: Where a line crosses all of them, and its name. The axis then shows 0.
     """
     ends = [end for r in ranges for end in (r.low, r.high)]
     ends += [0.0, limit[0]] if limit else []
