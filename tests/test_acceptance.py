@@ -196,3 +196,17 @@ def test_neither_help_nor_an_import_waits_for_scipy():
 
 def test_a_floor_is_never_below_minus_one():
     assert accuracy_floor(0.0, 1.0) == -1.0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_paired_counts_are_those_of_a_loop(pairs):
+    teacher, student = (np.array(side, bool) for side in zip(*pairs))
+    found = paired_loss(teacher, student, 0.9)
+    assert found.num_examples == len(pairs) and found.confidence == 0.9
+    assert found.num_lost == pairs.count((True, False))
+    assert found.num_gained == pairs.count((False, True))
+    lost = found.num_lost - found.num_gained
+    assert found.accuracy_loss == lost / len(pairs)
+    assert (found.low, found.high) == paired_interval(
+        len(pairs), found.num_lost, found.num_gained, 0.9
+    )
