@@ -1,5 +1,6 @@
 """Shared fixtures: small models and data, seeded; no network."""
 
+import gc
 import json
 import os
 
@@ -19,6 +20,15 @@ from tskd_tf.data.task import Task  # noqa: E402
 
 NUM_CLASSES = 4
 IMAGE_SHAPE = (8, 8, 1)
+
+
+def pytest_collection_finish():
+    """Spares what is imported by now, which is most, from each garbage collection.
+
+    There is one after each training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

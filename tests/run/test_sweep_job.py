@@ -88,6 +88,7 @@ def test_a_sweep_its_files_and_more_seeds(run, tmp_path, rates, num_workers):
     assert json.loads((folder / "sweep.json").read_text()) == second
 
 
+@pytest.mark.long
 def test_the_papers_protocol_trains_by_caffes_solver(run, tmp_path):
     arguments = ["--task_sizes=2", "--rates=0.5", "--seeds=3", "--epochs=4"]
     status, *_ = run(*SMALL, "--protocol=paper", *arguments)

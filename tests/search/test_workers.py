@@ -113,6 +113,7 @@ def test_an_error_in_a_worker_ends_the_search_at_once(
         )
 
 
+@pytest.mark.long
 def test_what_a_worker_lacks_is_said(trained_teacher, splits, monkeypatch):
     monkeypatch.setattr(
         "tskd_tf.search.workers.shared.own_modules", lambda teacher: {"nix"}
@@ -121,6 +122,7 @@ def test_what_a_worker_lacks_is_said(trained_teacher, splits, monkeypatch):
         find(trained_teacher, splits, rates=[0.5, 1.0], num_workers=2)
 
 
+@pytest.mark.long
 def test_when_all_workers_are_killed_it_is_said(trained_teacher, splits, tmp_path):
     with pytest.raises(WorkerError, match="all workers were killed"):
         find(

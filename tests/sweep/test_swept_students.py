@@ -154,6 +154,7 @@ def test_a_killed_worker_ends_the_sweep_which_can_be_resumed(materials, tmp_path
     assert [Cell(*student[:4]) for student in students] == cells
 
 
+@pytest.mark.long
 def test_a_failing_worker_says_why(materials, tmp_path):
     broken = materials._replace(recipe=dataclasses.replace(RECIPE, learning_rate=1e38))
     with pytest.raises(WorkerError, match="DivergedError"):
