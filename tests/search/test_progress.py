@@ -21,44 +21,9 @@ from tskd_tf.search.progress import (
     workload,
 )
 from tskd_tf.search.smallest_student import find_smallest_student
-from tuner.bisection import Bisection
 
 CURVE = {"validation_accuracy": [0.5, 0.9872], "loss": [0.7, 0.1]}
 TRIAL = Trial(0.25, [5, 10], 203_250, 0.9872, False, 4, 12.0, 1, CURVE)
-
-
-def rounds_needed(bisection, smallest, num_workers):
-    """By workers that begin and end together."""
-    scores, num_rounds = {}, 0
-    while True:
-        running = []
-        for _ in range(num_workers):
-            candidate = bisection.next_candidate(scores, running, num_workers)
-            if candidate is not None:
-                running.append(candidate)
-        if not running:
-            return num_rounds
-        num_rounds += 1
-        scores.update((c, [float(c >= smallest)]) for c in running)
-
-
-@pytest.mark.parametrize("num_workers", [1, 2, 3])
-@pytest.mark.parametrize("num_candidates", [1, 2, 3, 7, 8, 20])
-def test_rounds_left_are_those_of_the_worst_case(num_candidates, num_workers):
-    bisection = Bisection(num_candidates, 0.5)
-    worst = max(
-        rounds_needed(bisection, smallest, num_workers)
-        for smallest in range(num_candidates + 1)
-    )
-    assert bisection.num_rounds_left({}, num_workers) == worst
-
-
-def test_close_verdicts_are_rounds_to_come():
-    bisection = Bisection(3, 0.9, margin=0.01, max_executions=3)
-    scores = {0: [0.5], 1: [0.895], 2: [0.905]}
-    assert bisection.num_rounds_left(scores) == 4
-    assert bisection.num_rounds_left(scores, num_workers=3) == 2
-    assert bisection.num_rounds_left({0: [0.5], 1: [0.8], 2: [1.0]}) == 0
 
 
 def test_time_left_is_that_of_the_trials_and_what_follows():

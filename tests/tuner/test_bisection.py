@@ -251,3 +251,45 @@ def test_the_closer_of_two_close_ones_comes_first():
     bisection = Bisection(2, 0.5, margin=0.1, max_executions=2)
     assert bisection.next_candidate({0: [0.46], 1: [0.52]}) == 1
     assert bisection.next_candidate({0: [0.48], 1: [0.54]}) == 0
+
+
+def rounds_needed(bisection, smallest, num_workers):
+    """By workers that begin and end together."""
+    scores, num_rounds = {}, 0
+    while True:
+        running = []
+        for _ in range(num_workers):
+            candidate = bisection.next_candidate(scores, running, num_workers)
+            if candidate is not None:
+                running.append(candidate)
+        if not running:
+            return num_rounds
+        num_rounds += 1
+        scores.update((c, [float(c >= smallest)]) for c in running)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+@pytest.mark.parametrize("num_candidates", [1, 2, 3, 7, 8, 20])
+def test_rounds_left_are_those_of_the_worst_case(num_candidates, num_workers):
+    bisection = Bisection(num_candidates, 0.5)
+    worst = max(
+        rounds_needed(bisection, smallest, num_workers)
+        for smallest in range(num_candidates + 1)
+    )
+    assert bisection.num_rounds_left({}, num_workers) == worst
+
+
+def test_close_verdicts_are_rounds_to_come():
+    bisection = Bisection(3, 0.9, margin=0.01, max_executions=3)
+    scores = {0: [0.5], 1: [0.895], 2: [0.905]}
+    assert bisection.num_rounds_left(scores) == 4
+    assert bisection.num_rounds_left(scores, num_workers=3) == 2
+    assert bisection.num_rounds_left({0: [0.5], 1: [0.8], 2: [1.0]}) == 0
+
+
+def test_by_default_one_worker_executes_each_candidate_once():
+    bisection = Bisection(2, 0.5)
+    assert (bisection.margin, bisection.max_executions) == (0.0, 1)
+    assert Bisection(9, 0.5).next_candidate({}) == 4
+    # At the floor itself, nothing is closer
+    assert bisection.next_candidate({0: [0.5]}) is None
