@@ -46,7 +46,7 @@ def test_a_softmax_is_taken_off(saved, arrays, name):
 
 
 def test_a_sigmoid_is_refused_with_the_reason(saved):
-    with pytest.raises(InputError, match="yes or no to each class"):
+    with pytest.raises(InputError, match="decides each class separately"):
         load(saved(make_network(4, "sigmoid")))
 
 

@@ -80,7 +80,7 @@ def models():
             "one input and one output.*1 inputs and 2 outputs",
         ),
         "subclassed": (subclassed, "Functional or Sequential.*Subclassed"),
-        "a sigmoid": (make_network(4, "sigmoid"), "yes or no to each class"),
+        "a sigmoid": (make_network(4, "sigmoid"), "decides each class separately"),
     }
 
 

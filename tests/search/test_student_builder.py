@@ -191,7 +191,7 @@ class Unregistered(keras.layers.Layer):
 @pytest.mark.parametrize(
     "layer, message",
     [
-        (Unregistered(), "loaded from a file again: register layers of your own"),
+        (Unregistered(), "loaded from a file again: register your own layers"),
         (keras.layers.Lambda(lambda x: x, name="odd"), "'odd' of type Lambda"),
     ],
 )

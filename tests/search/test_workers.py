@@ -97,7 +97,7 @@ def test_a_killed_worker_costs_its_trial_only(
         num_workers=2,
     )
     assert (tmp_path / "killed").exists()
-    assert "was lost; trial 0000 is given out again" in caplog.text
+    assert "was lost; trial 0000 is trained again" in caplog.text
     assert answer(together.report) == answer(alone.report)
 
 
@@ -242,7 +242,7 @@ def test_layers_that_no_worker_can_import_are_refused(teacher):
     check_importable(teacher, None)
     own = type("Own", (keras.layers.ReLU,), {"__module__": "__main__"})
     model = keras.Sequential([keras.Input((4,)), own(name="mine")])
-    with pytest.raises(InputError, match="one of the script that runs"):
+    with pytest.raises(InputError, match="a layer of the script that runs"):
         check_importable(model, None)
 
 
@@ -269,22 +269,22 @@ def test_a_search_without_workers_needs_none_to_go_on(
 
 
 def test_a_record_that_is_seen_late_or_never(tmp_path, monkeypatch):
-    folder, told = tmp_path / "trial_0000", []
+    folder, shown = tmp_path / "trial_0000", []
     folder.mkdir()
     tuner = types.SimpleNamespace(
         oracle=types.SimpleNamespace(end_order=["0000"]),
         get_trial_dir=lambda trial_id: str(tmp_path / f"trial_{trial_id}"),
     )
-    teller = types.SimpleNamespace(tell=told.append)
+    trainer = types.SimpleNamespace(show_result=shown.append)
     with monkeypatch.context() as patches:
         patches.setattr(crew, "_RECORD_SECONDS", 0.0)
         with pytest.raises(WorkerError, match="trained trial_0000, but there is no"):
-            crew._tell(teller, tuner, set())
+            crew._show_results(trainer, tuner, set())
     # As if another machine's file came into sight
     appear = (folder / "result.json").touch
     monkeypatch.setattr(crew.time, "sleep", lambda seconds: appear())
-    crew._tell(teller, tuner, set())
-    assert told == [folder]
+    crew._show_results(trainer, tuner, set())
+    assert shown == [folder]
 
 
 def test_a_single_student_is_trained_without_workers(

@@ -1,4 +1,4 @@
-"""Soft targets that are captured once and kept in a folder."""
+"""Soft targets that are captured once and kept in a file."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 def fingerprint_of(
     teacher: keras.Model, train: Split, task: Task, recipe: Recipe
 ) -> str:
-    """The fingerprint of all that the soft targets of a training depend on."""
+    """The fingerprint of everything that determines the soft targets of a training."""
     views = []
     if recipe.augmentation and not recipe.uses_live_teacher:
         views = [recipe.augmentation._asdict(), recipe.num_views, recipe.seed]
@@ -40,18 +40,18 @@ def kept_soft_targets(
     folder: pathlib.Path,
     mark: str,
 ) -> TransferSet:
-    """The soft targets in the folder; else they are captured and kept there.
+    """Loads the soft targets from a folder, or captures and saves them.
 
     Args:
-        teacher: Gives logits.
+        teacher: A model that gives logits.
         train: All training images, with the data set's class ids.
         task: θ.
-        recipe: Its views, their number and its seed count.
-        folder: Holds `soft_targets.npz`.
-        mark: What `fingerprint_of` gives for the same arguments.
+        recipe: Its augmentation, number of views and seed are used.
+        folder: Folder of `soft_targets.npz`.
+        mark: The result of `fingerprint_of` for the same arguments.
 
     Raises:
-        InputError: If what the folder holds is damaged, or has another mark.
+        InputError: If the file is damaged or has another mark.
     """
     path = folder / "soft_targets.npz"
     stored_views = recipe.stored_views
@@ -76,14 +76,14 @@ def transfer_fingerprint(
     task: Task,
     *views: Any,
 ) -> str:
-    """Identifies what soft targets depend on: teacher, data, task and views.
+    """A fingerprint of teacher, data, task and views, which determine soft targets.
 
     Args:
-        teacher: Its graph, settings and weights count.
+        teacher: Its graph, settings and weights are used.
         images: All images of the data set's training split.
-        class_ids: Their class ids.
+        class_ids: Class ids of these images.
         task: θ.
-        *views: What views are drawn from: JSON-able values, none without views.
+        *views: Settings of the views, JSON-serializable; none without views.
 
     Returns:
         64 hexadecimal digits.
@@ -97,9 +97,9 @@ def transfer_fingerprint(
 
 
 def _settings(layer: Any) -> dict[str, Any]:
-    """A layer's settings but its name, which may differ from process to process."""
+    """A layer's settings without its name, which may differ between processes."""
     if isinstance(layer, keras.Model):
-        # A subclassed one need not know its settings
+        # A subclassed model may lack get_config
         return {"class": type(layer).__name__}
     config = {k: v for k, v in layer.get_config().items() if k != "name"}
     return {"class": type(layer).__name__, **config}
@@ -108,7 +108,7 @@ def _settings(layer: Any) -> dict[str, Any]:
 def save_soft_targets(
     path: PathLike, stored: TransferSet, expected_fingerprint: str
 ) -> None:
-    """Writes the logits, labels and views to an `.npz` file, all or nothing."""
+    """Writes logits, labels, views and fingerprint to an `.npz` file, atomically."""
     arrays: dict[str, Any] = {
         "teacher_logits": stored.teacher_logits,
         "labels": stored.labels,
@@ -128,11 +128,19 @@ def load_soft_targets(
     task: Task,
     augmentation: Augmentation = Augmentation(),
 ) -> TransferSet:
-    """Reads soft targets back, if they are those of this teacher, data, task, views.
+    """Loads soft targets after a check of their fingerprint.
+
+    Args:
+        path: Path of the `.npz` file.
+        expected_fingerprint: Fingerprint of teacher, data, task and views.
+        images: All images of the data set's training split.
+        class_ids: Class ids of these images, shape `(n,)`.
+        task: θ.
+        augmentation: Augmentation of the stored views. Default: none.
 
     Raises:
-        InputError: If the file is of another teacher, data set, task or augmentation,
-            or damaged.
+        InputError: If the file is damaged, or belongs to another teacher, data set,
+            task or augmentation.
     """
     try:
         # np.load itself leaves the file open when it is damaged
@@ -143,7 +151,7 @@ def load_soft_targets(
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"Cannot read the soft targets in {path} ({error}). Delete the file to run "
-            "the teacher over the transfer set again"
+            "the teacher on the transfer set again"
         ) from None
     if found != expected_fingerprint:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Processes of this machine that train at the same time, each with its share of it."""
+"""Processes that train in parallel and share the cores or GPUs of this machine."""
 
 import os
 import pathlib
@@ -14,14 +14,14 @@ from tskd_tf.errors import WorkerError, in_one_line
 
 
 class LocalWorkers:
-    """Worker processes `worker0`, `worker1`, …, none of which outlives the block.
+    """Worker processes `worker0`, `worker1`, …; all end with the `with` block.
 
-    Each has its share of the cores, or a GPU of its own. What it writes goes to
-    `worker0.log`, … in the folder.
+    Each has its share of the cores, or its own GPU. Its output goes to `worker0.log`, …
+    in the folder.
 
     Args:
-        num_workers: At least 1.
-        folder: For the logs; must exist.
+        num_workers: Number of workers, ≥ 1.
+        folder: Folder of the logs; must exist.
 
     Example:
 
@@ -38,13 +38,13 @@ class LocalWorkers:
         return self
 
     def start(self, module: str, arguments: Sequence[str], **environment: str) -> None:
-        """Starts all of them: `python -m module *arguments num_threads parent_id`.
+        """Starts all workers: `python -m module *arguments num_threads parent_id`.
 
         Args:
-            module: Its `__main__` part is a worker.
-            arguments: The first of its command line.
-            **environment: Variables for every worker; `{name}` in a value stands for
-                the worker's name.
+            module: Name of a module that runs a worker as `__main__`.
+            arguments: First arguments of the command line.
+            **environment: Environment variables for every worker; `{name}` in a value
+                stands for the worker's name.
         """
         for number in range(self._num_workers):
             name = f"worker{number}"
@@ -80,10 +80,10 @@ class LocalWorkers:
         return list(ended)
 
     def wait(self, seconds: float) -> None:
-        """Waits for workers that have nothing left to do, no longer than this."""
-        patience = time.monotonic() + seconds
+        """Waits until all workers have ended, at most `seconds`."""
+        deadline = time.monotonic() + seconds
         while any(process.poll() is None for process in self._running.values()):
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 return
             time.sleep(0.05)
 
@@ -103,7 +103,7 @@ class LocalWorkers:
         return max(1, (num_cores or 1) // self._num_workers)
 
     def _last_line(self, name: str) -> str:
-        """The last line of a log: of an error or a traceback it says what was wrong."""
+        """The last line of a log, which holds the error message."""
         log = self._folder / f"{name}.log"
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
         return next(
@@ -112,8 +112,8 @@ class LocalWorkers:
 
 
 def _share_of_machine(number: int) -> Mapping[str, str]:
-    """The environment of a worker: where modules are, and its GPU if there is any."""
-    # An empty entry is the current folder, which may be another in the worker
+    """The environment of a worker: path of modules, and its GPU if there is one."""
+    # An empty entry means the current folder, which may differ in the worker
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
@@ -128,7 +128,7 @@ def _share_of_machine(number: int) -> Mapping[str, str]:
 
 
 def use_share(num_threads: int) -> None:
-    """Called by a worker before TensorFlow starts: its share of the cores."""
+    """Limits TensorFlow to a number of threads; must be called before it starts."""
     tf.config.threading.set_intra_op_parallelism_threads(num_threads)
     tf.config.threading.set_inter_op_parallelism_threads(num_threads)
 

@@ -1,6 +1,6 @@
-"""Soft targets: the teacher's logits over D(θ), captured once (Algorithm 1, step 3).
+"""Soft targets: the teacher's logits for D(θ), captured once (Algorithm 1, step 3).
 
-Logits are stored, not probabilities, so that one pass serves every temperature.
+Logits are stored instead of probabilities, so that one pass serves all temperatures.
 """
 
 from typing import Any, NamedTuple
@@ -29,18 +29,18 @@ DEFAULT_NUM_VIEWS = 8
 
 
 class TransferSet(NamedTuple):
-    """D(θ), with the teacher's logits beside each example.
+    """D(θ) with the teacher's logits of each example.
 
     Attributes:
-        images: Shape `(n, height, width, channels)`, as the data set gives them.
+        images: Images of the data set, shape `(n, height, width, channels)`.
         labels: int32 of shape `(n,)`, in the student's label space.
         teacher_logits: float32 of shape `(n, num_outputs)`; with stored views
             `(n, num_views, num_outputs)`.
-        sample_weights: float32 of shape `(n,)`, or None.
-        augmentation: What the views were drawn from; none by default.
-        views: int32 of shape `(n, num_views, 3)`, those that the teacher saw, or None
-            where it saw the images as they are.
-        task: θ, or None where it is not known.
+        sample_weights: float32 of shape `(n,)`. Default: None.
+        augmentation: Augmentation from which views were drawn. Default: none.
+        views: The views that the teacher saw, int32 of shape `(n, num_views, 3)`.
+            Default: None, the teacher saw the unchanged images.
+        task: θ. Default: None, unknown.
     """
 
     images: Images
@@ -52,17 +52,16 @@ class TransferSet(NamedTuple):
     task: Task | None = None
 
     def for_task(self, task: Task) -> "TransferSet":
-        """The transfer set of a task within this one's; the teacher is not run.
+        """The transfer set of a task within this one; the teacher does not run.
 
-        What several devices share: their own class lists and heads, one pass of the
-        teacher over the classes of all.
+        So one pass of the teacher serves several devices with their own classes and
+        heads.
 
         Args:
-            task: Classes of which this set has examples.
+            task: A task whose classes all have examples in this set.
 
         Raises:
-            InputError: If this set has not all of the teacher's logits, or lacks a
-                class of the task.
+            InputError: If this set lacks logits of the teacher, or a class of the task.
 
         Example:
 
@@ -94,14 +93,19 @@ class TransferSet(NamedTuple):
         seed: int | None = 1,
         smallest_batch: int = 1,
     ) -> tf.data.Dataset:
-        """Shuffled batches that `Distiller.fit` takes, of known cardinality.
+        """Shuffled batches for `Distiller.fit`, of known cardinality.
 
-        Each is `({"images", "teacher_logits", "teacher_pixels"}, labels)`, with the
-        sample weights as a third part where there are any. The logits ride with the
-        inputs, so that Keras still sees one target and applies `class_weight` to it;
-        the pixels, so that the `Distiller` notices when the images are no longer those
-        that the teacher saw. With stored views, an example comes in another of its
-        views each epoch. See `data.batches` for the arguments.
+        Each batch is `({"images", "teacher_logits", "teacher_pixels"}, labels)`, with
+        sample weights as a third part if there are any. The logits are inputs, so that
+        Keras has one target and applies `class_weight` to it. By the pixels, the
+        `Distiller` detects images that differ from those that the teacher saw. With
+        stored views, each epoch draws one view of each example.
+
+        Args:
+            batch_size: Examples per batch, ≥ 1; the last may be smaller. Default: 128.
+            seed: Seed of the order, which is new in each epoch; None keeps the order.
+                Default: 1.
+            smallest_batch: A last batch with fewer examples is left out. Default: 1.
         """
         inputs = {"images": self.images, "teacher_logits": self.teacher_logits}
         if self.views is not None:
@@ -124,10 +128,10 @@ class TransferSet(NamedTuple):
 
 
 def check_teacher(teacher: keras.Model, task: Task) -> None:
-    """Checks at the door that a teacher gives a logit for each class of the data.
+    """Checks that a teacher gives a logit for each class of the data.
 
     Raises:
-        InputError: If it does not.
+        InputError: If the teacher or the task does not fit.
     """
     check_task(task)
     check_model(teacher, "the teacher")
@@ -147,22 +151,25 @@ def transfer_set(
 ) -> tf.data.Dataset:
     """The transfer set D(θ) with stored soft targets, ready for `Distiller.fit`.
 
-    The data set is read and the teacher run once, here; the result serves any number
-    of students and epochs. Images are held in memory (a byte a pixel for uint8) or,
-    beyond the limit, in a temporary file.
+    The data set is read once, and the teacher runs once. The result serves any number
+    of students and epochs. Images are held in memory (one byte per value for uint8) or,
+    above the limit, in a temporary file.
 
     Args:
         dataset: A finite `tf.data.Dataset` of `(images, class ids)` batches, or a
-            pair of arrays; optionally with sample weights as a third part. Images are
-            what the teacher takes.
-        teacher: Gives a logit for each class of the data set.
-        task: The classes to keep, and the head; by default all of them.
-        batch_size: Examples a batch; by default that of the data set, 128 for arrays.
-        seed: Decides the order, which is new each epoch, and the views.
-        augmentation: Views to show to teacher and student alike.
-        num_views: With an augmentation, views an image; the teacher's logits of each
-            are stored (4 bytes an output), the images once. Not for `augmentation.map`
-            and a live teacher, which see new views without end.
+            pair of arrays; optionally with sample weights as a third part. The teacher
+            must accept the images.
+        teacher: A model with a logit for each class of the data set.
+        task: The classes to keep, and the head. Default: all classes.
+        batch_size: Examples per batch, ≥ 1. Default: that of the data set, 128 for
+            arrays.
+        seed: Seed of the views, and of the order, which is new in each epoch. Default:
+            1.
+        augmentation: Augmentation whose views both teacher and student see. Default:
+            none.
+        num_views: Number of views per image with an augmentation, ≥ 1. The teacher's
+            logits of each view are stored (4 bytes per output), and the images once.
+            `augmentation.map` with a live teacher draws new views instead. Default: 8.
         memory_limit_mb: Megabytes of images that may be held in memory.
 
     Returns:
@@ -195,15 +202,16 @@ def capture_soft_targets(
     num_views: int = DEFAULT_NUM_VIEWS,
     memory_limit_mb: float = MEMORY_LIMIT_MB,
 ) -> TransferSet:
-    """One pass of the teacher, for several tasks: see `TransferSet.for_task`.
+    """Captures soft targets in one pass, for several tasks: see `TransferSet.for_task`.
 
     Args:
-        dataset: See `transfer_set`, as for all that follow.
-        teacher: Gives a logit for each class of the data set.
-        task: The classes to keep; by default all of them.
-        seed: Decides the views.
-        augmentation: Views to show to teacher and student alike.
-        num_views: With an augmentation, views an image.
+        dataset: Images, class ids and optional sample weights, as in `transfer_set`.
+        teacher: A model with a logit for each class of the data set.
+        task: The classes to keep, and the head. Default: all classes.
+        seed: Seed of the views. Default: 1.
+        augmentation: Augmentation whose views both teacher and student see. Default:
+            none.
+        num_views: Number of views per image with an augmentation, ≥ 1. Default: 8.
         memory_limit_mb: Megabytes of images that may be held in memory.
 
     Raises:
@@ -238,19 +246,20 @@ def capture(
     num_views: int = DEFAULT_NUM_VIEWS,
     seed: int = 1,
 ) -> TransferSet:
-    """Selects D(θ) and runs the teacher over it: once, or once for each view.
+    """Selects D(θ) and runs the teacher on it: once, or once for each view.
 
     Args:
-        teacher: Gives a logit for each class of the data set.
+        teacher: A model with a logit for each class of the data set.
         images: All images, shape `(n, height, width, channels)`.
-        class_ids: Their class ids, shape `(n,)`.
+        class_ids: Class ids of the images, integers of shape `(n,)`.
         task: θ.
-        augmentation: Views to store.
-        num_views: Views an image, ≥ 1, where there is an augmentation.
-        seed: Of the views.
+        augmentation: Augmentation from which views are drawn. Default: none.
+        num_views: Number of views per image with an augmentation, ≥ 1. Default: 8.
+        seed: Seed of the views. Default: 1.
 
     Raises:
-        InputError: If they do not fit each other, or the teacher gives NaN.
+        InputError: If the arguments do not fit each other, or if the teacher gives
+            probabilities, NaN or infinity.
     """
     check_teacher(teacher, task)
     check_images(images, tuple(teacher.inputs[0].shape[1:]))
@@ -293,8 +302,8 @@ def _teacher_logits(teacher: keras.Model, images: Any, task: Task) -> np.ndarray
     if (all_logits >= 0).all() and np.allclose(all_logits.sum(axis=-1), 1, atol=1e-3):
         raise InputError(
             f"Expected the teacher to give logits. Received: {teacher.name!r}, whose "
-            "outputs are probabilities; build its head with activation=None, or take "
-            "off a softmax that is the last layer with tskd_tf.as_logits"
+            "outputs are probabilities; build its head with activation=None, or remove "
+            "a softmax at its end with tskd_tf.as_logits"
         )
     logits: np.ndarray = task.select_logits(all_logits)
     if not np.isfinite(logits).all():

@@ -1,1 +1,1 @@
-"""Files to deploy: a module a format, each judged and timed."""
+"""Files to deploy, one module per format; each file is judged and timed."""

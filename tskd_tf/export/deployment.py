@@ -1,4 +1,4 @@
-"""A model as it is deployed: images as bytes in, logits or probabilities out."""
+"""The deployed form of a model: uint8 images in, logits or probabilities out."""
 
 import pathlib
 from collections.abc import Callable
@@ -15,13 +15,13 @@ OUTPUTS = ("logits", "probabilities")
 
 
 class Deployment(NamedTuple):
-    """What the files of a model have in common.
+    """Settings that all files of a model share.
 
     Attributes:
-        outputs: One of `OUTPUTS`, what the files give.
-        labels: A class name an output, in their order.
-        images: uint8, shape `(n, height, width, channels)`, n ≥ 1, like those that the
-            files will see; they set the ranges of integer files.
+        outputs: One of `OUTPUTS`: what the files return.
+        labels: One class name per output, in the order of the outputs.
+        images: uint8, shape `(n, height, width, channels)`, n ≥ 1: typical images. They
+            set the ranges of activations in integer files.
     """
 
     outputs: str
@@ -30,13 +30,13 @@ class Deployment(NamedTuple):
 
 
 class OpenedFile(NamedTuple):
-    """A file in its own runtime, on one thread where that can be set.
+    """A file opened in its own runtime, on one thread where the runtime allows it.
 
     Attributes:
-        run: Takes one image, uint8 of shape `(1, height, width, channels)`, and gives
-            what the runtime gives; this is what is timed.
-        outputs: Takes images, uint8 of shape `(n, height, width, channels)`, and gives
-            float32 of shape `(n, num_outputs)`, integers scaled back.
+        run: Maps one image, uint8 of shape `(1, height, width, channels)`, to the raw
+            result of the runtime. This function is timed.
+        outputs: Maps images, uint8 of shape `(n, height, width, channels)`, to outputs,
+            float32 of shape `(n, num_outputs)`. Integer outputs are dequantized.
     """
 
     run: Callable[[np.ndarray], Any]
@@ -46,13 +46,13 @@ class OpenedFile(NamedTuple):
 def deployed(
     model: keras.Model, outputs: str, input_dtype: str = "uint8"
 ) -> keras.Model:
-    """The model behind a door for raw images, and before a softmax if it is wanted.
+    """A model with an input for raw images and, for probabilities, a softmax.
 
     Args:
-        model: In float32; takes raw images of a known size, gives logits. It is shared,
-            not copied.
+        model: A float32 model that takes raw images of a known size and gives logits.
+            Its layers are shared, not copied.
         outputs: One of `OUTPUTS`.
-        input_dtype: `"uint8"`, cast to float32 at the door, or `"float32"`.
+        input_dtype: `"uint8"` (default), cast to float32 first, or `"float32"`.
     """
     images = keras.Input(model.inputs[0].shape[1:], dtype=input_dtype, name="images")
     values = images if input_dtype == "float32" else keras.ops.cast(images, "float32")
@@ -63,7 +63,7 @@ def deployed(
 
 
 def as_outputs(logits: np.ndarray, outputs: str) -> np.ndarray:
-    """What files give for logits `(n, num_outputs)`: these, or their softmax."""
+    """Outputs of a file for logits `(n, num_outputs)`: the logits or their softmax."""
     if outputs == "logits":
         return logits
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -71,17 +71,17 @@ def as_outputs(logits: np.ndarray, outputs: str) -> np.ndarray:
 
 
 def lines_of(labels: list[str]) -> str:
-    """A class name a line: the form that programs around LiteRT read.
+    """The text of a label file as LiteRT tools read it: one class name per line.
 
-    A line break inside a name, as a folder's may have, becomes a space.
+    A line break inside a name (a folder's name may have one) becomes a space.
     """
     return "".join(" ".join(label.splitlines()) + "\n" for label in labels)
 
 
 def write_labels(output_names: list[str], directory: str) -> str:
-    """Writes `labels.txt`, all or nothing; returns that name.
+    """Writes `labels.txt` atomically; returns that name.
 
-    A class name a line, in the order of the exported files' outputs.
+    Each line has one class name, in the order of the exported files' outputs.
     """
     write_text(pathlib.Path(directory) / LABELS_FILE, lines_of(output_names))
     return LABELS_FILE

@@ -1,4 +1,4 @@
-"""Files to deploy, each run in its own runtime before anything is said about it."""
+"""Writes files to deploy, and measures each one in its own runtime."""
 
 import importlib.util
 import logging
@@ -36,13 +36,13 @@ _NOT_TIMED = Timing(latency_us=None, teacher_latency_us=None, speedup=None)
 
 
 class Bargain(NamedTuple):
-    """What each file is held to: Eq. 4 on the task's test images.
+    """The requirement on each file: Eq. 4 on the task's test images.
 
     Attributes:
-        test: These images, with the student's labels for class ids.
-        teacher_is_correct: Whether the teacher gets each of them right, bool `(n,)`.
-        max_accuracy_loss: Tacc_loss.
-        confidence: Of the paired interval, in (0, 1).
+        test: The task's test images, with the student's labels as class ids.
+        teacher_is_correct: Whether the teacher is right, bool of shape `(n,)`.
+        max_accuracy_loss: Largest allowed loss of accuracy (Tacc_loss), in [0, 1].
+        confidence: Confidence level of the paired interval, in (0, 1).
     """
 
     test: Split
@@ -51,7 +51,7 @@ class Bargain(NamedTuple):
     confidence: float
 
     def judge(self, outputs: np.ndarray) -> JudgedOutputs:
-        """Accuracy and what is lost, as a report has them, of outputs `(n, k)`."""
+        """Accuracy, loss and verdict for outputs of shape `(n, num_outputs)`."""
         student_is_correct = is_correct(outputs, self.test.class_ids)
         paired = paired_loss(
             self.teacher_is_correct, student_is_correct, self.confidence
@@ -71,7 +71,7 @@ def check_formats(formats: tuple[str, ...]) -> None:
     """Checks export formats.
 
     Raises:
-        InputError: If one is unknown, named twice, or needs a package that is missing.
+        InputError: If a format is unknown, named twice, or needs a missing package.
     """
     known = set(formats) <= set(FORMATS)
     if not known or len(set(formats)) < len(formats):
@@ -94,10 +94,10 @@ def packages_of(formats: tuple[str, ...]) -> list[str]:
 
 
 def check_outputs(outputs: str) -> None:
-    """Checks what files are to give.
+    """Checks the outputs of files.
 
     Raises:
-        InputError: If it is not one of `deployment.OUTPUTS`.
+        InputError: If `outputs` is not one of `deployment.OUTPUTS`.
     """
     if outputs not in OUTPUTS:
         raise InputError(
@@ -114,27 +114,28 @@ def export_student(
     bargain: Bargain,
     retraining: Retraining | None = None,
 ) -> list[ExportRow]:
-    """Writes a student in each format and measures each file, opened afresh.
+    """Writes a student in each format, opens each file and measures it.
 
-    An integer file that breaks the bargain, where the float32 one keeps it, is tried
-    in other ways; see `int8_rescue`.
+    If only the integer file misses Eq. 4, and the float32 file meets it, other ways to
+    write the integer file are tried; see `int8_rescue`.
 
     Args:
-        student: In float32; takes raw images, gives logits.
-        teacher: The same; its own file of each format is timed in turn with the
-            student's, and not kept.
-        formats: Out of `choices.FORMATS`.
-        directory: Where `student.keras`, `student.tflite` and the others go.
-        deployment: What goes in and comes out; `student.keras` gives logits always.
-        bargain: What each file is held to.
-        retraining: What an integer file is trained for with, if it comes to that; None
-            leaves this out.
+        student: A float32 model that takes raw images and gives logits.
+        teacher: A float32 model that takes raw images and gives logits. Its file of
+            each format is timed alternately with the student's, and then deleted.
+        formats: Names from `choices.FORMATS`.
+        directory: Folder for `student.keras`, `student.tflite` and the other files.
+        deployment: Outputs, labels and typical images; `student.keras` always gives
+            logits.
+        bargain: The requirement on each file.
+        retraining: Settings for training the student again for an integer file. None:
+            the student is not trained again.
 
     Returns:
-        A row a file, as in the report's `exports`.
+        One row per file, as in the report's `exports`.
 
     Raises:
-        InputError: If a format or the outputs are unknown, before anything is written.
+        InputError: If a format or the outputs are unknown; nothing is written then.
     """
     check_formats(formats)
     check_outputs(deployment.outputs)
@@ -183,7 +184,7 @@ def _float_keeps(
     deployment: Deployment,
     bargain: Bargain,
 ) -> bool:
-    """Whether the float32 file keeps the bargain, measured for this if need be."""
+    """Whether the float32 LiteRT file meets Eq. 4; it is written if there is none."""
     for row in rows:
         if row["format"] == "litert":
             return row["meets_threshold"]
@@ -195,7 +196,7 @@ def _float_keeps(
 
 
 def _compared(found: np.ndarray, in_memory: np.ndarray, outputs: str) -> Comparison:
-    """A file's outputs against those of the model in memory, image by image."""
+    """Compares the outputs of a file with those of the model in memory."""
     expected = as_outputs(in_memory, outputs)
     is_equal = found.argmax(axis=-1) == in_memory.argmax(axis=-1)
     return {
@@ -207,7 +208,7 @@ def _compared(found: np.ndarray, in_memory: np.ndarray, outputs: str) -> Compari
 def _timed(
     made: Format, path: pathlib.Path, teacher: keras.Model, deployment: Deployment
 ) -> Timing:
-    """What an image takes, in turn with the teacher's own file, if there can be one."""
+    """Time per image, alternately with the teacher's file if one can be written."""
     if made.time is None:
         return _NOT_TIMED
     paths = [str(path)]
@@ -217,7 +218,7 @@ def _timed(
             made.write(teacher, teacher_path, deployment._replace(labels=[]))
         except OSError:
             raise
-        except Exception as error:  # a converter fails in any way there is
+        except Exception as error:  # a converter may raise anything
             _logger.warning(
                 "%s is timed alone, as the teacher has no such file: %s",
                 path.name,

@@ -1,9 +1,9 @@
-"""Training that feels the rounding of an int8 file: fake quantisation.
+"""Quantisation-aware training: fake quantisation simulates an int8 file.
 
 Values are rounded to the steps of LiteRT's 8-bit quantisation
-(https://ai.google.dev/edge/litert/models/quantization_spec) and stay floats; gradients
-pass as if nothing were rounded (Jacob et al., "Quantization and training of neural
-networks for efficient integer-arithmetic-only inference", CVPR 2018).
+(https://ai.google.dev/edge/litert/models/quantization_spec) and stay floats. Gradients
+ignore the rounding (Jacob et al., "Quantization and training of neural networks for
+efficient integer-arithmetic-only inference", CVPR 2018).
 """
 
 from typing import Any
@@ -16,10 +16,10 @@ from tskd_tf.networks.rebuild import copy_weights, rebuild, same_layer
 
 _LARGEST = 127
 _NUM_STEPS = 255
-# So that what is all 0 stays it
+# Avoids a division by 0 where all values are 0
 _SMALLEST_RANGE = 1e-30
-# Kernels by attribute, and over which of their axes one scale is shared. Layers of ours
-# say it themselves, see `networks.layers.convolution`
+# For each kernel by attribute, the axes over which one scale is shared. This package's
+# own layers bring theirs, see `networks.layers.convolution`
 _KERNELS: tuple[tuple[type, dict[str, tuple[int, ...]]], ...] = (
     (keras.layers.DepthwiseConv2D, {"kernel": (0, 1)}),
     (
@@ -29,18 +29,18 @@ _KERNELS: tuple[tuple[type, dict[str, tuple[int, ...]]], ...] = (
     (keras.layers.Conv2D, {"kernel": (0, 1, 2)}),
     (keras.layers.Dense, {"kernel": (0,)}),
 )
-# LiteRT makes one operation of a layer and these behind it, and keeps its outputs only
+# LiteRT fuses these into the layer before them, and rounds only the fused outputs
 _FUSED = (keras.layers.BatchNormalization, keras.layers.Activation, keras.layers.ReLU)
 _ROUNDED = (*(kind for kind, _ in _KERNELS), *_FUSED, keras.layers.Add)
 
 
 def round_kernel(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
-    """A kernel at the nearest of its 255 int8 steps, symmetric around 0.
+    """Rounds a kernel to the nearest of 255 int8 steps, symmetric around 0.
 
     Args:
         kernel: float32, any shape.
-        axes: Over which one scale is shared; the others are channels with scales of
-            their own.
+        axes: Axes that share one scale. Each entry along the other axes is a channel
+            with its own scale.
     """
     largest = tf.reduce_max(tf.abs(kernel), axis=axes, keepdims=True)
     scale = tf.math.maximum(largest, _SMALLEST_RANGE) / _LARGEST
@@ -48,9 +48,9 @@ def round_kernel(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
 
 
 def round_activations(values: tf.Tensor) -> tf.Tensor:
-    """Activations of a batch at the nearest of 256 steps from the least to the most.
+    """Rounds the activations of a batch to 256 steps from minimum to maximum.
 
-    The range always has 0, which is a step.
+    The range always includes 0, and 0 is one of the steps.
 
     Args:
         values: float32, any shape.
@@ -70,13 +70,13 @@ def _straight_through(values: tf.Tensor, rounded: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("tskd_tf")
 class FakeQuantized(keras.layers.Wrapper):
-    """A layer with its kernels, and if wanted its outputs, rounded as int8 rounds them.
+    """A layer whose kernels and, optionally, outputs are rounded to int8 steps.
 
     Args:
-        layer: Kernels of layers that are not `Dense` or 2-D convolutions stay as they
-            are.
-        rounds_outputs: Whether LiteRT keeps its outputs, as it does not where it fuses
-            the layer with the next.
+        layer: The layer to wrap. Only kernels of `Dense` and 2-D convolutions are
+            rounded.
+        rounds_outputs: Whether to round the outputs. False where LiteRT fuses the layer
+            with the next one. Default: True.
         **kwargs: For `keras.layers.Wrapper`.
     """
 
@@ -87,7 +87,7 @@ class FakeQuantized(keras.layers.Wrapper):
         self.rounds_outputs = rounds_outputs
 
     def call(self, inputs: Any) -> tf.Tensor:
-        """The layer's outputs."""
+        """Returns the layer's outputs, with rounding."""
         rounded = [
             (kernel, round_kernel(tf.convert_to_tensor(kernel), axes))
             for kernel, axes in _kernels(self.layer)
@@ -97,11 +97,11 @@ class FakeQuantized(keras.layers.Wrapper):
         return round_activations(outputs) if self.rounds_outputs else outputs
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """As that of the layer."""
+        """The output shape of the wrapped layer."""
         return self.layer.compute_output_shape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """The layer and the argument."""
+        """The arguments of the constructor, serialized."""
         return {**super().get_config(), "rounds_outputs": self.rounds_outputs}
 
 
@@ -109,18 +109,18 @@ def _kernels(layer: Any) -> list[tuple[keras.Variable, tuple[int, ...]]]:
     of_keras = (names for kind, names in _KERNELS if isinstance(layer, kind))
     names = getattr(layer, "kernel_scale_axes", None) or next(of_keras, {})
     kernels = [(getattr(layer, name), axes) for name, axes in names.items()]
-    # A layer of several forms has one of them None
+    # A layer with two possible kernels has only one of them
     return [(kernel, axes) for kernel, axes in kernels if kernel is not None]
 
 
 def quantization_aware(student: keras.Model) -> keras.Model:
-    """A copy of a student, weights included, that computes nearly as its int8 file.
+    """A copy of a student, weights included, that computes nearly like its int8 file.
 
     Args:
-        student: Functional or Sequential, in float32.
+        student: A Functional or Sequential model in float32.
 
     Returns:
-        A model of `FakeQuantized` layers; `without_fake_quantization` undoes it.
+        A model with `FakeQuantized` layers; `without_fake_quantization` removes them.
     """
     followers: dict[int, list[Any]] = {}
 
@@ -146,7 +146,7 @@ def quantization_aware(student: keras.Model) -> keras.Model:
 
 
 def without_fake_quantization(model: keras.Model) -> keras.Model:
-    """The plain student, with the weights of its `quantization_aware` copy."""
+    """A plain student with the weights of a `quantization_aware` copy."""
 
     def edit(layer: Any) -> Any:
         is_wrapped = isinstance(layer, FakeQuantized)

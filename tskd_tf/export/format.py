@@ -1,4 +1,4 @@
-"""What the package knows of a format to deploy: one record a format."""
+"""The record of each format to deploy."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from tskd_tf.data.images import Images
 from tskd_tf.export.deployment import Deployment, OpenedFile
 from tskd_tf.export.record import Latency
 
-# One a file
+# One entry per file; None if timing failed
 Latencies = list[Latency] | None
 
 
@@ -18,17 +18,17 @@ class Format(NamedTuple):
     """The record of a format.
 
     Attributes:
-        title: For people, in tables and on the page.
-        file_name: Of the student's file or folder.
+        title: Name in tables and on the page.
+        file_name: Name of the student's file or folder.
         write: Writes a float32 model to a path.
         open: Opens the file in its own runtime.
-        time: Times files in turn on one thread; None where it is not what a device
-            runs.
-        snippet: Python that turns `image`, uint8 of shape `(height, width, channels)`,
-            into `outputs`, float32 of shape `(1, num_outputs)`, by the format's own
-            runtime. `{path}` stands for the file.
-        needs: Packages that not every installation has.
-        gives_logits: Whether it gives logits whatever outputs are asked for.
+        time: Times files alternately on one thread. None for a format that devices do
+            not run.
+        snippet: Python code that maps `image`, uint8 of shape `(height, width,
+            channels)`, to `outputs`, float32 of shape `(1, num_outputs)`, with the
+            format's own runtime. `{path}` stands for the file.
+        needs: Optional packages that the format needs. Default: none.
+        gives_logits: Whether the file always gives logits. Default: False.
     """
 
     title: str

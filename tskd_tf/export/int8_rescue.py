@@ -1,4 +1,4 @@
-"""Ways to an integer file that keeps the bargain, where the plain one breaks it."""
+"""Other ways to write an integer file, if the plain one misses Eq. 4."""
 
 import dataclasses
 import logging
@@ -44,14 +44,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Retraining(NamedTuple):
-    """What a student is trained with once more, for its integer file.
+    """Data and settings for training a student again for its integer file.
 
     Attributes:
-        teacher: Run only if the recipe asks for a live one.
+        teacher: Runs only if the recipe needs a live teacher.
         transfer: D(θ) with the teacher's logits, as in the search.
-        validation: The task's validation images, with labels for class ids.
+        validation: The task's validation images, with labels as class ids.
         task: θ.
-        recipe: Of the student's own training.
+        recipe: The recipe of the student's first training.
     """
 
     teacher: keras.Model
@@ -83,40 +83,41 @@ def rescue(
     images: Images,
     retraining: Retraining | None,
 ) -> tuple[np.ndarray, list[IntegerAttempt]]:
-    """Tries other ways to write an integer file, until one keeps the bargain.
+    """Tries other ways to write an integer file, until one meets Eq. 4.
 
-    In this order: more examples for the ranges of activations; 16 bits for
-    activations; a short distillation that feels the rounding, after which the weights
-    are those of this file only. Weights have a scale a channel from the start.
+    The order is: more examples for the ranges of activations; 16 bits for activations;
+    a short quantisation-aware distillation, whose weights only this file gets. In all
+    of them, each channel of the weights has its own scale.
 
     Args:
-        student: In float32; stays as it is.
-        path: Of the plain file; the best of all takes its place: the one that keeps the
-            bargain, else the most accurate.
-        plain_outputs: What it gives for the test images.
-        deployment: See there.
-        judge: Gives accuracy, loss and verdict of such outputs.
-        images: The test images.
-        retraining: What is trained with; None leaves the distillation out.
+        student: A float32 model; it does not change.
+        path: Path of the plain file. The best file replaces it: one that meets Eq. 4,
+            else the most accurate.
+        plain_outputs: Outputs of the plain file for the test images, float32 of shape
+            `(n, num_outputs)`.
+        deployment: Outputs, labels and typical images.
+        judge: Maps such outputs to accuracy, loss and verdict.
+        images: The test images, shape `(n, height, width, channels)`.
+        retraining: Data and settings of the distillation; None leaves it out.
 
     Returns:
-        The outputs of the file that is now at `path`; and a record a try, as in the
-        report's `attempts`, the plain one first.
+        The outputs of the file that is now at `path`, and one record per attempt, as in
+        the report's `attempts`. The plain file comes first.
     """
     plain = _Try("int8", path, plain_outputs, judge(plain_outputs), size_bytes(path))
     tries: list[_Try | _Failure] = [plain]
     best = plain
     with tempfile.TemporaryDirectory() as folder:
         for method, write in _ways(student, deployment, retraining):
-            _logger.info("%s breaks the bargain: trying %s", path.name, method)
+            _logger.info("%s loses too much accuracy: trying %s", path.name, method)
             attempt = pathlib.Path(folder) / f"{method}.tflite"
             try:
                 write(str(attempt))
             except OSError:
                 raise
-            except Exception as error:  # the converter fails in any way there is
+            except Exception as error:  # the converter may raise anything
                 tries.append(_Failure(method, in_one_line(error)))
-                _logger.warning("%s cannot be had: %s", *tries[-1])
+                _logger.warning("%s failed: %s", *tries[-1])
                 continue
             outputs = open_litert(str(attempt)).outputs(images)
             judged = judge(outputs)
@@ -169,8 +170,8 @@ def _ways(
 
 
 def _retrained(student: keras.Model, retraining: Retraining) -> keras.Model:
-    """The student after some epochs that felt the rounding of its integer file."""
-    # From the soft targets, whatever the method: what is trained has come from it
+    """The student after some epochs of quantisation-aware distillation."""
+    # Every method's student is trained from soft targets here: its own method is done
     recipe = dataclasses.replace(
         retraining.recipe, method=DISTILLATION, epochs=_EPOCHS, precision="float32"
     )

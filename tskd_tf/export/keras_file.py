@@ -1,4 +1,4 @@
-"""The `.keras` file: the student as Keras has it, to load and to train on."""
+"""The `.keras` file of a student, to load and to train further."""
 
 import keras
 
@@ -9,12 +9,12 @@ from tskd_tf.networks.rebuild import load_kept_model
 
 
 def write_keras(model: keras.Model, path: str, deployment: Deployment) -> None:
-    """Writes a model as it is; it takes any images and gives logits."""
+    """Writes a model unchanged: it takes images of any dtype and gives logits."""
     model.save(path)
 
 
 def open_keras(path: str) -> OpenedFile:
-    """Opens a file of `write_keras`."""
+    """Opens a file that `write_keras` wrote."""
     model = load_kept_model(path)
     return OpenedFile(model, lambda images: predict_logits(model, images))
 

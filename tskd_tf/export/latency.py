@@ -1,4 +1,4 @@
-"""How long an image takes, of several files in one run, so that they compare."""
+"""Time per image of several files, measured in one run so that they are comparable."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,17 +16,17 @@ _TIMED_RUNS = 500
 def latencies_us(
     runs: Sequence[Callable[[np.ndarray], Any]], images: Images
 ) -> list[Latency]:
-    """Times functions of one image in turn, image by image, after a warm-up.
+    """Times functions of one image, after a warm-up.
 
-    They alternate, so that whatever else the machine does meets all of them alike.
+    The functions alternate, so that other load on the machine affects all equally.
 
     Args:
-        runs: Each takes an image of shape `(1, height, width, channels)`.
+        runs: Functions of one image of shape `(1, height, width, channels)`.
         images: Shape `(n, height, width, channels)`, n ≥ 1.
 
     Returns:
-        A record a function: microseconds an image, the median (`p50`) and the 90th
-        percentile (`p90`) of 500 runs.
+        One record per function: the median (`p50`) and the 90th percentile (`p90`) of
+        500 runs, in microseconds per image.
     """
     images = np.asarray(images[:_TIMED_RUNS])
     microseconds = np.empty((_WARM_UP_RUNS + _TIMED_RUNS, len(runs)))

@@ -1,4 +1,4 @@
-"""LiteRT files: float32, float16 weights, and integers; and LiteRT itself."""
+"""Writes LiteRT files (float32, float16 weights, integers) and runs them in LiteRT."""
 
 import pathlib
 import tempfile
@@ -28,22 +28,21 @@ _ALIGNMENT = 64
 
 
 def write_litert(model: keras.Model, path: str, deployment: Deployment) -> None:
-    """Writes float32 weights, which compute in float32.
+    """Writes a LiteRT file with float32 weights and arithmetic.
 
-    As in every LiteRT file here, one uint8 image goes in, and `labels.txt` is at the
-    end of the file, as files that belong to a model are in LiteRT metadata: any
-    program that reads ZIP finds it.
+    Every LiteRT file here takes one uint8 image. `labels.txt` is appended as a ZIP
+    archive, as LiteRT metadata does with associated files. Any ZIP program can read it.
 
     Args:
-        model: In float32; takes raw images, gives logits.
-        path: Ends with `.tflite`.
+        model: A float32 model that takes raw images and gives logits.
+        path: Path of the file, ending with `.tflite`.
         deployment: Outputs and labels.
     """
     _convert(deployed(model, deployment.outputs), path, deployment)
 
 
 def write_litert_float16(model: keras.Model, path: str, deployment: Deployment) -> None:
-    """Writes float16 weights, which compute in float32; see `write_litert`."""
+    """Writes float16 weights with float32 arithmetic; see `write_litert`."""
     _convert(
         deployed(model, deployment.outputs),
         path,
@@ -59,17 +58,17 @@ def write_litert_int8(
     deployment: Deployment,
     num_examples: int = NUM_EXAMPLES,
 ) -> None:
-    """Writes integers throughout: int8 weights and activations; see `write_litert`.
+    """Writes int8 weights and activations; see `write_litert`.
 
-    A byte of the image stands for its own pixel value. Outputs are uint8 with a scale
-    and a zero point, 1/256 and 0 for probabilities. Each channel of weights has a scale
-    of its own, each activation one in all.
+    The input scale is 1: each byte of the image is its pixel value. Outputs are uint8
+    with a scale and a zero point, 1/256 and 0 for probabilities. Each channel of the
+    weights has its own scale, each activation tensor one.
 
     Args:
-        model: In float32; takes raw images, gives logits.
-        path: Ends with `.tflite`.
-        deployment: Outputs, labels, and the images that set the activations' ranges.
-        num_examples: Of these images, spread over all of them.
+        model: A float32 model that takes raw images and gives logits.
+        path: Path of the file, ending with `.tflite`.
+        deployment: Outputs, labels, and the images that set the ranges of activations.
+        num_examples: Number of these images to use, evenly spaced. Default: 500.
     """
     _convert(
         deployed(model, deployment.outputs, "float32"),
@@ -93,8 +92,8 @@ def write_litert_int16x8(
 ) -> None:
     """Writes int8 weights and int16 activations; see `write_litert_int8`.
 
-    The image is cast at the door, as int16 has no byte for a pixel. Outputs are int16
-    with a scale.
+    The uint8 image is cast to float32 first, because int16 inputs cannot be bytes.
+    Outputs are int16 with a scale.
     """
     sixteen_by_eight = (
         tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
@@ -107,7 +106,7 @@ def write_litert_int16x8(
         representative_dataset=lambda: _examples(
             deployment.images, num_examples, np.uint8
         ),
-        # The door's cast has no integer form
+        # The cast of the input has no integer form
         target_spec={
             "supported_ops": [sixteen_by_eight, tf.lite.OpsSet.TFLITE_BUILTINS]
         },
@@ -118,7 +117,7 @@ def write_litert_int16x8(
 def _examples(images: Images, num_examples: int, dtype: Any) -> Iterator[list[Any]]:
     num_taken = min(num_examples, len(images))
     sample = np.asarray(images[np.arange(num_taken) * len(images) // num_taken])
-    # A byte must stand for its own pixel value, whatever the brightest pixel seen
+    # The input range must be 0 to 255, even if no example has a pixel of 0 or 255
     whole_range = sample[0].copy()
     whole_range.flat[0], whole_range.flat[-1] = 0, 255
     for image in (whole_range, *sample):
@@ -129,10 +128,10 @@ def _convert(
     model: keras.Model, path: str, deployment: Deployment, **settings: Any
 ) -> None:
     (images,) = model.inputs
-    # Of one image, so that shapes are known and no operation computes them
+    # A fixed batch of one image: all shapes are known, and no operation computes them
     shape = (1, *images.shape[1:])
     with warnings.catch_warnings():
-        # It asks for statistics that it takes from the examples
+        # TensorFlow warns about missing statistics, which it takes from the examples
         warnings.filterwarnings("ignore", "Statistics for quantized inputs")
         model.export(
             path,
@@ -143,13 +142,17 @@ def _convert(
         )
     if deployment.labels:
         with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-            # Without the time of day, so that the same model gives the same file
+            # Without a time stamp, so that the same model gives the same file
             entry = zipfile.ZipInfo(LABELS_FILE)
             archive.writestr(entry, lines_of(deployment.labels), zipfile.ZIP_DEFLATED)
 
 
 def open_litert(path: str) -> OpenedFile:
-    """A LiteRT file of one input and output, run an image at a time as on a device."""
+    """Opens a LiteRT file with one input and one output; it runs one image at a time.
+
+    Args:
+        path: Path of the `.tflite` file.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=path, num_threads=1)
@@ -175,17 +178,17 @@ def open_litert(path: str) -> OpenedFile:
 
 
 def arena_bytes(path: str) -> int | None:
-    """Bytes that LiteRT's planner gives the values of one inference, without delegates.
+    """Bytes of LiteRT's arena, which holds the tensors of one inference.
 
-    The runtime has no function for it; what it says is where each value lies. Weights,
-    which stay in the file, and the interpreter's own structures come on top.
+    The runtime has no function for this number, so it is computed from the address of
+    each tensor, without delegates. Weights, which stay in the file, and the
+    interpreter's own structures need additional memory.
 
     Args:
-        path: A `.tflite` file.
+        path: Path of a `.tflite` file.
 
     Returns:
-        None where the values do not lie in one block, as those whose size is not known
-        beforehand do not.
+        Bytes, or None if the tensors are not in one block, e.g. for unknown sizes.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -200,9 +203,9 @@ def arena_bytes(path: str) -> int | None:
     for details in interpreter.get_tensor_details():
         try:
             value = interpreter.tensor(details["index"])()
-        except ValueError:  # has no memory
+        except ValueError:  # the tensor has no memory
             continue
-        if isinstance(value, np.generic):  # a scalar comes as a copy
+        if isinstance(value, np.generic):  # a scalar is returned as a copy
             continue
         start = value.ctypes.data
         if not start_of_file <= start < start_of_file + len(content):
@@ -214,14 +217,14 @@ def arena_bytes(path: str) -> int | None:
 
 
 def litert_latency_us(student: keras.Model, images: Images) -> float:
-    """What an image takes in LiteRT on this machine, on one thread, in float32.
+    """Time per image in LiteRT on this machine, on one thread in float32.
 
     Args:
-        student: In float32, trained or not: its weights' values do not matter.
+        student: A float32 model, trained or not: the values of weights do not matter.
         images: Shape `(n, height, width, channels)`, 0 to 255, n ≥ 1.
 
     Returns:
-        Microseconds, the median of 500 runs after a warm-up.
+        Median of 500 runs after a warm-up, in microseconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = str(pathlib.Path(folder) / "student.tflite")

@@ -1,4 +1,4 @@
-"""How a program loads and runs each exported file, without this package."""
+"""Python code that loads and runs each exported file, without this package."""
 
 import tskd_tf
 from tskd_tf.choices import FORMATS
@@ -7,25 +7,25 @@ from tskd_tf.networks.layers.convolution import own_layers
 
 
 def title_of(format_name: str) -> str:
-    """What people call a format; its name where this version does not know it."""
+    """The title of a format, or its name if this version does not know it."""
     if format_name not in FORMATS:
         return format_name
     return format_named(format_name).title
 
 
 def snippet(format_name: str, path: str, has_own_layers: bool = False) -> str:
-    """Python that turns `image` into `outputs`.
+    """Python code that maps `image` to `outputs`.
 
     Args:
-        format_name: As in the report's `exports`.
-        path: Of the file.
+        format_name: Name of the format, as in the report's `exports`.
+        path: Path of the exported file.
         has_own_layers: Whether the student has layers of this package, which a `.keras`
-            file cannot bring along.
+            file does not contain. Default: False.
 
     Returns:
-        Lines that need the format's own runtime only. `image` is a uint8 array of shape
+        Code that needs only the format's own runtime. `image` is a uint8 array of shape
         `(height, width, channels)`, `outputs` an array of shape `(1, num_outputs)`.
-        Empty for a format that is not known here.
+        Empty for an unknown format.
     """
     if format_name not in FORMATS:
         return ""
@@ -34,7 +34,7 @@ def snippet(format_name: str, path: str, has_own_layers: bool = False) -> str:
 
 
 def _imports() -> str:
-    """Imports of all layers that a `.keras` file may name, a line a module."""
+    """Imports of all layers that a `.keras` file may need, one line per module."""
     names: dict[str, list[str]] = {}
     for name, kind in sorted(own_layers().items()):
         module = "tskd_tf" if name in tskd_tf.__all__ else kind.__module__
@@ -46,10 +46,10 @@ def _imports() -> str:
 
 
 def class_of_outputs(labels_path: str) -> str:
-    """Python that names the class of an image, once `outputs` are there.
+    """Python code that prints the class of an image, given its `outputs`.
 
     Args:
-        labels_path: As in the report.
+        labels_path: Path of `labels.txt`, as in the report.
     """
     return f"""\
 import pathlib

@@ -1,4 +1,4 @@
-"""ONNX files, and ONNX Runtime."""
+"""Writes ONNX files and runs them in ONNX Runtime."""
 
 import warnings
 from typing import Any
@@ -17,22 +17,22 @@ from tskd_tf.networks.rebuild import copy_weights, rebuild, same_layer
 def write_onnx(model: keras.Model, path: str, deployment: Deployment) -> None:
     """Writes an ONNX file: any number of uint8 images in, float32 out.
 
-    Its metadata has the class names, a line each, under `labels`.
+    The metadata entry `labels` has the class names, one per line.
 
     Args:
-        model: In float32; takes raw images, gives logits.
-        path: Ends with `.onnx`.
-        deployment: Outputs and labels.
+        model: A float32 model that takes raw images and gives logits.
+        path: Path of the file, ending with `.onnx`.
+        deployment: Outputs, labels and images.
     """
     import onnx
 
     copy = rebuild(model, _exportable)
     copy_weights(model, copy)
     whole = deployed(copy, deployment.outputs)
-    # Keras exports what has been called
+    # Keras exports only models that have been called
     whole(np.asarray(deployment.images[:1]))
     with warnings.catch_warnings():
-        # Keras's bridge to tf2onnx asks NumPy for a name that is gone
+        # Keras's bridge to tf2onnx uses a name that NumPy has removed
         warnings.filterwarnings("ignore", category=FutureWarning)
         whole.export(path, format="onnx", verbose=False)
     file = onnx.load(path)
@@ -47,13 +47,13 @@ def _exportable(layer: Any) -> Any:
         offset = -np.asarray(layer.mean) / deviation
         return keras.layers.Rescaling((1 / deviation)[0], offset[0], name=layer.name)
     if type(layer) is keras.layers.Conv2D and layer.groups > 1:
-        # Keras compiles it by XLA, a call that ONNX does not know
+        # Keras compiles it by XLA, which cannot be converted to ONNX
         return GroupedConv2D.from_config(layer.get_config())
     return same_layer(layer)
 
 
 def open_onnx(path: str) -> OpenedFile:
-    """An ONNX file of one input and one output, on one thread."""
+    """Opens an ONNX file with one input and one output, on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""What a report says of an exported file, as it stands in `report.json`."""
+"""The types of the records of exported files in `report.json`."""
 
 from typing import Literal, TypedDict, final
 
@@ -16,14 +16,14 @@ class Latency(TypedDict):
 
 
 class JudgedOutputs(TypedDict):
-    """Outputs for the task's test images, held to Eq. 4.
+    """Verdict on a file by Eq. 4, from its outputs for the task's test images.
 
     Keys:
-        accuracy: In [0, 1].
-        accuracy_loss: The teacher's accuracy less this one, in [-1, 1].
-        accuracy_loss_interval: Low and high end of its interval.
-        certified: Whether the interval rules out a larger loss than allowed.
-        meets_threshold: Whether the loss is at most the one allowed, Eq. 4.
+        accuracy: Accuracy on these images, in [0, 1].
+        accuracy_loss: Teacher's accuracy minus this accuracy, in [-1, 1].
+        accuracy_loss_interval: Low and high end of the interval of `accuracy_loss`.
+        certified: Whether the interval excludes a larger loss than allowed.
+        meets_threshold: Whether the loss is at most the allowed one (Eq. 4).
     """
 
     accuracy: float
@@ -34,11 +34,11 @@ class JudgedOutputs(TypedDict):
 
 
 class Comparison(TypedDict):
-    """A file's outputs against those of the student in memory, image by image.
+    """Comparison of a file's outputs with those of the student in memory.
 
     Keys:
-        max_logit_difference: The largest difference of an output, ≥ 0.
-        equal_predictions: Share of images with the same answer, in [0, 1].
+        max_logit_difference: Largest absolute difference of an output, ≥ 0.
+        equal_predictions: Share of images with the same predicted class, in [0, 1].
     """
 
     max_logit_difference: float
@@ -46,12 +46,12 @@ class Comparison(TypedDict):
 
 
 class Timing(TypedDict):
-    """What an image takes; None where it is not measured.
+    """Time per image; None where it is not measured.
 
     Keys:
-        latency_us: Of the student's file.
-        teacher_latency_us: Of the teacher's file of the same format.
-        speedup: The teacher's median over the student's.
+        latency_us: Time of the student's file, in microseconds.
+        teacher_latency_us: Time of the teacher's file of the same format.
+        speedup: The teacher's median divided by the student's.
     """
 
     latency_us: Latency | None
@@ -61,15 +61,15 @@ class Timing(TypedDict):
 
 @final
 class TriedFile(TypedDict):
-    """An attempt at an integer file that gave one.
+    """A successful attempt to write an integer file.
 
     Keys:
         method: How the file was made, one of `report.words.INT8_METHODS`.
-        accuracy: As in `JudgedOutputs`.
-        accuracy_loss: As in `JudgedOutputs`.
-        accuracy_loss_interval: As in `JudgedOutputs`.
-        meets_threshold: As in `JudgedOutputs`.
-        size_bytes: Of the file.
+        accuracy: Accuracy on the task's test images, in [0, 1].
+        accuracy_loss: Teacher's accuracy minus this accuracy, in [-1, 1].
+        accuracy_loss_interval: Low and high end of the interval of `accuracy_loss`.
+        meets_threshold: Whether the loss is at most the allowed one (Eq. 4).
+        size_bytes: Size of the file, in bytes.
         is_shipped: Whether it is the file in the output folder.
     """
 
@@ -84,11 +84,11 @@ class TriedFile(TypedDict):
 
 @final
 class FailedTry(TypedDict):
-    """An attempt at an integer file that gave none.
+    """A failed attempt to write an integer file.
 
     Keys:
-        method: How the file was to be made.
-        failure: What the converter said.
+        method: How the file was to be made, one of `report.words.INT8_METHODS`.
+        failure: The converter's error, in one line.
         is_shipped: False.
     """
 
@@ -105,12 +105,12 @@ class ExportRow(JudgedOutputs, Comparison, Timing):
 
     Keys:
         format: One of `choices.FORMATS`.
-        path: In the output folder.
-        size_bytes: Of the file, or of all files of a folder.
-        outputs: What the file gives.
-        arena_bytes: Peak memory for activations; None where the runtime does not say.
-        attempts: All ways to an integer file that were tried, in their order; empty
-            where the first was enough.
+        path: Path of the file in the output folder.
+        size_bytes: Size of the file, or of all files of a folder, in bytes.
+        outputs: `"logits"` or `"probabilities"`: what the file returns.
+        arena_bytes: Peak memory for activations, in bytes; None if unknown.
+        attempts: All attempts to write an integer file, in order. Empty if the first
+            file was good enough.
     """
 
     format: str

@@ -1,4 +1,4 @@
-"""TensorFlow SavedModels, and TensorFlow without Keras."""
+"""Writes TensorFlow SavedModels and runs them in TensorFlow without Keras."""
 
 import json
 import logging
@@ -25,11 +25,11 @@ _NUM_IMAGES = 500
 def write_saved_model(model: keras.Model, path: str, deployment: Deployment) -> None:
     """Writes a SavedModel: any number of uint8 images in, float32 out.
 
-    `labels.txt` is in its folder `assets.extra`, which TensorFlow leaves to users.
+    `labels.txt` is in the folder `assets.extra`, which TensorFlow reserves for users.
 
     Args:
-        model: In float32; takes raw images, gives logits.
-        path: The folder.
+        model: A float32 model that takes raw images and gives logits.
+        path: Path of the SavedModel's folder.
         deployment: Outputs and labels.
     """
     whole = deployed(model, deployment.outputs)
@@ -38,7 +38,7 @@ def write_saved_model(model: keras.Model, path: str, deployment: Deployment) -> 
 
 
 def open_saved_model(path: str) -> OpenedFile:
-    """A SavedModel of one input and one output, with all of this process's threads."""
+    """Opens a SavedModel with one input and one output; it uses all threads."""
     loaded = tf.saved_model.load(path)
 
     def run(images: np.ndarray) -> tf.Tensor:
@@ -52,16 +52,18 @@ def open_saved_model(path: str) -> OpenedFile:
 
 
 def one_thread_latencies_us(paths: list[str], images: Images) -> Latencies:
-    """What an image takes in SavedModels, timed in turn in a process of its own.
+    """Times SavedModels alternately on one thread, in a separate process.
 
-    TensorFlow's number of threads is set once a process, and this one's is another.
+    TensorFlow fixes its number of threads at the start of a process. This process uses
+    another number.
 
     Args:
-        paths: Their folders.
+        paths: Folders of the SavedModels.
         images: Shape `(n, height, width, channels)`, n ≥ 1.
 
     Returns:
-        See `latency.latencies_us`; None, with a line in the log, if it fails.
+        One record per SavedModel, see `latency.latencies_us`; None, with a warning in
+        the log, if timing fails.
     """
     one_thread = {
         "TF_NUM_INTRAOP_THREADS": "1",

@@ -1,11 +1,11 @@
-"""Which channels of a network stand or fall together, followed through its graph.
+"""Which channels of a network can only be kept or removed together.
 
-Every channel that a layer makes has a number. A tensor of the graph is followed as
-the numbers of its channels: an array with the tensor's rank but the batch, of size 1
-along each axis on which they do not depend, e.g. `(1, 1, 64)` for a feature map and
-`(3136,)` after its `Flatten`. What is added, multiplied or grouped is tied; a channel
-stays or goes with all that it is tied to, so that any choice fits the whole graph.
-Number 0 stands for all that cannot go, such as the channels of the images.
+Every channel that a layer makes has a number. The graph is followed with an array of
+channel numbers for each tensor. The array has the tensor's rank without the batch, and
+size 1 along axes that do not change the channel: `(1, 1, 64)` for a feature map,
+`(3136,)` after its `Flatten`. Channels that are added, multiplied or grouped are tied.
+Tied channels are kept or removed together, so that any choice fits the whole graph.
+Number 0 stands for all channels that cannot be removed, such as those of the images.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from tskd_tf.networks.graph import (
 )
 from tskd_tf.networks.ties import Ties
 
-# Layers without weights that mix channels, though shapes may not tell
+# Layers without weights that mix channels; their shapes may not show it
 _MIXING = {
     "AdditiveAttention",
     "Attention",
@@ -36,7 +36,7 @@ _MIXING = {
     "Matmul",
     "Tensordot",
 }
-# Operations that do so along their axis only
+# Operations that mix entries along their axis only
 _MIXING_ALONG_AXIS = {"Cumprod", "Cumsum", "Flip", "Roll", "Sort", "Take"}
 
 
@@ -45,10 +45,10 @@ class Use(NamedTuple):
 
     Attributes:
         call: Layer and shapes.
-        inputs: The channels of its inputs.
-        output: Those of its first output.
-        inner: Those inside a layer with an `inner_setting`, as between the two kernels
-            of a `DominantConv2D` of reading A, shape `(rank,)`; empty in other layers.
+        inputs: The channel numbers of each input.
+        output: The channel numbers of the first output.
+        inner: The channels between the kernels of a layer with an `inner_setting`, such
+            as a `DominantConv2D` of reading A; shape `(rank,)`. Empty in other layers.
     """
 
     call: LayerCall
@@ -61,12 +61,12 @@ class Kept(NamedTuple):
     """The channels that stay.
 
     Attributes:
-        stays: Whether each channel does, shape `(num_channels,)`.
-        roots: One of the channels that each is tied to, shape `(num_channels,)`.
+        stays: Whether each channel is kept, bool of shape `(num_channels,)`.
+        roots: The channel that represents each tied set, shape `(num_channels,)`.
         head: Channels of the head, shape `(num_classes,)`.
-        outputs: Which of these stay, in their new order.
-        times: How often the new network has each channel, shape `(num_channels,)`: 0
-            or 1 where it is thinner, more where it is wider.
+        outputs: Positions in `head` that are kept, in their new order.
+        times: Copies of each channel in the new network, shape `(num_channels,)`: 0
+            or 1 in a thinner network, more in a wider one.
     """
 
     stays: np.ndarray
@@ -76,34 +76,34 @@ class Kept(NamedTuple):
     times: np.ndarray
 
     def count(self, value: np.ndarray) -> int:
-        """How many entries a value has in the new network."""
+        """Number of entries of a channel array in the new network."""
         return int(self.times[value].sum())
 
     def sizes(self, value: np.ndarray) -> dict[int, int]:
-        """New size along each axis that has channels, the last axis being −1."""
+        """The new size of each axis with channels, by axis; the last axis is −1."""
         times, sizes = self.times[value], {}
         for axis in range(-times.ndim, 0):
             if times.shape[axis] > 1 or axis == -1:
                 others = tuple(i for i in range(-times.ndim, 0) if i != axis)
                 most = times.max(axis=others)
-                # Rows of channels are as many as before, however wide each becomes
+                # The number of rows stays, however wide each row becomes
                 sizes[axis] = int(most.sum() if axis == -1 else (most > 0).sum())
         return sizes
 
     def num_groups(self, inputs: np.ndarray, groups: int) -> int:
-        """How many of a layer's groups of inputs the new network has."""
+        """Number of input groups of a layer in the new network."""
         inputs = inputs.reshape(groups, -1)
         times = self.times[inputs].max(axis=1)
-        # Groups go as a whole where their channels are tied; else each becomes wider
+        # Tied groups are kept or removed whole; otherwise each group changes its width
         are_whole = (self.roots[inputs] == self.roots[inputs[:, :1]]).all()
         return int(times.sum() if are_whole else (times > 0).sum())
 
     def positions(self, axis: np.ndarray) -> np.ndarray:
-        """Positions along an axis that stay, in their new order.
+        """The kept positions along an axis, in their new order.
 
         Args:
-            axis: Channels along it, shape `(m, size)`: a position stays with any of
-                its `m` channels. Those tied to the head are in the order of outputs.
+            axis: Channels along the axis, shape `(m, size)`. A position is kept if any
+                of its `m` channels is. Channels tied to the head follow `outputs`.
         """
         order = np.arange(axis.shape[1])
         roots, head = self.roots[axis[0]], self.roots[self.head]
@@ -124,12 +124,12 @@ class Channels:
 
     Attributes:
         uses: Every `Use` of every layer, in the order of `layer_calls`.
-        made: The channels a layer makes, shape `(width,)`, by the layer's `id`.
-        inner: The same of those that do not leave it, see `Use`.
+        made: The channels that each layer makes, shape `(width,)`, by the layer's `id`.
+        inner: The inner channels of a layer, shape `(rank,)`, by its `id`; see `Use`.
         head: The classifier head.
 
     Raises:
-        InputError: If a layer mixes channels in a way that is not known.
+        InputError: If a layer mixes channels in an unknown way.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -148,21 +148,21 @@ class Channels:
         outputs: Sequence[int],
         scores: np.ndarray | None = None,
     ) -> Kept:
-        """Chooses channels, tied ones alike.
+        """Chooses the channels of a new network; tied channels get the same choice.
 
-        Channels that the same layers made, tied in the same way, are a block; of
-        each block the given number is kept. Of more than there are, each is there
-        several times.
+        A block holds the channels that the same layers made and tied in the same way.
+        `scale` gives the number of tied sets to keep of each block. If it is larger
+        than the block, the new network repeats the sets.
 
         Args:
-            scale: Given how many tied sets a block has, and how many channels of a
-                layer are in each, returns how many sets the new network has.
+            scale: Maps the number of tied sets in a block, and the number of a layer's
+                channels in each set, to the number of sets in the new network.
             outputs: Channels of the head to keep.
-            scores: Importance of each channel; those with the largest sums over a
-                tied set are kept. By default the first.
+            scores: Importance of each channel, shape `(num_channels,)`. The sets with
+                the largest sums are kept. Default: the first sets are kept.
 
         Raises:
-            InputError: If the head cannot be cut down to these outputs.
+            InputError: If the head cannot be reduced to these outputs.
         """
         times = np.zeros(len(self._roots), int)
         head = self.made[id(self.head)]
@@ -189,13 +189,13 @@ class Channels:
 
     @property
     def num_channels(self) -> int:
-        """How many channels there are, number 0 included."""
+        """Number of channels, number 0 included."""
         return len(self._roots)
 
     def tied_to_the_images(self) -> list[str]:
-        """Names of the layers whose width cannot change, as they meet the images.
+        """Names of the layers whose width cannot change because of the images.
 
-        Their channels are added to, multiplied by or grouped with the images' own.
+        Their channels are added to, multiplied by or grouped with those of the images.
         """
         layers = {id(use.call.layer): use.call.layer for use in self.uses}
         return [
@@ -216,7 +216,7 @@ class Channels:
         ]
 
     def _find_blocks(self) -> list[tuple[np.ndarray, int]]:
-        """Roots of each block's tied sets, and the channels a layer has in each."""
+        """For each block: roots of its tied sets, and a layer's channels per set."""
         makers: dict[int, list[int]] = {}
         all_made = [*self.made.values(), *self.inner.values()]
         for maker, channels in enumerate(all_made):
@@ -235,7 +235,7 @@ class Channels:
                 "with data_format='channels_first'"
             )
         if getattr(layer, "weights", ()) or _kind(layer) == "Reshape":
-            # A layer has one width, however often it is used
+            # A shared layer has the same width in all its uses
             for use in self.uses:
                 if use.call.layer is layer:
                     for value, first in zip(values, use.inputs):
@@ -256,7 +256,7 @@ class Channels:
         if kind == "GroupNormalization":
             self._ties.tie_groups(values[0], values[0], layer.groups)
         if kind == "Normalization" or _is_rescaling_by_channel(layer):
-            # Its numbers are not weights that could be left out
+            # Its constants are not weights that could be removed
             self._ties.tie(values[0], np.zeros(1, int))
         weightless = kind == "Normalization" or not getattr(layer, "weights", ())
         if weightless and all(self._ties.is_fixed(value) for value in values):
@@ -287,13 +287,13 @@ class Channels:
         raise _unknown(call)
 
     def _make(self, call: LayerCall, value: np.ndarray) -> np.ndarray:
-        """The channels of a convolution or dense layer, new at its first use."""
+        """The channels of a convolution or dense layer; its first use adds them."""
         layer = call.layer
         if value.size > value.shape[-1]:
             raise InputError(
                 f"Expected the same channels at each place before {layer.name!r} of "
                 f"type {_kind(layer)} with input {call.input_shapes[0]}. Received: "
-                "others from place to place, as a Reshape or Permute leaves them; "
+                "channels that differ by place, as after a Reshape or Permute; "
                 f"{WAY_OUT}"
             )
         if id(layer) not in self.made:
@@ -315,13 +315,13 @@ class Channels:
             first = value.take([0], axis)
             if (value == first).all():
                 value = first
-        # What was one row of channels became several: each must keep as many
+        # A row of channels became several rows; each must keep equally many
         self._ties.tie(value, value.reshape(-1, value.shape[-1])[0])
         return value
 
 
 def last_axis(value: np.ndarray) -> np.ndarray:
-    """Channels along a value's last axis, as `Kept.positions` takes them."""
+    """Channels along the last axis of a channel array, as `Kept.positions` takes it."""
     return value.reshape(-1, value.shape[-1])
 
 
@@ -358,7 +358,7 @@ def _concatenate(values: list[np.ndarray]) -> np.ndarray:
 
 
 def _with_rank(value: np.ndarray, call: LayerCall) -> np.ndarray:
-    """A value after a layer that treats each channel by itself, e.g. after pooling."""
+    """The channel array after a layer that treats channels separately, e.g. pooling."""
     if value.size > value.shape[-1]:
         if call.output_shape not in call.input_shapes:
             raise _unknown(call)

@@ -1,9 +1,9 @@
-"""Cheaper operations that replace a network's convolutions.
+"""Replaces the convolutions of a network by cheaper operations.
 
-A k×k convolution looks around and combines channels at once; each of these does the two
-one after the other, the second by a 1x1 convolution. Shift, depthwise and grouped are
-those of Xie et al. 2019 (arXiv 1909.13063), dominant is `DominantConv2D`. Nothing is
-between the two operations, as in their blocks.
+A k×k convolution filters in space and combines channels in one step. Each replacement
+takes two steps: a spatial operation, then a 1x1 convolution. Shift, depthwise and
+grouped follow Xie et al. 2019 (arXiv 1909.13063); dominant is `DominantConv2D`. As in
+their blocks, nothing stands between the two operations.
 """
 
 import math
@@ -43,42 +43,42 @@ def replace_convolutions(
     replace_first: bool = False,
     from_kernels: bool = True,
 ) -> keras.Model:
-    """A copy of a model in which cheap convolutions replace plain ones.
+    """A copy of a model with cheap convolutions in place of its plain ones.
 
-    Replaced is each `Conv2D` larger than 1x1 and without groups, of any stride and
-    padding, with its bias and activation. Shapes stay, and so do the weights of all
-    other layers. New layers are named after the old one (`conv2_shift`,
-    `conv2_pointwise`). A 1x1 convolution follows:
+    Each `Conv2D` larger than 1x1 and without groups is replaced, with its bias and
+    activation, for any stride and padding. Shapes and the weights of all other layers
+    stay. New layers are named after the old one (`conv2_shift`, `conv2_pointwise`).
+    The spatial operation depends on the kind:
 
-    - `"shift"`: `ShiftConv2D`, whose rule is of 3x3 pixels whatever the size of the
-      kernel: one of 5x5 is replaced by moves of one pixel. The stride is that of the
-      1x1 convolution; without padding, the border goes by a `Cropping2D`.
-    - `"grouped"`: a convolution of as many channels in `groups` groups. Where these do
-      not divide the channels, the next larger number that does is taken, at most one a
-      channel: so it is never dearer than was asked.
+    - `"shift"`: a `ShiftConv2D`, which moves channels by one pixel for any kernel size.
+      The 1x1 convolution takes the stride. Without padding, a `Cropping2D` removes the
+      border.
+    - `"grouped"`: a convolution to the same number of channels in `groups` groups. If
+      the channels are not divisible by `groups`, the next larger divisor is used, at
+      most one group per channel. So the cost never exceeds the requested one.
     - `"depthwise"`: a `DepthwiseConv2D`.
-    - `"dominant"`: one `DominantConv2D` is both.
+    - `"dominant"`: a `DominantConv2D`, which includes the 1x1 convolution.
 
     Args:
         model: A built Functional or Sequential model.
-        kind: One of `choices.CONVOLUTIONS`, but plain.
-        groups: Of `"grouped"`, ≥ 1; 4 by default.
-        rank: Of `"dominant"`: reading A with that many full kernels; by default
-            reading B. Neither has more kernels than reproduce the plain one.
-        multiplier: Of `"dominant"`, reading B: kernels a channel, ≥ 1.
-        replace_first: Whether convolutions of the images themselves, with only
-            preprocessing before them, are also replaced. They have few channels, so
-            that little is gained.
-        from_kernels: Whether new layers start from the old kernel, as near as can be,
-            and with its bias, where their kind can: a dominant convolution does. All
-            else that is new starts at random.
+        kind: One of `choices.CONVOLUTIONS`, except plain.
+        groups: Number of groups of `"grouped"`, ≥ 1. Default: 4.
+        rank: Number of full kernels of `"dominant"` in reading A, ≥ 1. Default: reading
+            B. Both are limited to the number that reproduces the plain kernel.
+        multiplier: Kernels per channel of `"dominant"` in reading B, ≥ 1. Default: 1.
+        replace_first: Whether to replace convolutions with only preprocessing before
+            them, too. They have few channels, so that little is gained.
+        from_kernels: Whether new layers approximate the old kernel and keep its bias,
+            where their kind can: dominant convolutions do. Other new layers start at
+            random.
 
     Returns:
         A new, uncompiled model.
 
     Raises:
-        InputError: If the model is of another kind, an argument is out of range or
-            does not belong to the kind, or there is nothing to replace.
+        InputError: If the model is not a built Functional or Sequential one, if an
+            argument is out of range or does not belong to the kind, or if there is
+            nothing to replace.
 
     Example:
 
@@ -122,7 +122,7 @@ def _copy_weights(copies: list[tuple[Any, Any]]) -> None:
 
 
 def _checked(kind: str, options: Options) -> Convolution:
-    """The kind's record, once the arguments fit it."""
+    """The record of a kind, after a check that the arguments fit it."""
     if kind not in CONVOLUTIONS or kind == PLAIN:
         kinds = [name for name in CONVOLUTIONS if name != PLAIN]
         raise InputError(
@@ -145,7 +145,7 @@ def _checked(kind: str, options: Options) -> Convolution:
 
 
 def _of_images(model: keras.Model) -> set[int]:
-    """Layers, by `id`, whose inputs are the images or made of them by preprocessing."""
+    """The `id`s of layers whose inputs are images, raw or preprocessed."""
     found: set[int] = set()
 
     def step(call: LayerCall, values: list[bool]) -> list[bool]:
@@ -161,7 +161,7 @@ def _of_images(model: keras.Model) -> set[int]:
 
 
 def _is_replaceable(layer: Any) -> bool:
-    """A subclass may do something else."""
+    """Whether a layer is exactly a `Conv2D`: a subclass may do something else."""
     if type(layer) is not layers.Conv2D:
         return False
     if layer.data_format != "channels_last":

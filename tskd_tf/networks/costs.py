@@ -1,9 +1,9 @@
-"""What a network costs: parameters, multiply-adds, the paper's cost, bytes.
+"""Costs of a network: parameters, multiply-adds (MACs), the paper's cost, bytes.
 
-Conventions: one MAC is one multiply-add of an inference on one image. Convolutions
-and dense layers are counted; biases, activations, pooling and normalisation are not
-(batch normalisation folds into the convolution before it). A layer that multiplies in
-a way unknown here is refused rather than counted as nothing.
+MACs are counted for inference on one image. Convolutions and dense layers are counted;
+biases, activations, pooling and normalisation are not (batch normalisation folds into
+the convolution before it). A layer with unknown multiplications is refused, not counted
+as free.
 """
 
 import math
@@ -20,7 +20,16 @@ from tskd_tf.networks.rebuild import with_image_shape
 
 
 class LayerComplexity(NamedTuple):
-    """Cost of one layer, all its uses in the model together."""
+    """Cost of one layer, summed over all its uses in the model.
+
+    Attributes:
+        name: Name of the layer.
+        kind: Name of the layer's class.
+        num_params: Number of weights, biases and moving statistics included.
+        num_macs: Multiply-adds of one inference on one image.
+        paper_cost: Number of kernel weights, see `Complexity`.
+        size_bytes: Bytes of the weights as stored.
+    """
 
     name: str
     kind: str
@@ -36,11 +45,11 @@ class Complexity(NamedTuple):
     Attributes:
         num_params: Number of weights, biases and moving statistics included.
         num_macs: Multiply-adds of one inference on one image.
-        paper_cost: Eq. 1 + Eq. 2 of Shi et al. 2017: the sum over convolutions of
-            C_i·C_o·K_s and over dense layers of N_i·N_o; the number of kernel
-            weights, that is, whatever the size of the feature maps.
-        size_bytes: Bytes of the weights as they are stored (4 each in float32).
-        layers: The same, a layer at a time.
+        paper_cost: Number of kernel weights, by Eq. 1 + Eq. 2 of Shi et al. 2017: the
+            sum of C_i·C_o·K_s over convolutions and of N_i·N_o over dense layers. It
+            does not depend on the size of the feature maps.
+        size_bytes: Bytes of the weights as stored (4 each in float32).
+        layers: The costs of each layer, in the order of the graph.
     """
 
     num_params: int
@@ -102,7 +111,7 @@ _MULTIPLYING = {
     "SeparableConv",
     "Tensordot",
 }
-# Operations of a graph that multiply otherwise, or call what cannot be seen from there
+# Graph operations that multiply in other ways, or call functions not visible here
 _UNCOUNTED = {
     "BatchMatMulV2",
     "Conv3D",
@@ -142,14 +151,17 @@ def cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
 
     Args:
         layer: A layer or operation, which need not be built.
-        input_shape: With the batch, as `(None, height, width, channels)`.
+        input_shape: Shape with the batch, e.g. `(None, height, width, channels)`.
+
+    Returns:
+        `(kernel weights, multiply-adds for one image)`.
 
     Raises:
-        InputError: If it multiplies in a way unknown here, or the size is unknown.
+        InputError: If its multiply-adds cannot be counted, or a size is unknown.
     """
     if isinstance(layer, keras.Model):
         return _traced_cost(layer, input_shape)
-    # Layers of ours say it themselves, see `layers.convolution`
+    # Layers of this package bring their own formula, see `layers.convolution`
     own = vars(type(layer)).get("kernel_cost")
     formula = own or _FORMULAS.get(type(layer))
     if formula is None:
@@ -176,18 +188,18 @@ def cost_of_call(layer: Any, input_shape: Shape) -> tuple[int, int]:
 
 
 def complexity(model: keras.Model) -> Complexity:
-    """Counts what a model costs, in total and a layer at a time.
+    """Counts the costs of a model, in total and per layer.
 
     Args:
         model: A built Functional or Sequential model with a fixed image size; models
-            nested in it may be of any size.
+            nested in it may take any size.
 
     Returns:
         `Complexity`.
 
     Raises:
-        InputError: If it is another kind of model, or a layer multiplies in a way
-            that is not known here.
+        InputError: If it is another kind of model, or the multiply-adds of a layer
+            cannot be counted.
 
     Example:
 

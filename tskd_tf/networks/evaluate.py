@@ -1,4 +1,4 @@
-"""What a network gets right, in float32 and image by image."""
+"""Predictions of a network, and which of them are correct."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def predict_logits(
     Args:
         model: Maps images to logits.
         images: Shape `(n, height, width, channels)`, 0 to 255.
-        batch_size: Images a pass.
+        batch_size: Images per forward pass, ≥ 1. Default: 1,000.
 
     Returns:
         float32, shape `(n, num_outputs)`.
@@ -28,8 +28,8 @@ def predict_logits(
         return model(batch, training=False)
 
     if len(images) > _FEW_BATCHES * batch_size:
-        # A graph fuses what eager calls do not, and is worth its tracing by then; one
-        # for batches of any size, of which TensorFlow does not warn that it traces much
+        # For many batches a graph is faster than eager calls, tracing included. One
+        # trace for any batch size avoids TensorFlow's warning about retracing
         spec = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
         run = tf.function(run).get_concrete_function(spec)
     logits = [
@@ -51,12 +51,12 @@ def class_accuracies(
 
     Args:
         correct: Whether each example is right, bool of shape `(n,)`.
-        labels: Shape `(n,)`.
-        classes: The labels to count by, in the order wanted; each must occur.
+        labels: Integer labels, shape `(n,)`.
+        classes: The labels to report, in this order; each must occur.
     """
     return [float(correct[labels == label].mean()) for label in classes]
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Share of examples whose largest logit is at their label, in [0, 1]."""
+    """Share of examples whose largest logit is that of their label, in [0, 1]."""
     return float(is_correct(logits, labels).mean())

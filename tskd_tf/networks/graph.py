@@ -1,7 +1,7 @@
-"""Reading the graph of a Functional or Sequential Keras model.
+"""Reads the graph of a Functional or Sequential Keras model.
 
-Everything here goes through what Keras publishes: `get_config` and `layers`. A
-subclassed model has no such graph; inside one it is a layer.
+Only the public `get_config` and `layers` are used. A subclassed model has no such
+graph; nested in another model, it is treated as one layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ WAY_OUT = (
     "build the students by hand: a function of the rate as build_student=, or "
     "--student_builder=package.module:function"
 )
-# Layers that change images in training only, though their names do not say so
+# Layers that change images in training only; their names do not start with Rand
 _OTHER_VIEWS = ("AugMix", "CutMix", "MixUp", "Solarization")
 SOFTMAXES = ("softmax", "log_softmax")
 SIGMOIDS = ("sigmoid", "hard_sigmoid")
-# Layers and operations that are an activation by themselves
+# Layers and operations that only apply an activation
 _ACTIVATION_KINDS = {
     "Softmax": "softmax",
     "LogSoftmax": "log_softmax",
@@ -34,9 +34,11 @@ _ACTIVATION_KINDS = {
 class LayerCall(NamedTuple):
     """One use of a layer in a model; a shared layer has several.
 
-    `layer` is a `keras.Layer` or, for `keras.ops` in a Functional model, a
-    `keras.Operation`; `input_shapes` are those of its inputs, with the batch;
-    `output_shape` is that of the first of its `num_outputs` outputs in use.
+    Attributes:
+        layer: A `keras.Layer` or, for `keras.ops`, a `keras.Operation`.
+        input_shapes: The shape of each input, with the batch.
+        output_shape: The shape of the first output in use, with the batch.
+        num_outputs: Number of outputs up to the last one in use.
     """
 
     layer: Any
@@ -46,7 +48,7 @@ class LayerCall(NamedTuple):
 
 
 def check_model(model: Any, name: str) -> None:
-    """Refuses what is not a Functional or Sequential classifier of images.
+    """Checks that a model is a Functional or Sequential classifier of images.
 
     Args:
         model: The model.
@@ -63,8 +65,8 @@ def check_model(model: Any, name: str) -> None:
         )
     if isinstance(model.get_config().get("output_layers"), dict):
         raise InputError(
-            f"Expected {name} to give its logits as they are. Received: "
-            f"{model.name!r}, which gives a dictionary; pass "
+            f"Expected {name} to return its logits as one tensor. Received: "
+            f"{model.name!r}, which returns a dictionary; pass "
             "keras.Model(model.inputs[0], model.outputs[0])"
         )
     if len(model.inputs[0].shape) != 4 or len(model.outputs[0].shape) != 2:
@@ -76,7 +78,7 @@ def check_model(model: Any, name: str) -> None:
 
 
 def check_graph(model: Any, name: str) -> None:
-    """Refuses what is not a built Functional or Sequential model.
+    """Checks that a model is a built Functional or Sequential model.
 
     Args:
         model: The model.
@@ -91,19 +93,19 @@ def check_graph(model: Any, name: str) -> None:
         )
     if not model.built:
         raise InputError(
-            f"Expected {name} to be built. Received {model.name!r}, which is not: give "
-            "it an Input, or call it once on a batch of images"
+            f"Expected {name} to be built. Received: {model.name!r}, which is not; "
+            "give it an Input, or call it once on a batch of images"
         )
     if not is_graph(model):
         raise InputError(
             f"Expected {name} to be a Functional or Sequential Keras model. Received: "
-            f"{type(model).__name__}, a subclassed model, whose layers cannot be "
-            "followed from outside" + (f"; {WAY_OUT}" if name == "the teacher" else "")
+            f"{type(model).__name__}, a subclassed model, which has no graph of layers"
+            + (f"; {WAY_OUT}" if name == "the teacher" else "")
         )
 
 
 def is_graph(model: Any) -> bool:
-    """Whether something is a Functional or Sequential model, built or not."""
+    """Whether an object is a Functional or Sequential model, built or not."""
     if isinstance(model, keras.Sequential):
         return True
     is_model = isinstance(model, keras.Model) and hasattr(model, "inputs")
@@ -115,19 +117,19 @@ def _is_functional(operation: Any) -> bool:
 
 
 def layer_calls(model: keras.Model) -> list[LayerCall]:
-    """Every use of every layer, in the order of the graph, nested models unfolded.
+    """Every use of every layer, in the order of the graph, those of nested models too.
 
     Args:
         model: A built Functional or Sequential model.
 
     Returns:
-        `LayerCall`s; input layers are left out.
+        `LayerCall`s, without input layers.
     """
     calls: list[LayerCall] = []
 
     def step(call: LayerCall, values: list[Any]) -> list[Any]:
         calls.append(call)
-        # As many as any consumer asks for: the values are not used
+        # The values are not used; only their number matters
         return [None] * max(1, call.num_outputs)
 
     follow(model, [None] * len(model.inputs), step)
@@ -139,16 +141,16 @@ def follow(
     values: list[Any],
     step: Callable[[LayerCall, list[Any]], list[Any]],
 ) -> list[Any]:
-    """Carries values through the graph, nested models entered.
+    """Carries values through the graph of a model and of the models nested in it.
 
     Args:
         model: A built Functional or Sequential model.
-        values: One an input of the model.
-        step: Given a use of a layer and the values of its inputs, returns those of
-            its outputs.
+        values: One value for each input of the model.
+        step: Maps a use of a layer, and the values of its inputs, to the values of its
+            outputs.
 
     Returns:
-        The values of the model's outputs.
+        One value for each output of the model.
     """
     if isinstance(model, keras.Sequential):
         shape = model.input_shape
@@ -170,7 +172,7 @@ def follow(
         for tensor in tensors
     }
     outputs = [
-        # Keras counts the calls of a nested Functional model from 1 there, else from 0
+        # Here Keras counts the calls of a nested Functional model from 1, others from 0
         (name, index - _is_functional(operations[name]), number)
         for name, index, number in _histories(config["output_layers"])
     ]
@@ -184,7 +186,7 @@ def follow(
         for name, index, tensors in waiting:
             inputs = [tuple(tensor["keras_history"]) for tensor in tensors]
             if not all(history in known for history in inputs):
-                # A layer is listed once, its second use may need what comes after
+                # A layer is listed once; its second use may need later layers
                 later.append((name, index, tensors))
                 continue
             numbers = used[name, index]
@@ -206,7 +208,7 @@ def _output_shape(layer: keras.Layer, shape: Shape) -> Shape:
     try:
         return tuple(layer.compute_output_shape(shape))
     except NotImplementedError:
-        # A layer of the user's own need not know it; Keras then traces its call
+        # A user's layer may lack this method; Keras then traces its call
         traced = layer.compute_output_spec(keras.KerasTensor(shape))
         return tuple(traced.shape)
 
@@ -246,11 +248,11 @@ def _tensors(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def output_layers(model: keras.Model) -> list[Any]:
-    """What makes the model's outputs, from the end backwards, nested models entered.
+    """The last layers of a model, from the end backwards, those of nested models too.
 
-    Layers that pass values through (dropout, a linear activation, a cast, a change of
-    shape, a mean over the places of a feature map) and, last in the list, the one
-    before them, which decides what the outputs are: logits or probabilities.
+    First come layers that pass values through: dropout, a linear activation, a cast, a
+    change of shape, a mean over a feature map. The last entry of the list is the layer
+    before them. It decides whether the outputs are logits or probabilities.
     """
     found: list[Any] = []
     for layer in _from_the_end(model):
@@ -281,7 +283,7 @@ def _passes_through(layer: Any) -> bool:
 
 
 def is_mean_of_places(layer: Any) -> bool:
-    """Whether a layer averages a feature map over its places."""
+    """Whether a layer averages a feature map over height and width."""
     return type(layer).__name__ in ("AveragePooling2D", "GlobalAveragePooling2D")
 
 
@@ -289,7 +291,7 @@ def head_layer(model: keras.Model) -> keras.Layer:
     """The classifier head: the last `Dense` or convolution of the graph.
 
     Raises:
-        InputError: If there is none, or its width is not the number of outputs.
+        InputError: If there is no head, or its width is not the number of outputs.
     """
     kernels = [
         call.layer
@@ -310,8 +312,8 @@ def head_layer(model: keras.Model) -> keras.Layer:
 def is_random_view(layer: Any) -> bool:
     """Whether a layer shows a random view of its images in training (`RandomFlip`, …).
 
-    `RandomCrop` does not count: what follows it is made for the crops, so that it
-    cannot be left out.
+    `RandomCrop` does not count: later layers expect the size of the crop, so that it
+    cannot be removed.
     """
     name = type(layer).__name__
     kinds = type(layer).__module__
@@ -321,7 +323,7 @@ def is_random_view(layer: Any) -> bool:
 
 
 def is_random_crop(layer: Any) -> bool:
-    """Whether a layer is a `RandomCrop`, which in inference does not crop at all."""
+    """Whether a layer is a `RandomCrop`, which does not crop in inference."""
     return isinstance(layer, keras.layers.RandomCrop)
 
 
@@ -335,12 +337,12 @@ def random_view_layers(model: keras.Model) -> list[str]:
 
 
 def layer_width(config: dict[str, Any]) -> int | None:
-    """Number of outputs or filters a layer's config asks for; None if it has none."""
+    """Number of filters or units in a layer's config, or None."""
     return config.get("filters", config.get("units"))
 
 
 def is_per_channel(layer: Any) -> bool:
-    """Whether a layer has weights and treats each channel by itself, as Keras's do."""
+    """Whether it is a Keras layer with weights that treats each channel separately."""
     kinds = (
         "BatchNormalization",
         "GroupNormalization",
@@ -354,7 +356,7 @@ def is_per_channel(layer: Any) -> bool:
 
 
 def output_activation(model: keras.Model) -> str:
-    """Name of the activation that the model's outputs have passed, e.g. `softmax`."""
+    """Name of the activation that gives the model's outputs, e.g. `softmax`."""
     layer = output_layers(model)[-1]
     if type(layer).__name__ in _ACTIVATION_KINDS:
         return _ACTIVATION_KINDS[type(layer).__name__]
@@ -363,7 +365,7 @@ def output_activation(model: keras.Model) -> str:
 
 
 def check_logits(model: keras.Model, name: str) -> None:
-    """Refuses a model whose outputs are probabilities.
+    """Checks that the outputs of a model are not probabilities.
 
     Raises:
         InputError: If the outputs have passed a softmax or sigmoid.
@@ -372,16 +374,16 @@ def check_logits(model: keras.Model, name: str) -> None:
     if activation in SOFTMAXES:
         raise InputError(
             f"Expected {name} to give logits. Received: {model.name!r}, whose outputs "
-            f"have passed a {activation}; tskd_tf.as_logits(model) takes it off and "
+            f"have passed a {activation}; tskd_tf.as_logits(model) removes it and "
             "changes no prediction"
         )
     if activation in SIGMOIDS:
         raise InputError(
             f"Expected {name} to give logits of which the largest is the answer. "
-            f"Received: {model.name!r}, whose outputs have passed a {activation}: it "
-            "says yes or no to each class for itself, so that an image may be of "
-            "several classes or of none, while Eq. 5 shares one probability out among "
-            "all; train a head of one logit a class with a softmax cross entropy"
+            f"Received: {model.name!r}, whose outputs have passed a {activation}. It "
+            "decides each class separately, so that an image may have several classes "
+            "or none, while the softmax of Eq. 5 chooses one class; train a head with "
+            "one logit per class and a softmax cross entropy"
         )
 
 

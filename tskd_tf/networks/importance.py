@@ -1,12 +1,12 @@
-"""How much each channel of a teacher matters, so that a student starts from the best.
+"""The importance of a teacher's channels, so that a student starts from the best.
 
-*Magnitude*: the mean absolute weight of a channel's kernel (Li et al. 2017, "Pruning
-filters for efficient ConvNets", section 3.1, there as a sum), over the layer's mean, so
-that layers that share channels count alike; it knows no task.
+*Magnitude* is the mean absolute weight of a channel's kernel, divided by the mean of
+the layer. So layers that share channels count equally. It does not depend on the task.
+Source: Li et al. 2017, "Pruning filters for efficient ConvNets", section 3.1 (a sum).
 
-*Taylor*: the change of the task's loss if the channel were zero, to first order,
-squared and added up over batches of D(θ) (Molchanov et al. 2019, "Importance estimation
-for neural network pruning", section 3, with all weights of a channel as one gate).
+*Taylor* is the first-order change of the task's loss if the channel were zero, squared
+and summed over batches of D(θ). All weights of a channel form one gate. Source:
+Molchanov et al. 2019, "Importance estimation for neural network pruning", section 3.
 """
 
 from typing import Any
@@ -39,19 +39,21 @@ def channel_importance(
     """The importance of a teacher's channels for a task, for `scale_width`.
 
     Args:
-        teacher: Functional or Sequential; gives a logit for each class of the data.
+        teacher: A Functional or Sequential model with a logit for each class of the
+            data.
         task: θ and the head.
-        images: Of D(θ), shape `(n, height, width, channels)`; of more than 4,096, as
-            many evenly spaced ones are looked at.
-        labels: Shape `(n,)`, in the student's label space.
-        measure: One of `MEASURES`; `"magnitude"` looks at no images.
+        images: The images of D(θ), shape `(n, height, width, channels)`, 0 to 255. At
+            most 4,096 of them are used, evenly spaced.
+        labels: Integers of shape `(n,)`, in the student's label space.
+        measure: One of `MEASURES`; `"magnitude"` does not use images. Default:
+            `"taylor"`.
 
     Returns:
         float64 of shape `(num_channels,)`, ≥ 0, in the order of `channels.Channels`.
 
     Raises:
-        InputError: If the measure or a layer is not known, or teacher, task and
-            examples do not fit each other.
+        InputError: If the measure or a layer is unknown, or teacher, task and examples
+            do not fit each other.
     """
     if measure not in MEASURES:
         raise InputError(
@@ -129,7 +131,7 @@ def _taylor(
 
 
 def _gates(use: Use) -> list[tuple[Any, int, np.ndarray]]:
-    """Each weight of a layer, which of its axes has the layer's channels, and these."""
+    """For each weight of a layer: weight, axis of the layer's channels, channels."""
     gates = []
     output = last_axis(use.output)
     for weight, axes in zip(use.call.layer.weights, axes_of_weights(use)):

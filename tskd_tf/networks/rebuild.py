@@ -1,4 +1,4 @@
-"""Making a Keras model anew: other layers, other precision, another head or shape."""
+"""Rebuilds a Keras model with other layers, precision, head or image shape."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,32 +30,32 @@ def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
     Args:
         model: A Functional or Sequential model.
         edit: Maps each layer or operation to its replacement, or to a list of layers
-            that take its place one after the other; `same_layer` makes a plain copy.
-            Nested models are entered, and take what then reaches them.
+            that replace it in this order. `same_layer` makes a plain copy. Layers of
+            nested models are mapped, too; the input shapes of nested models adapt.
 
     Returns:
         The model with new weights.
 
     Raises:
-        InputError: If a layer cannot be made again from its settings.
+        InputError: If a layer cannot be rebuilt from its settings.
     """
     return _rebuild(model, edit, [value.shape for value in model.inputs], {})
 
 
 def with_image_shape(model: keras.Model, image_shape: Shape) -> keras.Model:
-    """A model of images of any size, for those of one size: then its costs are known.
+    """Fixes the image size of a model, so that its costs can be counted.
 
     Args:
-        model: A Functional or Sequential model, whose nested models may be of any
-            size, too.
-        image_shape: `(height, width, channels)`, as the model takes them.
+        model: A Functional or Sequential model for images of any size; nested models
+            may take any size, too.
+        image_shape: `(height, width, channels)` in pixels, allowed by the model.
 
     Returns:
-        A copy, weights included; the model itself where all sizes are known.
+        A copy with the same weights; the model itself if all sizes are known.
 
     Raises:
-        InputError: If it does not take such images, a nested model is used at several
-            sizes, or a layer cannot be made again from its settings.
+        InputError: If the model does not take such images, if a nested model is used
+            at several sizes, or if a layer cannot be rebuilt from its settings.
     """
     shapes = [shape for call in layer_calls(model) for shape in call.input_shapes]
     if all(None not in shape[1:] for shape in shapes):
@@ -102,7 +102,7 @@ def _rebuild(
         return copies[id(layer)]
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        # A replacement need not know an argument that its layer was called without
+        # A replacement may lack an argument that was not given to its layer
         given = {name: value for name, value in kwargs.items() if value is not None}
         tensors = keras.tree.flatten((args, given))
         tensors = [value for value in tensors if keras.utils.is_keras_tensor(value)]
@@ -124,7 +124,7 @@ def _rebuild(
         clone_function=lambda layer: layer,
         call_function=call,
     )
-    # clone_model compiles the copy as the original was, with its loss and optimizer
+    # clone_model also copies the original's loss and optimizer
     copy.optimizer = None
     copy.compiled = False
     return copy
@@ -136,9 +136,9 @@ def _edited(layer: Any, edit: Callable[[Any], Any]) -> list[Any]:
         return replacement if isinstance(replacement, list) else [replacement]
     except InputError:
         raise
-    except Exception as error:  # layers of the user's own fail in any way there is
+    except Exception as error:  # a user's layer may raise anything
         reason = in_one_line(error)
-        # Nor could a file with a Lambda be loaded again
+        # A file with a Lambda could not be loaded again either
         is_code = isinstance(layer, keras.layers.Lambda)
         instead = "put layers of Keras or keras.ops in its place"
         raise InputError(
@@ -152,11 +152,11 @@ def as_functional(model: Any, image_shape: Shape) -> Any:
     """A subclassed classifier as the one layer of a Functional model.
 
     Args:
-        model: A Keras model; what is Functional or Sequential is returned as it is.
+        model: A Keras model; a Functional or Sequential one is returned unchanged.
         image_shape: `(height, width, channels)` of its images.
 
     Raises:
-        InputError: If it does not take such images.
+        InputError: If the model does not take such images.
     """
     if not isinstance(model, keras.Model) or is_graph(model):
         return model
@@ -177,7 +177,7 @@ def same_layer(layer: Any) -> Any:
 
 
 def unfreeze(model: keras.Model) -> None:
-    """Makes every layer of a model trainable, those of nested models too."""
+    """Makes every layer of a model trainable, also in nested models."""
     model.trainable = True
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -190,13 +190,13 @@ def load_kept_model(path: PathLike) -> keras.Model:
     """Loads a `.keras` file, uncompiled and without foreign code (safe mode).
 
     Raises:
-        InputError: If it cannot be loaded.
+        InputError: If the file cannot be loaded.
     """
     try:
         return keras.saving.load_model(
             path, custom_objects=own_layers(), compile=False, safe_mode=True
         )
-    except Exception as error:  # a damaged file fails in any way there is
+    except Exception as error:  # a damaged file may raise anything
         reason = in_one_line(error)
         raise InputError(
             f"Expected a .keras file that loads without foreign code. Received: {path} "
@@ -205,7 +205,7 @@ def load_kept_model(path: PathLike) -> keras.Model:
 
 
 def copy_weights(source: keras.Model, copy: keras.Model) -> None:
-    """Gives a copy of a model that model's weights, adapted normalisation included."""
+    """Copies a model's weights to its copy, adapted normalisation included."""
     copy.set_weights(source.get_weights())
     for call in layer_calls(copy):
         if is_adapted_normalization(call.layer):
@@ -213,9 +213,9 @@ def copy_weights(source: keras.Model, copy: keras.Model) -> None:
 
 
 def with_policy(model: keras.Model, dtype_policy: str) -> keras.Model:
-    """The same model, weights included, computing under another dtype policy.
+    """A copy of a model, weights included, with another dtype policy.
 
-    The output layers stay in float32, so that logits are not rounded.
+    The output layers compute in float32, so that logits are not rounded.
     """
     last = output_layers(model)
 
@@ -232,23 +232,23 @@ def with_policy(model: keras.Model, dtype_policy: str) -> keras.Model:
 
 
 def as_logits(model: keras.Model) -> keras.Model:
-    """The same classifier, weights included, without a softmax at its end.
+    """A copy of a classifier, weights included, without the softmax at its end.
 
     The softmax may be a layer, the activation of the head, an operation
     (`keras.ops.softmax`), or any of these at the end of a nested model. The
-    predictions (arg-max) do not change, and the softmax of what is returned is what
-    `model` gives.
+    predictions (arg-max) do not change. The softmax of the copy's outputs equals the
+    outputs of `model`.
 
     Args:
         model: A built Functional or Sequential classifier of images.
 
     Returns:
-        An uncompiled copy; a model that gives logits already, as it is.
+        An uncompiled copy; the model itself if it gives logits already.
 
     Raises:
-        InputError: If the model is of another kind; for a sigmoid head, whose outputs
-            are not one choice among the classes; and for a softmax that cannot be taken
-            off without changing the predictions.
+        InputError: If the model is of another kind, if its head is a sigmoid, which
+            decides each class separately, or if removing the softmax would change the
+            predictions.
 
     Example:
 
@@ -264,14 +264,14 @@ def as_logits(model: keras.Model) -> keras.Model:
     if any(is_mean_of_places(layer) for layer in after):
         raise InputError(
             f"Expected a {activation} after which nothing changes the outputs. "
-            f"Received: {model.name!r}, where {last.name!r} gives probabilities of "
-            "which a pooling takes the mean; train the head with the pooling first"
+            f"Received: {model.name!r}, where a pooling averages the probabilities of "
+            f"{last.name!r}; train a head with the pooling before the {activation}"
         )
     if sum(call.layer is last for call in layer_calls(model)) > 1:
         raise InputError(
-            f"Expected a {activation} that makes the outputs and nothing else. "
-            f"Received: {model.name!r}, which uses {last.name!r} elsewhere, too; give "
-            "the head one of its own"
+            f"Expected a {activation} that is used for the outputs only. "
+            f"Received: {model.name!r}, which uses {last.name!r} elsewhere, too; add a "
+            f"separate {activation} for the outputs"
         )
 
     def edit(layer: Any) -> Any:

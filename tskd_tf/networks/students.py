@@ -1,4 +1,4 @@
-"""A teacher's students: its network thinner and, if wanted, of cheap convolutions."""
+"""Students of a teacher: thinner networks, on request with cheap convolutions."""
 
 import keras
 import numpy as np
@@ -11,10 +11,10 @@ from tskd_tf.networks.width import scale_width
 
 
 def check_convolutions(convolutions: str, groups: int | None) -> None:
-    """Checks the two settings that say what students look around by.
+    """Checks the kind of convolution of the students, and its groups.
 
     Raises:
-        InputError: If there is no such kind, or groups do not belong to it.
+        InputError: If the kind is unknown, or has no groups.
     """
     convolution_named(convolutions)
     check_groups(convolutions, groups)
@@ -33,16 +33,17 @@ def thin_student(
 
     Args:
         teacher: A built Functional or Sequential classifier that gives logits.
-        rate: Width rate of the student, in (0, 1].
-        task: θ and the head, which decides the number of outputs.
-        convolutions: One of `choices.CONVOLUTIONS`; plain ones stay as they are.
-        groups: As in `replace_convolutions`.
-        initialize: As in `scale_width`. New layers start from its kernels
-            where their kind can (`Convolution.start_from`), else at random.
-        importance: As in `scale_width`.
+        rate: Width scale in (0, 1].
+        task: The classes of the student, and its head.
+        convolutions: One of `choices.CONVOLUTIONS`. Default: plain, none is replaced.
+        groups: Number of groups of `"grouped"` convolutions, ≥ 1. Default: 4.
+        initialize: `"random"`, or `"teacher"` to start from the teacher's weights.
+            Replaced convolutions do so where their kind can (`Convolution.start_from`).
+        importance: Importance of the teacher's channels, shape `(num_channels,)`.
+            Default: the magnitude of their weights.
 
     Raises:
-        InputError: As those do.
+        InputError: If `scale_width` or `replace_convolutions` refuses an argument.
     """
     student = scale_width(
         teacher, rate, task, initialize=initialize, importance=importance

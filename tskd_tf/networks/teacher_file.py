@@ -1,4 +1,4 @@
-"""Loading a user's teacher from a file and making it take raw images."""
+"""Loads a user's teacher from a file and makes it take raw images."""
 
 import os
 
@@ -13,8 +13,7 @@ from tskd_tf.networks.rebuild import (
     with_image_shape,
 )
 
-# Raw images are 0 to 255: (scale, offset) that maps them to what a teacher was
-# trained on
+# (scale, offset) that maps raw images, 0 to 255, to the range of the teacher's training
 INPUT_RANGES: dict[str, tuple[float, float] | None] = {
     "0:255": None,
     "0:1": (1 / 255, 0.0),
@@ -30,16 +29,16 @@ def load_teacher(
 ) -> keras.Model:
     """Loads a trained classifier from a `.keras` file.
 
-    The file is opened in safe mode: one that carries code (a Lambda layer) is refused.
-    A softmax at the end is taken off, and pixel scaling is put in front where the
-    teacher expects it, so that what is returned takes raw images and gives logits.
+    The file is opened in safe mode: a file with code (a Lambda layer) is refused. A
+    softmax at the end is removed. Pixel scaling is added in front if `input_range`
+    needs it. So the returned model takes raw images and gives logits.
 
     Args:
-        path: The file.
+        path: Path of the `.keras` file.
         image_shape: `(height, width, channels)` of the data.
-        num_classes: Of the data.
+        num_classes: Number of classes of the data.
         input_range: Pixel range that the teacher was trained on, one of
-            `INPUT_RANGES`.
+            `INPUT_RANGES`. Default: `"0:255"`.
 
     Raises:
         InputError: If the file cannot be loaded or does not fit the data.
@@ -62,17 +61,17 @@ def load_teacher(
 
 
 def teacher_shapes(path: str) -> tuple[tuple[int | None, ...], int]:
-    """What a teacher in a file takes and gives, to make images fit it.
+    """The image shape and the number of outputs of a teacher in a file.
 
     Args:
-        path: The `.keras` file.
+        path: Path of the `.keras` file.
 
     Returns:
-        `(height, width, channels)`, None where it takes any, for a subclassed model
-        those it was first called on; and its number of outputs.
+        `(height, width, channels)` with None for any size, and the number of outputs.
+        The shape of a subclassed model is that of its first call.
 
     Raises:
-        InputError: If the file cannot be loaded, or is no image classifier.
+        InputError: If the file cannot be loaded, or is not an image classifier.
     """
     model = _open(path)
     return tuple(model.inputs[0].shape[1:]), int(model.outputs[0].shape[-1])
@@ -87,7 +86,7 @@ def _open(path: str, image_shape: tuple[int, ...] | None = None) -> keras.Model:
         )
     model = load_kept_model(path)
     if image_shape is None and isinstance(model, keras.Model) and not is_graph(model):
-        # A subclassed model knows only what it was first called on
+        # A subclassed model only knows the shape of its first call
         built_for = (model.get_build_config() or {}).get("input_shape") or ()
         image_shape = tuple(built_for[1:]) if len(built_for) == 4 else None
     if image_shape is not None:

@@ -1,59 +1,60 @@
-"""Which channels are tied, so that they stay or go together.
+"""Tied channels, which are kept or removed together.
 
-Union-find: each set of tied channels has one of them as its root.
+A union-find structure: one channel of each set of tied channels is its root.
 """
 
 import numpy as np
 
 
 class Ties:
-    """Channels by number, and which of them are tied together.
+    """Channel numbers, and sets of tied channels.
 
-    Number 0 is there from the start and stands for all that cannot go.
+    Number 0 exists from the start and stands for all channels that cannot be removed.
     """
 
     def __init__(self) -> None:
         self._parents = [0]
 
     def add(self, count: int) -> np.ndarray:
-        """Numbers of new channels, tied to none, shape `(count,)`."""
+        """Adds untied channels; returns their numbers, shape `(count,)`."""
         start = len(self._parents)
         self._parents += range(start, start + count)
         return np.arange(start, start + count)
 
     def tie(self, value: np.ndarray, other: np.ndarray) -> None:
-        """Ties each channel to the one at its place.
+        """Ties each channel to the channel at the same position.
 
         Args:
-            value: Numbers, any shape.
-            other: Numbers, of a shape that broadcasts with it.
+            value: Channel numbers, any shape.
+            other: Channel numbers, of a shape that broadcasts with `value`.
         """
         pairs = np.broadcast_arrays(value, other)
         for one, two in zip(*(channels.ravel().tolist() for channels in pairs)):
             self._parents[self._root(one)] = self._root(two)
 
     def merge(self, values: list[np.ndarray]) -> np.ndarray:
-        """Ties values that are added, multiplied or met channel by channel.
+        """Ties the channels of tensors that are combined channel by channel.
 
         Args:
-            values: Numbers, of shapes that broadcast.
+            values: Arrays of channel numbers, of shapes that broadcast.
 
         Returns:
-            The first, of the shape of them all.
+            The first array, broadcast to the common shape.
         """
         for value in values[1:]:
             self.tie(values[0], value)
         return np.broadcast_arrays(*values)[0]
 
     def tie_groups(self, inputs: np.ndarray, made: np.ndarray, groups: int) -> None:
-        """Ties channels so that groups stay equal: whole groups go, or as many of each.
+        """Ties channels so that all groups keep equal sizes.
 
-        Whichever leaves the finer choice.
+        Either whole groups are removed, or equally many channels of each group. The
+        method takes the one with the finer choice of widths.
 
         Args:
-            inputs: Numbers, as many as `groups` divides.
-            made: Numbers of what is made of them, as many as `groups` divides.
-            groups: ≥ 1.
+            inputs: Numbers of the input channels; `groups` divides their count.
+            made: Numbers of the output channels; `groups` divides their count.
+            groups: Number of groups, ≥ 1.
         """
         inputs, made = inputs.reshape(groups, -1), made.reshape(groups, -1)
         if groups >= inputs.shape[1] and not self.is_fixed(inputs):

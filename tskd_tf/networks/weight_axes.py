@@ -1,4 +1,4 @@
-"""Which channels lie along each axis of a layer's weights."""
+"""The channels along each axis of a layer's weights."""
 
 import numpy as np
 
@@ -14,11 +14,11 @@ def axes_of_weights(use: Use) -> list[list[np.ndarray | None]]:
         use: The layer's first use.
 
     Returns:
-        For each of `layer.weights`, for each axis, channels as `Kept.positions` takes
-        them, or None where the axis has none.
+        A list for each of `layer.weights`, with an entry for each axis: channels as
+        `Kept.positions` takes them, or None for an axis without channels.
 
     Raises:
-        InputError: If the layer keeps its weights in a way that is not known.
+        InputError: If the layout of the layer's weights is unknown.
     """
     layer, kind = use.call.layer, type(use.call.layer).__name__
     inputs, output = last_axis(use.inputs[0]), last_axis(use.output)
@@ -51,7 +51,7 @@ def axes_of_weights(use: Use) -> list[list[np.ndarray | None]]:
         ]
         if not known or sizes != list(weight.shape):
             raise InputError(
-                "Expected a layer whose weights are known, to take some of them over. "
+                "Expected a layer whose weights are known, to copy some of them. "
                 f"Received: {layer.name!r} of type {kind} with {weight.name!r} of "
                 f"shape {tuple(weight.shape)}; use initialize='random'"
             )

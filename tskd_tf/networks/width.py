@@ -1,4 +1,4 @@
-"""The width rule: thinner copies of a network, every layer but the head at one rate."""
+"""The width rule: every layer of a network except the head is scaled by one rate."""
 
 import logging
 import math
@@ -32,10 +32,10 @@ StudentBuilder = Callable[[float], keras.Model]
 
 
 def scaled_width(width: int, rate: float, round_to: int = 1) -> int:
-    """`rate * width`, rounded half up to a multiple of `round_to`, at least one of it.
+    """`rate * width`, rounded half up to a multiple of `round_to`.
 
-    Never above `width`, and `width` itself at rate 1. The small constant undoes binary
-    rounding: 0.7 · 25 is 17.499999999999996.
+    The result is at least `round_to` and at most `width`; at rate 1 it is `width`. The
+    small constant corrects binary rounding: 0.7 · 25 is 17.499999999999996.
     """
     if rate == 1.0:
         return width
@@ -47,7 +47,7 @@ def check_rate(rate: float) -> None:
     """Checks a width rate.
 
     Raises:
-        InputError: If it is no number, or not in (0, 1].
+        InputError: If it is not a number in (0, 1].
     """
     if not isinstance(rate, numbers.Real) or not 0.0 < rate <= 1.0:
         raise InputError(f"Expected a rate above 0 and up to 1. Received: {rate!r}")
@@ -62,27 +62,27 @@ def scale_width(
     importance: np.ndarray | None = None,
     dtype_policy: str | None = None,
 ) -> keras.Model:
-    """A student: the model with every layer but the head thinner (Shi et al. 2017, 4).
+    """A student: the model with all layers except the head thinner.
 
-    LeNet 20-50-500-10 at rate 0.5 is 10-25-250-10. Filters and units are scaled,
-    whatever follows adapts. Channels that are added or multiplied keep fitting, in the
-    groups of a layer equally many are kept, and what meets the image is left as wide
-    as it. Layers that show random views in training (`RandomFlip`, …) are left out:
-    see `Augmentation`.
+    LeNet 20-50-500-10 at rate 0.5 is 10-25-250-10 (Shi et al. 2017, section 4). Filters
+    and units are scaled, and later layers adapt. Channels that are added or multiplied
+    keep fitting. Each group of a layer keeps equally many channels. Channels tied to
+    those of the images all stay. Layers that show random views in training
+    (`RandomFlip`, …) are removed; use `Augmentation` instead.
 
     Args:
         model: A built Functional or Sequential classifier that gives logits.
         rate: Width scale in (0, 1].
-        task: Its head decides the number of outputs; by default the teacher's.
-        round_to: Below rate 1, widths are multiples of it, where they can be; at least
-            1. Some accelerators are fastest at multiples of 8.
-        initialize: `"random"`, or `"teacher"`: the student starts from the teacher's
-            weights, of the channels that matter most. At rate 1 it then computes what
-            the teacher does.
-        importance: Of the teacher's channels, from `channel_importance`; by default
-            the magnitude of their weights.
+        task: Its head sets the number of outputs. Default: all outputs of the teacher.
+        round_to: Below rate 1, widths are multiples of this number, where possible;
+            ≥ 1. Some accelerators are fastest at multiples of 8. Default: 1.
+        initialize: `"random"` (default), or `"teacher"` to start from the weights of
+            the teacher's most important channels. At rate 1, the student then computes
+            the same as the teacher.
+        importance: Importance of the teacher's channels, shape `(num_channels,)`, from
+            `channel_importance`. Default: the magnitude of their weights.
         dtype_policy: Precision of the student, e.g. `"mixed_bfloat16"`; its head
-            computes in float32. By default each layer keeps its own.
+            computes in float32. Default: each layer keeps its own.
 
     Returns:
         A new, uncompiled model, which takes the same images.
@@ -105,7 +105,8 @@ def scale_width(
         _check_importance(importance, channels.num_channels)
     for name in channels.tied_to_the_images():
         _logger.warning(
-            "Layer %r keeps its width: its channels meet those of the images", name
+            "Layer %r keeps its width: its channels are tied to those of the images",
+            name,
         )
     kept = channels.keep(_scale_sets(rate, round_to), outputs, importance)
     student = with_widths(model, channels, kept, rate, dtype_policy)
@@ -115,14 +116,14 @@ def scale_width(
 
 
 def output_ids(model: keras.Model, task: Task | None) -> Sequence[int]:
-    """The outputs of a teacher that its students have.
+    """Positions of the teacher's outputs that its students have.
 
     Args:
         model: The teacher.
-        task: Its head decides; without one, all outputs stay.
+        task: Its head sets the outputs; None keeps all.
 
     Raises:
-        InputError: If the model is no classifier of images, or does not fit the task.
+        InputError: If the model is not a classifier of images or does not fit the task.
     """
     check_model(model, "the teacher")
     num_outputs = model.outputs[0].shape[-1]
@@ -144,32 +145,31 @@ def with_widths(
 
     Args:
         model: A built Functional or Sequential classifier that gives logits.
-        channels: Its channels.
-        kept: Of these, how often each is there.
-        rate: Of the widths, for messages.
-        dtype_policy: As in `scale_width`.
+        channels: The channels of the model.
+        kept: The channels of the new network.
+        rate: The width scale, for messages.
+        dtype_policy: Precision of the new model. Default: each layer keeps its own.
 
     Returns:
-        A new, uncompiled model, all of it trainable.
+        A new, uncompiled model with all layers trainable.
 
     Raises:
         InputError: If a layer cannot have its new width.
     """
     uses = {id(use.call.layer): use for use in channels.uses}
-    # Logits are not rounded, nor is what is made of them
+    # These layers compute in float32, so that logits are not rounded
     last = [channels.head, *output_layers(model)]
 
     def edit(layer: Any) -> Any:
         _check_is_no_crop(layer)
         if is_random_view(layer):
-            # The teacher's view would be another
+            # The teacher would see another view
             return keras.layers.Identity(name=layer.name)
         config = layer.get_config()
         if id(layer) in uses:
             config.update(narrowed(config, uses[id(layer)], kept))
         if is_adapted_normalization(layer):
-            # What it learnt from the data is part of the preprocessing, not of the
-            # network that is trained anew
+            # Its statistics belong to the preprocessing, not to the trained network
             config["mean"], config["variance"], *_ = layer.get_weights()
         if dtype_policy is not None and isinstance(layer, keras.Layer):
             is_last = any(layer is other for other in last)
@@ -186,7 +186,7 @@ def with_widths(
             f"the scaled widths; {WAY_OUT}. Keras says: {in_one_line(error)}"
         ) from error
     _check_widths(channels.uses, student, kept, rate)
-    # A layer that was frozen in the teacher is to learn here
+    # Layers that are frozen in the teacher must learn here
     unfreeze(student)
     return student
 
@@ -217,8 +217,7 @@ def _check_is_no_crop(layer: Any) -> None:
         raise InputError(
             "Expected images of one size in training and inference. Received: "
             f"{layer.name!r} of type RandomCrop, which in Keras crops in training "
-            "only, whatever its output shape says; put a CenterCrop or Resizing "
-            "in its place"
+            "only, despite its output shape; replace it by a CenterCrop or Resizing"
         )
 
 
@@ -240,18 +239,18 @@ def _take_weights(channels: Channels, student: keras.Model, kept: Kept) -> None:
 
 
 def _scale_sets(rate: float, round_to: int) -> Callable[[int, int], int]:
-    """How many of `num_sets` sets of `size` channels each stay, see `Channels.keep`."""
+    """A function of `num_sets` and `size`: the number to keep, see `Channels.keep`."""
     return lambda num_sets, size: scaled_width(
         num_sets, rate, round_to // math.gcd(round_to, size)
     )
 
 
 def narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
-    """The settings of a layer that depend on widths, as they are in the new network.
+    """New values for the settings of a layer that depend on widths.
 
     Args:
         config: The layer's settings.
-        use: Its first use.
+        use: The layer's first use.
         kept: The channels of the new network.
     """
     settings: dict[str, Any] = {}
@@ -267,7 +266,7 @@ def narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
         if name in config:
             shape = list(config[name])
             for axis, size in kept.sizes(use.output).items():
-                # One that Keras works out stays so
+                # Keras infers this size
                 shape[axis] = -1 if shape[axis] == -1 else size
             settings[name] = tuple(shape)
     return settings
@@ -276,10 +275,10 @@ def narrowed(config: dict[str, Any], use: Use, kept: Kept) -> dict[str, Any]:
 def _check_widths(
     uses: list[Use], student: keras.Model, kept: Kept, rate: float
 ) -> None:
-    """Compares a student with what was meant to stay.
+    """Checks that the widths of a student are the planned ones.
 
     Raises:
-        InputError: If a layer's inputs or output came to be otherwise.
+        InputError: If a layer's inputs or output have another width.
     """
     for use, call in zip(uses, layer_calls(student), strict=True):
         values = [*use.inputs, use.output]
@@ -295,9 +294,9 @@ def _check_widths(
 
 
 def layer_widths(model: keras.Model) -> list[int]:
-    """Widths of the layers that have one, in the order of the graph.
+    """Filters or units of the layers that have them, in the order of the graph.
 
-    LeNet gives `[20, 50, 500, 10]`. A shared layer is listed once.
+    For LeNet they are `[20, 50, 500, 10]`. A shared layer is listed once.
     """
     layers = {id(call.layer): call.layer for call in layer_calls(model)}
     widths = [
@@ -314,7 +313,7 @@ def spaced_rates(rate_step: float) -> list[float]:
     Raises:
         InputError: If `rate_step` is not in [0.0001, 1].
     """
-    # Finer steps are more candidates than anyone searches, and soon fill the memory
+    # Finer steps give more candidates than anyone searches, and could fill the memory
     if not 1e-4 <= rate_step <= 1.0:
         raise InputError(f"Expected rate_step from 0.0001 to 1. Received: {rate_step}")
     count = math.ceil(1.0 / rate_step - 1e-9)
@@ -322,17 +321,16 @@ def spaced_rates(rate_step: float) -> list[float]:
 
 
 def distinct_rates(model: keras.Model, rates: Sequence[float]) -> list[float]:
-    """The rates at which `scale_width` gives distinct widths, without building any.
+    """The rates at which `scale_width` gives distinct widths; no network is built.
 
-    They are what a search may choose from. Of rates that give the same widths the
-    largest stands for them.
+    A search chooses from them. Of rates that give equal widths, the largest is kept.
 
     Args:
         model: The teacher.
         rates: Ascending, each in (0, 1].
 
     Returns:
-        From the rate of the cheapest network to that of the dearest.
+        Rates in ascending order, from the cheapest network to the most expensive.
 
     Raises:
         InputError: If the channels cannot be followed through a layer.

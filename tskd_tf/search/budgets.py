@@ -1,4 +1,4 @@
-"""A pre-set cost: which students fit it, known before any of them is trained."""
+"""Budgets: which students fit given costs, decided before any training."""
 
 import bisect
 import dataclasses
@@ -17,7 +17,13 @@ ANY_LOSS = 1.0
 
 
 def allowed_loss(max_accuracy_loss: float | None, budgets: Budgets) -> float:
-    """Tacc_loss of Eq. 4: as given; else any where the cost is pre-set, else 0.002."""
+    """Tacc_loss of Eq. 4, in [0, 1].
+
+    Args:
+        max_accuracy_loss: The user's choice, a fraction in [0, 1). None: 1.0 (any loss)
+            if there is a budget, else 0.002.
+        budgets: The user's limits of costs.
+    """
     if max_accuracy_loss is not None:
         return float(max_accuracy_loss)
     return ANY_LOSS if budgets.limits() else DEFAULT_MAX_ACCURACY_LOSS
@@ -26,25 +32,23 @@ def allowed_loss(max_accuracy_loss: float | None, budgets: Budgets) -> float:
 def fitting_rates(
     rates: Sequence[float], budgets: Budgets, cost: CostOf
 ) -> list[float]:
-    """The rates whose students fit all budgets; exactly the limit fits.
+    """The rates whose students fit all budgets; a cost equal to its limit fits.
 
-    What can be counted is counted for every candidate. What must be measured, which
-    takes seconds, is bisected, since it rises with the rate except for noise. Each
-    measurement is believed: a student within the noise of the limit may fall on either
-    side, and the widest that is said to fit is then a neighbour of the one that does.
-    Other load on the machine makes students slower, never faster, and the answer
-    narrower.
+    Countable costs are counted for every candidate. A measured cost takes seconds, and
+    rises with the rate except for noise, so it is found by bisection. Measurements are
+    not repeated: a student within the noise of the limit may fall on either side. Other
+    load on the machine makes students slower, so the result may be too narrow.
 
     Args:
         rates: Ascending, at least one.
         budgets: The limits.
-        cost: `(name of a budget, rate)` → what the student costs of it.
+        cost: Maps the name of a budget, and a rate, to the cost of the student.
 
     Returns:
-        Ascending, at least one.
+        Rates, ascending, at least one.
 
     Raises:
-        InputError: If not even the smallest student fits.
+        InputError: If the smallest student exceeds a budget.
     """
     limits = budgets.limits()
     measured = {name: limits.pop(name) for name in (*limits,) if kept_in(name)}
@@ -79,7 +83,7 @@ def _over_budget(rate: float, limits: dict[str, float], cost: CostOf) -> InputEr
 
 
 def spending(budgets: Budgets, rate: float, cost: CostOf) -> dict[str, Spending]:
-    """Each budget by name: its `limit`, and what the `student` of a rate costs."""
+    """Limit of each budget, and the cost of the student of a rate, by budget."""
     return {
         name: {"limit": limit, "student": cost(name, rate)}
         for name, limit in budgets.limits().items()
@@ -87,15 +91,15 @@ def spending(budgets: Budgets, rate: float, cost: CostOf) -> dict[str, Spending]
 
 
 def kept_in(name: str) -> str | None:
-    """The file of a budget's measured costs; None where they are counted."""
+    """Name of the file with a budget's measured costs; None for counted costs."""
     file_name: str | None = mark_of(Budgets, name, "kept_in")
     return file_name
 
 
 def kept_costs(folder: pathlib.Path) -> dict[str, dict[float, float]]:
-    """What `keep_costs` left in a folder, by budget and rate.
+    """Reads the costs that `keep_costs` wrote, by budget and rate.
 
-    A search that goes on must not measure anew: noise could change its candidates.
+    A resumed search must not measure again: noise could change its candidates.
     """
     kept = {}
     for field in dataclasses.fields(Budgets):
@@ -107,7 +111,7 @@ def kept_costs(folder: pathlib.Path) -> dict[str, dict[float, float]]:
 
 
 def keep_costs(folder: pathlib.Path, measured: dict[str, dict[float, float]]) -> None:
-    """Writes measured costs, by budget and rate, if there are any."""
+    """Writes measured costs, by budget and rate, to one file per budget."""
     for name, costs in measured.items():
         file_name = kept_in(name)
         if costs and file_name:

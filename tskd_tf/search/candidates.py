@@ -1,4 +1,4 @@
-"""The candidates of a search: rates at which students can be built, and differ."""
+"""The candidates of a search: rates whose students can be built and are distinct."""
 
 import math
 import pathlib
@@ -21,7 +21,7 @@ from tskd_tf.networks.width import StudentBuilder, distinct_rates, spaced_rates
 
 
 class BuiltOnce:
-    """A user's students, untrained: each is built at most once, while kept.
+    """A user's untrained students: each is built at most once, until `forget`.
 
     Args:
         build_student: The user's function of the rate.
@@ -32,15 +32,15 @@ class BuiltOnce:
         self._built: dict[float, keras.Model] = {}
 
     def __call__(self, rate: float) -> keras.Model:
-        """The student of a rate in (0, 1]; the same model each time."""
+        """Returns the student of a rate in (0, 1]; the same model each time."""
         if rate not in self._built:
             self._built[rate] = self._build_student(rate)
         return self._built[rate]
 
     def fresh_copy(self, rate: float) -> keras.Model:
-        """Another model of the same network, which the user's function need not make.
+        """A new model of the same network, made without the user's function.
 
-        Methods that train several students check that none of them is another.
+        Methods that train several students check that all are different models.
         """
         return keras.models.clone_model(self(rate))
 
@@ -56,24 +56,25 @@ def buildable_rates(
     recipe: Recipe,
     build_student: StudentBuilder | None = None,
 ) -> list[float]:
-    """The rates, ascending, at which students can be built and differ.
+    """The rates whose students can be built and are distinct.
 
-    Where a wider student costs no more than a thinner one, as may be where groups do
-    not divide the width of the thinner, only the wider counts.
+    A wider student may cost no more than a thinner one, e.g. if groups do not divide
+    the thinner width. Then only the wider one is a candidate.
 
     Args:
-        teacher: Its students are built, if there is no builder.
+        teacher: Its students are built if there is no builder.
         task: θ and the head.
-        rates: Each in (0, 1]; None for those of the recipe's family.
-        recipe: Says which students a teacher has.
-        build_student: The user's own students, all of which are built here.
+        rates: Rates in (0, 1]. None: the rates of the recipe's family.
+        recipe: Names the family and the convolutions of the students.
+        build_student: The user's function of the rate; all its students are built here.
+            Default: None, students of the recipe's family.
 
     Returns:
-        The rates; the largest of those that give the same student.
+        Rates, ascending; of rates that give the same student, the largest.
 
     Raises:
-        InputError: If there is none, none can be built, or the builder gives
-            no student of the task, or no smaller ones at smaller rates.
+        InputError: If there is no rate, if a student cannot be built, if the builder's
+            students do not fit the task, or if they are not smaller at smaller rates.
     """
     family = family_named(recipe.family)
     if rates is not None and len(rates) == 0:
@@ -103,7 +104,7 @@ def _ascending(rates: Sequence[float]) -> list[float]:
 
 
 def _rising_rates(rates: list[float], build: StudentBuilder) -> list[float]:
-    """Those whose students cost less than all wider ones."""
+    """The rates whose students cost less than all wider ones."""
     rising: list[float] = []
     least = math.inf
     for rate in reversed(rates):
@@ -121,14 +122,15 @@ def check_method_fits(
     recipe: Recipe,
     build_student: StudentBuilder | None = None,
 ) -> None:
-    """Checks that a recipe's method can train a student, before any is trained.
+    """Checks that a recipe's method can train a student, before any training.
 
     Args:
-        teacher: Its network is thinned, if there is no builder.
+        teacher: Its students are built if there is no builder.
         task: θ and the head.
-        rate: Of the student that is built for it, in (0, 1].
+        rate: Rate of the student that is built for the check, in (0, 1].
         recipe: How students are trained.
-        build_student: The user's own students.
+        build_student: The user's function of the rate. Default: None, students of the
+            recipe's family.
 
     Raises:
         InputError: If teacher, student and method do not fit each other.
@@ -144,12 +146,12 @@ def _distinct_rates(
     rates: list[float],
     build_student: StudentBuilder,
 ) -> list[float]:
-    """Builds the user's students; the rates whose costs differ."""
+    """Builds the user's students; returns the rates whose costs differ."""
     costs: dict[float, tuple[int, int]] = {}
     for rate in rates:
         try:
             student = build_student(rate)
-        except Exception as error:  # it is the user's code: anything may come
+        except Exception as error:  # the user's code may raise anything
             raise InputError(
                 f"Expected build_student({rate:g}) to give a student. Received: "
                 f"{type(error).__name__}: {in_one_line(error)}"
@@ -158,8 +160,8 @@ def _distinct_rates(
         expected, got = teacher.inputs[0].shape[1:], student.inputs[0].shape[1:]
         if expected != got:
             raise InputError(
-                f"Expected build_student({rate:g}) to give a student of the teacher's "
-                f"images, {tuple(expected)}. Received: one of {tuple(got)}"
+                f"Expected build_student({rate:g}) to give a student for the teacher's "
+                f"images, {tuple(expected)}. Received: one for {tuple(got)}"
             )
         cost = complexity(student)
         costs[rate] = (cost.num_macs, cost.num_params)
@@ -169,17 +171,17 @@ def _distinct_rates(
     if len(rates) > 1 and (ordered[0] == ordered[-1] or ordered != sorted(ordered)):
         listing = ", ".join(f"{cost[0]:,} at {rate:g}" for rate, cost in costs.items())
         raise InputError(
-            "Expected build_student to give students of fewer multiply-adds at smaller "
-            f"rates. Received: {listing}"
+            "Expected build_student to give students with fewer multiply-adds at "
+            f"smaller rates. Received: {listing}"
         )
     return sorted({cost: rate for rate, cost in costs.items()}.values())
 
 
 def _check_can_be_kept(student: keras.Model) -> None:
-    """Each trial is kept in a file, which a layer that is not registered cannot leave.
+    """Checks that a student can be saved and loaded: each trial is kept in a file.
 
     Raises:
-        InputError: If the file could not be loaded again.
+        InputError: If it cannot, e.g. because a layer is not registered with Keras.
     """
     with_policy(student, "float32")
     with tempfile.TemporaryDirectory() as folder:
@@ -190,6 +192,6 @@ def _check_can_be_kept(student: keras.Model) -> None:
         except InputError as error:
             raise InputError(
                 "Expected students that can be loaded from a file again: register "
-                "layers of your own with keras.saving.register_keras_serializable. "
+                "your own layers with keras.saving.register_keras_serializable. "
                 f"Received: {student.name!r}. {error}"
             ) from error

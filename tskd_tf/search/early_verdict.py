@@ -1,20 +1,20 @@
-"""When a training's verdict is known before its end.
+"""Decides a training's verdict before its end, if possible.
 
-Feasible is what stands above the floor of Eq. 4 by more than chance moves a student.
-Out of reach is what stays below it even if the error falls as 1/epochs², a power law.
-Learning curves are extrapolated by power laws since T. Domhan, J. T. Springenberg &
-F. Hutter, "Speeding up automatic hyperparameter optimization of deep neural networks
-by extrapolation of learning curves", IJCAI 2015; J. Hestness et al., "Deep learning
-scaling is predictable, empirically", arXiv:1712.00409, 2017, found exponents below 1
-over training data. 2 is on the hopeful side: of the curves to which it is applied, the
-fastest fell with 1.8 from there to its end, most with less than 1
-(`benchmarks/early_verdicts.py`).
+A student is feasible if its accuracy exceeds the floor of Eq. 4 by more than chance
+explains. It is out of reach if its accuracy would stay below the floor even with an
+error that falls as 1/epochs², a power law.
 
-A law holds where training has settled. Before that a network may validate badly for
-hundreds of steps, because the moving averages of BatchNormalization lag or a high
-learning rate keeps it from settling, and then rise steeply. So no student is given up
-in the first half of its epochs, nor while it is worse than it was or rises faster than
-the law.
+T. Domhan, J. T. Springenberg & F. Hutter extrapolate learning curves by power laws
+("Speeding up automatic hyperparameter optimization of deep neural networks by
+extrapolation of learning curves", IJCAI 2015). J. Hestness et al. found exponents below
+1 over the size of training data ("Deep learning scaling is predictable, empirically",
+arXiv:1712.00409, 2017). The exponent 2 is optimistic: among the curves of
+`benchmarks/early_verdicts.py`, the fastest fell with 1.8, most with less than 1.
+
+The law holds only after training has settled. Before, validation accuracy may be low
+for hundreds of steps and then rise steeply. Reasons are a high learning rate, or moving
+averages of BatchNormalization that lag. So no student is given up in the first half of
+its epochs, while its accuracy is below its best, or while it rises faster than the law.
 """
 
 import math
@@ -24,14 +24,14 @@ _EXPONENT = 2.0
 
 
 def decision_margin(floor: float, num_examples: int) -> float:
-    """How far an accuracy at the floor moves by chance: its binomial standard error.
+    """The binomial standard error of an accuracy at the floor, at least one example.
 
-    At least one example, because a floor near 1 has next to no binomial error, but
-    students still differ by an example or two.
+    A floor near 1 has almost no binomial error, but students still differ by an example
+    or two.
 
     Args:
         floor: Smallest accuracy that meets Eq. 4; clipped to [0, 1].
-        num_examples: Validation examples, ≥ 1.
+        num_examples: Number of validation examples, ≥ 1.
 
     Returns:
         √(floor · (1 − floor) / examples) or 1 / examples, whichever is larger.
@@ -51,21 +51,23 @@ def decision_margin(floor: float, num_examples: int) -> float:
 def early_verdict(
     accuracies: Sequence[float], num_epochs: int, floor: float, margin: float
 ) -> bool | None:
-    """The verdict on a training that has not ended, if it is already certain.
+    """The verdict on a training in progress, if it can be decided yet.
 
     Args:
-        accuracies: On the validation data after each epoch so far, in [0, 1].
-        num_epochs: Of the whole training, ≥ 1.
-        floor: Smallest accuracy that meets Eq. 4; 0 or less is met by any student.
-        margin: By how much an accuracy must differ from the floor, ≥ 0; see
+        accuracies: Validation accuracy after each epoch so far, in [0, 1].
+        num_epochs: Number of epochs of the whole training, ≥ 1.
+        floor: Smallest accuracy that meets Eq. 4; any student meets 0 or less.
+        margin: Distance from the floor beyond which the verdict is decided, ≥ 0; see
             `decision_margin`.
 
     Returns:
-        True, feasible: the latest accuracy is at least `floor + margin`. False, out of
-        reach: with an error that falls as 1/epochs² the last one would be below
-        `floor - margin`, at least half of the epochs are done, and the latest of them
-        brought the best accuracy so far, but not faster than that. None: too close or
-        too early to tell, or nothing is left to save, or the accuracy is no number.
+        True (feasible) if the latest accuracy is at least `floor + margin`.
+
+        False (out of reach) if all of these hold: the final accuracy would be below
+        `floor - margin` with an error that falls as 1/epochs²; at least half of the
+        epochs are done; the latest accuracy is the best, and rose no faster than that.
+
+        None (undecided) otherwise, also after the last epoch and for NaN.
     """
     num_done = len(accuracies)
     if not 0 < num_done < num_epochs or math.isnan(accuracies[-1]):
@@ -79,7 +81,7 @@ def early_verdict(
 
 
 def _has_settled(accuracies: Sequence[float]) -> bool:
-    """Whether the latest accuracy is the best, and its error not below the law's."""
+    """Whether the latest accuracy is the best and rose no faster than the law."""
     *before, latest = accuracies
     if not before or not latest > max(before):
         return False

@@ -1,4 +1,4 @@
-"""The evidence of a search as plain data, as it stands in `report.json`."""
+"""The evidence of a search as plain data, in the form of `report.json`."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -36,15 +36,15 @@ class Trial(NamedTuple):
     """One student of the search.
 
     Attributes:
-        rate: Width rate.
-        widths: Of its layers, head included.
-        num_macs: Of one inference.
-        accuracy: On the task's validation images, in [0, 1].
-        feasible: Whether that is enough for Eq. 4.
-        epochs: Trained.
-        seconds: Wall clock.
-        seed: Of weights and order.
-        curve: Of the training whose student is kept.
+        rate: Width rate, above 0.
+        widths: Filters or units of its layers, head included.
+        num_macs: Multiply-adds of one inference on one image.
+        accuracy: Accuracy on the task's validation images, in [0, 1].
+        feasible: Whether this accuracy meets Eq. 4.
+        epochs: Number of epochs trained.
+        seconds: Wall-clock time of the training, in seconds.
+        seed: Seed of initial weights and of the order of images.
+        curve: Learning curve of the training whose student is kept.
     """
 
     rate: float
@@ -62,15 +62,18 @@ class TestResults(NamedTuple):
     """Accuracies on the task's test images, in [0, 1].
 
     Attributes:
-        teacher_accuracy: Arg-max over the outputs of the task's head.
-        teacher_accuracy_all_outputs: Arg-max over all the teacher's outputs.
-        teacher_accuracy_task_outputs: Arg-max over the task's outputs only.
-        student_accuracy: Of the chosen student.
-        control_accuracy: Of the same network trained on hard labels only.
-        paired: Teacher against student, image by image.
-        classes: Class by class, in the task's order.
-        confusion: What teacher and student take the images for.
-        wrong_images: Some that only the student gets wrong, the surest first.
+        teacher_accuracy: Teacher's, with the arg-max over the outputs of the task's
+            head.
+        teacher_accuracy_all_outputs: Teacher's, with the arg-max over all its outputs.
+        teacher_accuracy_task_outputs: Teacher's, with the arg-max over the outputs of
+            the task's classes.
+        student_accuracy: Accuracy of the chosen student.
+        control_accuracy: Accuracy of the same network trained on hard labels only.
+        paired: Comparison of teacher and student, image by image.
+        classes: Results per class, in the task's order.
+        confusion: Confusion matrices of teacher and student.
+        wrong_images: Images that only the student gets wrong, those of the highest
+            probability first.
     """
 
     teacher_accuracy: float
@@ -95,17 +98,17 @@ def build_report(
     budgets: dict[str, Spending],
     search: SearchRecord,
 ) -> Report:
-    """The report of a search, without what only a command-line run knows.
+    """The report of a search, without the parts that only a command-line run adds.
 
     Args:
         task: θ.
-        data: How many images of the task there are.
-        settings: What the search was asked for.
-        costs: Of the teacher and of the student.
-        chosen: The trial whose student is handed over.
-        results: On the test images.
-        control_curve: Of the control's training.
-        budgets: By name, those that were set.
+        data: Numbers of images of the task.
+        settings: Settings of the search.
+        costs: Costs of the teacher and of the student.
+        chosen: The trial of the chosen student.
+        results: Results on the test images.
+        control_curve: Learning curve of the control.
+        budgets: Limit and spending of each budget that was set, by name.
         search: How the student was found, see `search_record`.
     """
     teacher_cost, student_cost = costs
@@ -152,20 +155,20 @@ def search_record(
     floor: float,
     num_over_budget: int,
 ) -> SearchRecord:
-    """How a student was found, as the report has it.
+    """The part of the report that says how a student was found.
 
     Args:
-        trials: All of them, as they ended.
-        teacher_accuracy: On the validation images, in [0, 1].
-        floor: The least accuracy there that Eq. 4 allows.
-        num_over_budget: Candidates that were not tried as they do not fit the budgets.
+        trials: All trials, in the order in which they ended.
+        teacher_accuracy: Teacher's accuracy on the validation images, in [0, 1].
+        floor: Smallest accuracy on these images that meets Eq. 4.
+        num_over_budget: Number of candidates that exceed a budget and were not tried.
     """
     return SearchRecord(
         seconds=sum(trial.seconds for trial in trials),
         validation_teacher_accuracy=teacher_accuracy,
         validation_floor=floor,
         num_over_budget=num_over_budget,
-        # The two have the same fields, as a test holds
+        # A test checks that the two have the same fields
         trials=[cast(TrialRow, trial._asdict()) for trial in trials],
     )
 
@@ -189,7 +192,7 @@ def _student_result(
     kind = _kind(recipe.convolutions, recipe.groups)
     if recipe.family != THIN:
         kind["family"] = recipe.family
-    # As in reports of before there were others
+    # The default is left out, as in older reports
     if recipe.method != DISTILLATION:
         kind["method"] = recipe.method
     return {
@@ -204,7 +207,7 @@ def _student_result(
 
 
 def _kind(convolutions: str, groups: int | None) -> Kind:
-    """Nothing for plain convolutions, as in reports of before there were others."""
+    """Kind and groups of convolutions; empty for plain ones, as in older reports."""
     if convolutions == PLAIN:
         return {}
     default_groups = convolution_named(convolutions).default_groups

@@ -1,4 +1,4 @@
-"""What a search ends with."""
+"""The results of a search."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from tskd_tf.report.words import summary_table
 
 
 class FoundStudent(NamedTuple):
-    """What the search ends with.
+    """The student that a search found, and its report.
 
     Attributes:
         student: The smallest student that met Eq. 4 on the validation data; if none
-            did, the one that came closest. It gives logits.
+            did, the most accurate one. It gives logits.
         report: The evidence, as in `report.json`; `report["meets_threshold"]` is the
             verdict on the test data.
         wrong_images: The pictures of `report["wrong_images"]`, in its order: uint8,
@@ -32,15 +32,15 @@ class FoundStudent(NamedTuple):
 
 
 class SearchResults(NamedTuple):
-    """A found student, and what was computed on the way, for its exports.
+    """A found student, and the data that its exports need.
 
     Attributes:
         found: The student and its report.
         transfer: D(θ) with the teacher's logits.
         validation: The task's validation images, with the student's labels.
         test: The task's test images, with the student's labels.
-        teacher_logits: The teacher's on these test images, float32, shape
-            `(n, num_classes)`, all of its outputs.
+        teacher_logits: All logits of the teacher for these test images, float32 of
+            shape `(n, num_classes)`.
     """
 
     found: FoundStudent

@@ -1,4 +1,4 @@
-"""TensorBoard's HParams table of a search: a row a trial."""
+"""TensorBoard's HParams table of a search, with one row per trial."""
 
 import pathlib
 
@@ -13,20 +13,20 @@ def write_hparams(
 ) -> None:
     """Writes the row of a trial into the folder of its curves.
 
-    What an earlier call wrote there is replaced, so that no trial has two rows. Every
-    trial says what the table's columns are, because none knows whether it is the first.
+    A row from an earlier call is replaced, so that no trial has two rows. Every trial
+    defines the columns, because no trial knows whether it is the first.
 
     Args:
-        run_dir: Of the trial's curves.
-        record: The trial's.
-        num_epochs: Of a training that is not stopped.
-        most_macs: Of the dearest student, or more.
+        run_dir: Folder of the trial's curves.
+        record: The record of the trial.
+        num_epochs: Number of epochs of a training that is not stopped early.
+        most_macs: Upper limit of the students' multiply-adds.
     """
-    # Its import takes a while, which only those who write curves should wait for
+    # The import is slow, and only needed if curves are written
     from tensorboard.plugins.hparams import api
 
-    # The accuracy, too, because a metric would have to be a curve: the trial's own ends
-    # elsewhere if its student was trained to the end, one of its own would be a point
+    # Accuracy is a column, not a metric, because a metric must be the end of a curve.
+    # The trial's curve ends elsewhere if its student was trained to the end
     columns = {
         "rate": api.RealInterval(0.0, max(1.0, record.rate)),
         "num_macs": api.IntInterval(0, max(most_macs, record.num_macs)),

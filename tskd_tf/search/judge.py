@@ -1,4 +1,4 @@
-"""The verdict on the test data: teacher, student and control, class by class."""
+"""Results of teacher, student and control on the test data, in total and per class."""
 
 import keras
 import numpy as np
@@ -28,16 +28,17 @@ def judge(
     task: Task,
     confidence: float,
 ) -> TestResults:
-    """Runs student and control on the task's test images, once, beside the teacher.
+    """Runs student and control on the task's test images; compares with the teacher.
 
     Args:
-        teacher_logits: On these images, shape `(n, num_classes)`, all its outputs.
-        student: The chosen one.
-        control: The same, trained on hard labels only.
-        test: The task's test images, with labels for class ids.
-        train_labels: Of the transfer set.
+        teacher_logits: All logits of the teacher for these images, float32 of shape
+            `(n, num_classes)`.
+        student: The chosen student.
+        control: The same network, trained on hard labels only.
+        test: The task's test images, with the student's labels as class ids.
+        train_labels: Labels of the transfer set, integers of shape `(num_train,)`.
         task: θ.
-        confidence: Of the interval for the loss, in (0, 1).
+        confidence: Confidence level of the interval for the loss, in (0, 1).
     """
     images, labels = test
     teacher_is_correct = is_correct(task.select_logits(teacher_logits), labels)
@@ -71,7 +72,13 @@ def _class_results(
     labels: tuple[np.ndarray, np.ndarray],
     correct: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> list[ClassResult]:
-    """Class by class: labels of training and test, then who is right on the test."""
+    """Results per class.
+
+    Args:
+        task: θ.
+        labels: Labels of the training and the test images.
+        correct: Whether teacher, student and control are right on the test images.
+    """
     classes = task.to_labels(np.asarray(task.class_ids))
     counts = [[int((part == label).sum()) for label in classes] for part in labels]
     accuracies = [class_accuracies(part, labels[1], classes) for part in correct]
@@ -97,11 +104,11 @@ def _confusion(
     teacher_logits: np.ndarray,
     student_logits: np.ndarray,
 ) -> Confusion:
-    """Both classifiers' logits are of the task's outputs."""
+    """Confusion matrices of both classifiers, from logits of the task's outputs."""
     row_names = [task.class_names[class_id] for class_id in task.class_ids]
     num_rows = len(row_names)
     has_others = task.num_outputs > num_rows
-    # Where a class of the data stands in the task; all others share the last column
+    # The column of each class of the data; classes outside the task share the last
     columns = np.full(task.num_classes, num_rows)
     columns[task.class_ids] = np.arange(num_rows)
     column_of_output = columns[task.output_class_ids]

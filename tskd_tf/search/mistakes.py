@@ -1,4 +1,4 @@
-"""What a classifier takes for what, and where it is surest and wrong."""
+"""Confusion counts of a classifier, and its most confident mistakes."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 class Mistakes(NamedTuple):
-    """Wrongly classified images, those first of which the classifier is surest.
+    """Wrongly classified images, those with the highest probability first.
 
     Attributes:
         indices: Positions among the images, shape `(n,)`.
-        predictions: The outputs it chose, shape `(n,)`.
-        probabilities: Their softmax, in [0, 1], shape `(n,)`.
+        predictions: The predicted outputs, shape `(n,)`.
+        probabilities: Softmax probabilities of these outputs, in [0, 1], shape `(n,)`.
     """
 
     indices: np.ndarray
@@ -26,9 +26,9 @@ def confusion_counts(
 
     Args:
         rows: The true class of each image, in `[0, num_rows)`, shape `(n,)`.
-        columns: The class it is taken for, in `[0, num_columns)`, shape `(n,)`.
+        columns: The predicted class, in `[0, num_columns)`, shape `(n,)`.
         num_rows: Number of true classes.
-        num_columns: Number of classes it may be taken for.
+        num_columns: Number of predicted classes.
 
     Returns:
         int64, shape `(num_rows, num_columns)`; their sum is n.
@@ -41,23 +41,23 @@ def confusion_counts(
 def surest_mistakes(
     logits: np.ndarray, labels: np.ndarray, considered: np.ndarray, most: int
 ) -> Mistakes:
-    """The images that are taken for something else with the highest probability.
+    """The wrongly classified images with the highest probability of the prediction.
 
     Args:
         logits: Shape `(n, outputs)`.
-        labels: The right output of each image, shape `(n,)`.
-        considered: Which images to look at, bool of shape `(n,)`.
-        most: How many to return at most.
+        labels: The correct output of each image, shape `(n,)`.
+        considered: Which images to consider, bool of shape `(n,)`.
+        most: Largest number of images to return.
 
     Returns:
-        Of equal probability the earlier images first.
+        Mistakes, by descending probability; equal ones in the order of the images.
     """
     predictions = logits.argmax(axis=-1)
     wrong = np.flatnonzero(considered & (predictions != labels))
     exact = logits[wrong].astype(np.float64)
-    # The largest logit is 0 then
+    # Now the largest logit is 0
     shifted = exact - exact.max(axis=-1, keepdims=True)
     probabilities = 1.0 / np.exp(shifted).sum(axis=-1)
-    # Sums in another order differ in their last bits
+    # Rounded, because sums in another order differ in their last bits
     order = np.argsort(-probabilities.round(12), kind="stable")[:most]
     return Mistakes(wrong[order], predictions[wrong[order]], probabilities[order])

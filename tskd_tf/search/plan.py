@@ -1,4 +1,4 @@
-"""What a search looks for: the candidates, the floor, and who chooses what is tried."""
+"""The plan of a search: candidates, accuracy floor and oracle."""
 
 import numbers
 from typing import Any, NamedTuple
@@ -10,23 +10,23 @@ from tuner.oracle import SmallestFeasibleOracle
 
 SMALLEST = "smallest"
 DEFAULT_MAX_EXECUTIONS = 2
-# Share of a standard error within which a candidate is trained again; its price is in
-# benchmarks/oracle_simulation.py. A verdict comes early beyond a whole one
+# A candidate within this share of a standard error from the floor is trained again; see
+# benchmarks/oracle_simulation.py for the cost. Early verdicts need a whole one
 _CLOSE = 0.5
 
 
 class SearchPlan(NamedTuple):
-    """What is searched, and how.
+    """The candidates of a search, and how it chooses among them.
 
     Attributes:
-        rates: The candidates, ascending.
+        rates: Rates of the candidates, ascending.
         floor: Smallest feasible accuracy on the validation data.
-        oracle: One of `choices.ORACLES`: `"smallest"` bisects, the others are
+        oracle: One of `choices.ORACLES`: `"smallest"` (default) bisects, the others are
             KerasTuner's.
-        max_executions: Trainings of a candidate that is close to the floor, each with
-            a seed of its own, before the answer may rest on it; see
-            `tuner.bisection.Bisection`. Of the oracle `"smallest"` only.
-        num_workers: Processes that train trials at the same time.
+        max_executions: Number of trainings, with different seeds, of a candidate close
+            to the floor, ≥ 1; see `tuner.bisection.Bisection`. Only for `"smallest"`.
+            Default: 2.
+        num_workers: Number of processes that train trials in parallel, ≥ 1. Default: 1.
     """
 
     rates: list[float]
@@ -60,21 +60,21 @@ class SearchPlan(NamedTuple):
 
     @property
     def is_a_search(self) -> bool:
-        """Whether there is anything to choose from."""
+        """Whether there is more than one candidate."""
         return len(self.rates) > 1
 
     @property
     def bisects(self) -> bool:
-        """Whether verdicts, not accuracies, are looked for."""
+        """Whether the search bisects, so that it needs verdicts, not accuracies."""
         return self.oracle == SMALLEST and self.is_a_search
 
     def build_oracle(self, standard_error: float, seed: int, max_epochs: int) -> Any:
-        """The oracle, as chief and workers each make their own.
+        """Builds the oracle; the chief and each worker build their own.
 
         Args:
-            standard_error: Of an accuracy at the floor.
-            seed: Of KerasTuner's engines.
-            max_epochs: Of a trial.
+            standard_error: Standard error of an accuracy at the floor, > 0.
+            seed: Seed of KerasTuner's engines.
+            max_epochs: Largest number of epochs of a trial.
         """
         if not self.is_a_search or self.oracle == SMALLEST:
             return SmallestFeasibleOracle(

@@ -1,4 +1,4 @@
-"""A search made ready: every check is made, and no student is trained yet."""
+"""Prepares a search: all checks are done before any student is trained."""
 
 import dataclasses
 import functools
@@ -52,22 +52,23 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSearch:
-    """A search whose every check is made, and whose candidates are counted.
+    """A search after all checks, with its candidates.
 
     Attributes:
-        teacher: Gives logits; of the images' own shape. It need not be trained yet.
+        teacher: A model that gives logits, for the shape of the images. It may still be
+            untrained, see `run`.
         train: All training images, with the data set's class ids.
         validation: The task's validation images, with the student's labels.
         test: The task's test images, with the student's labels.
         task: θ and the head.
-        settings: What was asked for, with a recipe of plain numbers.
-        rates: Width rates at which students can be built and differ, ascending.
-        candidates: Those of `rates` that fit the budgets; with budgets but no loss
-            allowed, the widest of them only.
-        num_over_budget: How many of `rates` do not fit.
-        costs: What the student of each rate costs.
+        settings: Settings of the search, with a recipe of plain numbers.
+        rates: Rates whose students can be built and are distinct, ascending.
+        candidates: The rates that fit the budgets. Without a limit of the accuracy
+            loss, only the widest of them.
+        num_over_budget: Number of `rates` that exceed a budget.
+        costs: Costs of the student of each rate.
         is_by_others: Whether workers train the trials.
-        shapes: Rate → widths and multiply-adds of the user's own students.
+        shapes: Maps rates to widths and multiply-adds of the user's own students.
     """
 
     teacher: keras.Model
@@ -84,14 +85,14 @@ class PreparedSearch:
     shapes: dict[float, tuple[list[int], int]]
 
     def run(self, trained_teacher: keras.Model | None = None) -> SearchResults:
-        """Trains students until the smallest under Eq. 4 is found, and judges it.
+        """Searches the smallest student that meets Eq. 4, and judges it.
 
         Args:
-            trained_teacher: Of the same network, where that of the preparation was not
-                trained yet.
+            trained_teacher: The trained teacher, if `teacher` is untrained; the same
+                network. Default: `teacher` is trained.
 
         Raises:
-            InputError: If the directory holds a search of other settings or data.
+            InputError: If the directory holds a search with other settings or data.
         """
         if trained_teacher is not None:
             teacher = as_searched(trained_teacher, self.train)
@@ -102,7 +103,7 @@ class PreparedSearch:
             student, chosen, trials = search_widths(
                 trainer, folder, self._how_to_search(trainer, folder)
             )
-            # An interrupted search by workers may have left it
+            # An interrupted search with workers may have left these files
             stop_sharing(folder)
             self._note_smallest(chosen)
             control, control_curve = trainer.control(chosen, folder)
@@ -141,17 +142,17 @@ class PreparedSearch:
         )
 
     def _note_smallest(self, chosen: Trial) -> None:
-        """Logs that smaller students may do, where no smaller one was tried."""
+        """Logs that smaller students may suffice if the smallest one was chosen."""
         is_smallest = chosen.feasible and chosen.rate == self.rates[0]
         if is_smallest and len(self.candidates) > 1:
             _logger.info(
-                "Rate %g is the smallest candidate: a finer step of rates may find "
-                "a smaller student yet",
+                "Rate %g is the smallest candidate: smaller rates may give a smaller "
+                "student that meets Eq. 4, too",
                 chosen.rate,
             )
 
     def _trainer(self, folder: pathlib.Path) -> tuple[Trainer, float]:
-        """What trains the trials, and the teacher's accuracy on validation images."""
+        """The trainer of the trials, and the teacher's validation accuracy."""
         settings, recipe = self.settings, self.settings.recipe
         mark = fingerprint_of(self.teacher, self.train, self.task, recipe)
         teacher_logits = predict_logits(self.teacher, self.validation.images)
@@ -187,7 +188,7 @@ class PreparedSearch:
         return trainer, teacher_accuracy
 
     def _common_settings(self, transfer_mark: str, floor: float) -> dict[str, Any]:
-        """What a search that goes on in the same folder must have in common."""
+        """The settings that a resumed search in the same folder must share."""
         settings, recipe = self.settings, self.settings.recipe
         return {
             "transfer_set": transfer_mark,
@@ -197,14 +198,14 @@ class PreparedSearch:
             "budgets": settings.budgets.limits(),
             "oracle": settings.oracle,
             "max_executions": settings.max_executions,
-            # None for thinner copies of the teacher
+            # None for students of the teacher's families
             "student_macs": settings.build_student
             and [self.costs.cost("max_macs", rate) for rate in self.rates],
             "recipe": recipe.as_json(),
         }
 
     def _how_to_search(self, trainer: Trainer, folder: pathlib.Path) -> Any:
-        # One student is trained soonest with all the cores of this process
+        # A single student trains fastest in this process, with all cores
         if self.is_by_others and (trainer.plan.is_a_search or chief.role() == "chief"):
             return functools.partial(
                 search_with_workers, trainer, self.settings.build_student, folder
@@ -220,19 +221,20 @@ def prepare(
     task: Task | None = None,
     settings: SearchSettings = SearchSettings(),
 ) -> PreparedSearch:
-    """Makes every check of a search, and counts its candidates, each built once.
+    """Does all checks of a search and finds its candidates; each is built once.
 
     Args:
-        teacher: As in `find_smallest_student`, like the data and the task; a network
-            that is not trained yet will do, see `PreparedSearch.run`.
-        train: All training images, with the data set's own labels.
-        validation: The same.
-        test: The same.
-        task: θ and the head; by default all of the teacher's classes.
-        settings: What is asked for.
+        teacher: A classifier as in `find_smallest_student`. It may still be untrained,
+            see `PreparedSearch.run`.
+        train: All training images and their class ids, as a `tf.data.Dataset` of
+            batches or a pair of arrays.
+        validation: The validation images and class ids, in the same form.
+        test: The test images and class ids, in the same form.
+        task: θ and the head. Default: all classes of the teacher.
+        settings: Settings of the search.
 
     Raises:
-        InputError: If anything given does not fit, or no student the budgets.
+        InputError: If an argument is invalid, or if no student fits the budgets.
     """
     build_student = settings.build_student
     teacher = _with_known_shape(teacher, train, settings)
@@ -289,7 +291,7 @@ def prepare(
 def _with_known_shape(
     teacher: keras.Model, train: Any, settings: SearchSettings
 ) -> keras.Model:
-    """The teacher with logits; it may be any model if the user builds the students."""
+    """The teacher without its softmax; with the user's students it may be any model."""
     if settings.build_student is not None:
         check_pairs(train)
         spec = getattr(train, "element_spec", None)
@@ -302,7 +304,7 @@ def _with_known_shape(
 def _own_shapes(
     built: BuiltOnce, rates: list[float], costs: StudentCosts
 ) -> dict[float, tuple[list[int], int]]:
-    """Widths and multiply-adds of the user's students, which are then forgotten."""
+    """Widths and multiply-adds of the user's students; their models are freed."""
     shapes = {
         rate: (layer_widths(built(rate)), int(costs.cost("max_macs", rate)))
         for rate in rates
@@ -317,10 +319,11 @@ def is_by_others(
     build_student: StudentBuilder | None,
     num_workers: int,
 ) -> bool:
-    """Whether trials are trained by workers, with the checks for them.
+    """Whether workers train the trials; includes the checks that workers need.
 
     Raises:
-        InputError: If chief or workers could not do their part.
+        InputError: If this process is a worker, if a chief has no directory or no free
+            address, or if workers cannot import the user's code.
     """
     role = chief.role()
     if role == "worker":

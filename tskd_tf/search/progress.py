@@ -1,4 +1,4 @@
-"""What a search prints while it runs: one line per training."""
+"""The progress of a search on the terminal: one line per training."""
 
 import os
 import time
@@ -13,12 +13,12 @@ _DEFAULT_COLUMNS = 80
 
 
 class Workload(NamedTuple):
-    """What is done and what is left of a search, in epochs of one of its students.
+    """Finished and remaining work of a search, in epochs.
 
     Attributes:
-        epochs: Trained so far, in all trainings.
-        seconds: These took.
-        epochs_left: Yet to be trained, at most; None if nobody can tell.
+        epochs: Number of epochs trained so far, in all trainings.
+        seconds: Time of these epochs, in seconds.
+        epochs_left: Largest number of remaining epochs; None if unknown.
     """
 
     epochs: int
@@ -26,13 +26,13 @@ class Workload(NamedTuple):
     epochs_left: float | None
 
     def after(self, epochs: int, seconds: float) -> "Workload":
-        """With another training done, which was none of those left."""
+        """The workload after another training, which is not among the remaining."""
         return self._replace(
             epochs=self.epochs + epochs, seconds=self.seconds + seconds
         )
 
     def seconds_left(self) -> float | None:
-        """At the pace so far; None if there is no telling."""
+        """Remaining time at the speed so far, in seconds; None if unknown."""
         if not self.epochs or self.epochs_left is None:
             return None
         return self.epochs_left * self.seconds / self.epochs
@@ -44,14 +44,14 @@ def workload(
     num_epochs: int,
     num_full_trainings: int,
 ) -> Workload:
-    """What a search has done and has left.
+    """Finished and remaining work of a search.
 
     Args:
-        records: Of the trials so far.
-        num_rounds_left: Trials that are still to be run one after the other, each
-            taken to be as long as those so far were; None if nobody can tell.
-        num_epochs: Of a training that is not stopped.
-        num_full_trainings: That follow the trials, such as the control's.
+        records: Records of the trials so far.
+        num_rounds_left: Number of remaining trials in sequence; None if unknown. Each
+            is assumed to take the mean of the epochs so far.
+        num_epochs: Number of epochs of a training that is not stopped early.
+        num_full_trainings: Number of trainings after the trials, e.g. the control's.
     """
     epochs = sum(record.epochs for record in records)
     left = None
@@ -62,10 +62,10 @@ def workload(
 
 
 def duration(seconds: float) -> str:
-    """In the unit that suits it, to two digits or so: `"45 s"`, `"3 min"`, `"2.5 h"`.
+    """A duration in a suitable unit: `"45 s"`, `"3 min"`, `"2.5 h"`.
 
     Args:
-        seconds: ≥ 0.
+        seconds: Duration in seconds, ≥ 0.
     """
     if seconds < 99.5:
         return f"{seconds:.0f} s"
@@ -75,35 +75,35 @@ def duration(seconds: float) -> str:
 
 
 def format_time(seconds: float, workload: Workload) -> str:
-    """What a training took, and what the search has left, about."""
+    """Time of a training in seconds, and the estimated remaining time of the search."""
     left = workload.seconds_left()
-    # After the last training nothing is left, which needs no telling
+    # After the last training, "0 s left" would only distract
     return duration(seconds) + (f", about {duration(left)} left" if left else "")
 
 
 def format_accuracy(accuracy: float, floor: float | None) -> str:
-    """An accuracy against the floor, with as many decimals as tell the two apart.
+    """An accuracy and the floor in percent, with enough decimals to tell them apart.
 
     Args:
-        accuracy: In [0, 1].
-        floor: Smallest that meets Eq. 4; None, or not above 0, where none is asked for.
+        accuracy: Accuracy in [0, 1].
+        floor: Smallest accuracy that meets Eq. 4. None, 0 or less: no floor is shown.
     """
     if floor is None or floor <= 0.0:
         return f"{100 * accuracy:.2f} %"
     for decimals in range(2, 6):
-        told, needed = (f"{100 * x:.{decimals}f} %" for x in (accuracy, floor))
-        if accuracy >= floor or told != needed:
+        reached, needed = (f"{100 * x:.{decimals}f} %" for x in (accuracy, floor))
+        if accuracy >= floor or reached != needed:
             break
-    return f"{told} of {needed} needed"
+    return f"{reached} of {needed} needed"
 
 
 def format_verdict(feasible: bool | None, epochs: int, num_epochs: int) -> str:
-    """The verdict on a training, and the epoch at which it was known.
+    """The verdict on a training, and the epoch at which it was decided.
 
     Args:
-        feasible: None where none is asked for.
-        epochs: Trained.
-        num_epochs: Of a training that is not stopped.
+        feasible: Whether the student meets the floor; None if there is no floor.
+        epochs: Number of epochs trained.
+        num_epochs: Number of epochs of a training that is not stopped early.
     """
     epoch = f"epoch {epochs} of {num_epochs}"
     if feasible is None:
@@ -113,22 +113,22 @@ def format_verdict(feasible: bool | None, epochs: int, num_epochs: int) -> str:
 
 
 def in_columns(parts: Sequence[str]) -> str:
-    """The parts of a line, set apart."""
+    """Joins the non-empty parts of a line by two spaces."""
     return "  ".join(part for part in parts if part)
 
 
 class LiveLine(keras.callbacks.Callback):
-    """A line on a training under way, updated in place after each epoch.
+    """A line about a training in progress, updated in place after each epoch.
 
-    Nothing is written where no terminal is. As a context it wipes the line when the
-    block ends, so that whatever is written next has a line of its own.
+    Nothing is written if the stream is not a terminal. As a context manager, it clears
+    the line at the end, so that the next output starts on an empty line.
 
     Args:
-        head: Parts that say what is trained; where the terminal is narrow, the last
-            of them is left out.
-        floor: Smallest accuracy that meets Eq. 4; None where none is asked for.
-        others: What is done and left besides this training.
-        stream: To write to.
+        head: Parts of the line that say what is trained. On a narrow terminal the last
+            part is left out.
+        floor: Smallest accuracy that meets Eq. 4; None if there is no floor.
+        others: Finished and remaining work besides this training.
+        stream: Stream for the line, e.g. `sys.stderr`.
 
     Example:
 
@@ -161,11 +161,11 @@ class LiveLine(keras.callbacks.Callback):
             self._show("")
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Says what is trained."""
+        """Shows what is trained."""
         self._update(0, None)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Says how accurate it is by now."""
+        """Shows the validation accuracy so far."""
         self._update(epoch + 1, float(logs["val_accuracy"]))
 
     def _update(self, num_done: int, accuracy: float | None) -> None:
@@ -189,18 +189,18 @@ class LiveLine(keras.callbacks.Callback):
         self._show(line)
 
     def _show(self, line: str) -> None:
-        # Spaces, because not every terminal knows how to clear a line. The cursor is
-        # left in front of it, so that a warning is written over it, not after it
+        # Spaces, because not every terminal can clear a line. The cursor goes back to
+        # the start, so that a warning overwrites the line
         self._stream.write(line.ljust(self._num_shown) + "\r")
         self._stream.flush()
         self._num_shown = len(line)
 
 
 def _columns(stream: TextIO) -> int:
-    """Characters that fit in a line; the last column would wrap some terminals."""
+    """Characters per line, without the last column, which wraps on some terminals."""
     try:
         columns = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         columns = 0
-    # A terminal without a window says 0
+    # A terminal without a window reports 0
     return (columns or _DEFAULT_COLUMNS) - 1

@@ -1,4 +1,4 @@
-"""Whether a search goes on in the folder of another one."""
+"""Checks whether a search can resume in the folder of an earlier one."""
 
 import pathlib
 from typing import Any
@@ -9,14 +9,14 @@ from tskd_tf.files import read_json_object, write_json
 
 
 def note_settings(folder: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Notes in a search's folder what a search that goes on there has in common.
+    """Writes the settings that a resumed search must share to a search's folder.
 
     Args:
-        folder: Of the search.
-        settings: As JSON-able values, with a `recipe`.
+        folder: Folder of the search.
+        settings: JSON-serializable values, with a `recipe`.
 
     Raises:
-        InputError: If a search of other settings is in the folder.
+        InputError: If the folder holds a search with other settings.
     """
     path = folder / "settings.json"
     if path.exists():
@@ -26,7 +26,7 @@ def note_settings(folder: pathlib.Path, settings: dict[str, Any]) -> None:
 
 def _check_same_search(path: pathlib.Path, settings: dict[str, Any]) -> None:
     found = read_json_object(path)
-    # What an earlier version knew no setting for was as it is by default
+    # Settings that an earlier version lacked had their present default
     found["recipe"] = {**Recipe().as_json(), **found.get("recipe", {})}
     if found != settings:
         other = [name for name in settings if found.get(name) != settings[name]]

@@ -1,4 +1,4 @@
-"""What a search is asked for, whatever teacher and data it is given."""
+"""The settings of a search, apart from teacher and data."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from tskd_tf.search.plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
-    """The arguments of `find_smallest_student`, which says what they mean.
+    """Settings of a search; `find_smallest_student` explains them.
 
     Attributes:
         max_accuracy_loss: Tacc_loss of Eq. 4, a fraction in [0, 1), or None.
-        rates: Width rates to choose from, each in (0, 1], or None for 0.05, 0.10, … 1.
+        rates: Width rates to choose from, or None for those of the recipe's family.
         recipe: How each student is trained.
-        confidence: Of the interval for the loss, in (0, 1).
-        directory: Where trials are kept, or None for a temporary folder.
-        log_dir: For TensorBoard, or None.
+        confidence: Confidence level of the interval for the loss, in (0, 1).
+        directory: Folder for the trials, or None for a temporary folder.
+        log_dir: Folder for TensorBoard's curves, or None.
         verbose: `"auto"`, or as in `keras.Model.fit`.
-        memory_limit_mb: Megabytes of images of each data set that memory may hold.
-        build_student: The user's own students, or None for thinner teachers.
-        budgets: What the student may cost.
-        oracle: One of `plan.ORACLES`.
-        max_executions: Trainings of a width that is close to the floor, at least 1.
-        num_workers: Processes that train at the same time, at least 1.
+        memory_limit_mb: Megabytes of images of each data set to hold in memory.
+        build_student: The user's function of the rate, or None.
+        budgets: Upper limits of the student's costs.
+        oracle: One of `choices.ORACLES`.
+        max_executions: Number of trainings of a width close to the floor, ≥ 1.
+        num_workers: Number of processes that train in parallel, ≥ 1.
     """
 
     max_accuracy_loss: float | None = None
@@ -50,7 +50,7 @@ class SearchSettings:
     num_workers: int = 1
 
     def check(self) -> None:
-        """Checks what can be wrong without a teacher and data.
+        """Checks the settings, without teacher and data.
 
         Raises:
             InputError: If a setting is out of range or contradicts another.
@@ -85,7 +85,7 @@ class SearchSettings:
         )
 
     def with_plain_recipe(self) -> "SearchSettings":
-        """The same, with a recipe of plain numbers and a precision of its own name."""
+        """A copy whose recipe has Python numbers and a precision other than `auto`."""
         recipe = Recipe.from_json(self.recipe.as_json())
         precision = choose_precision(recipe.precision)
         recipe = dataclasses.replace(recipe, precision=precision)

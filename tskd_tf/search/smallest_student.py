@@ -1,4 +1,4 @@
-"""The search for the smallest student under Eq. 4, from soft targets to the verdict."""
+"""The search for the smallest student that meets Eq. 4, as one function."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,51 +36,56 @@ def find_smallest_student(
     max_executions: int = DEFAULT_MAX_EXECUTIONS,
     num_workers: int = 1,
 ) -> FoundStudent:
-    """The smallest student that keeps the bargain of Eq. 4 (Shi et al. 2017).
+    """Finds the smallest student that meets Eq. 4 (Shi et al. 2017).
 
-    Captures soft targets once, bisects the widths for the smallest that loses no more
-    than `max_accuracy_loss` on the validation data, trains a control of the same
-    widths on hard labels only, and judges all of them once on the test data.
+    The search captures soft targets once. It bisects the widths for the smallest one
+    that loses at most `max_accuracy_loss` on the validation data. It trains a control
+    of the same widths on hard labels only. Finally, it judges teacher, student and
+    control once on the test data.
 
     Args:
-        teacher: A trained classifier; Functional or Sequential, or subclassed if you
-            build the students. A softmax at its end is taken off first, which changes
+        teacher: A trained classifier: Functional or Sequential, or subclassed if you
+            pass `build_student`. A softmax at its end is removed first, which changes
             no prediction.
-        train: A `tf.data.Dataset` of `(images, class ids)` batches, or a pair of
-            arrays, with the data set's own labels.
-        validation: The same; decides the width.
-        test: The same; used once, for the verdict.
-        task: θ and the head; by default all of the teacher's classes.
-        max_accuracy_loss: Tacc_loss of Eq. 4, a fraction in [0, 1); by default 0.002
-            or, where `budgets` pre-set the cost, any.
-        rates: Width rates to choose from; by default 0.05, 0.10, … 1.0.
+        train: Training data: a `tf.data.Dataset` of `(images, class ids)` batches, or a
+            pair of arrays, with the data set's own class ids.
+        validation: Validation data in the same form; used to choose the width.
+        test: Test data in the same form; used once, for the verdict.
+        task: θ and the head. Default: all classes of the teacher.
+        max_accuracy_loss: Tacc_loss of Eq. 4, a fraction in [0, 1). Default: 0.002, or
+            any loss if there are `budgets`.
+        rates: Width rates to choose from. Default: those of the recipe's family; 0.05,
+            0.10, … 1.0 for thin students.
         recipe: How each student is trained.
-        confidence: Of the interval for the loss, in (0, 1).
-        directory: Where trials are kept. A search of the same settings found there,
-            with the data in the same order, is continued; by default a temporary
-            folder is used and removed.
-        log_dir: For TensorBoard: a run a trial, and one for the control.
-        verbose: `"auto"` writes a line a training to standard error, live on a
-            terminal; anything else is as in `keras.Model.fit`.
-        memory_limit_mb: Megabytes of images of each `tf.data.Dataset` that may be held
-            in memory; beyond, they are kept in a temporary file.
-        build_student: Your own students: a function of the rate that gives a Functional
-            or Sequential model with the task's outputs, smaller at smaller rates. By
-            default the teacher's network is thinned by `scale_width`.
-        budgets: What the student may cost; dearer ones are not tried. Without
-            `max_accuracy_loss` the widest that fits is trained, and nothing searched.
-        oracle: `"smallest"` bisects; KerasTuner's own engines `"grid"`, `"random"`,
-            `"bayesian"` and `"hyperband"` need more trials.
-        max_executions: Trainings, each with a seed of its own, of a width whose
-            accuracy is too close to the floor to tell, before the answer rests on it.
-        num_workers: Processes of this machine that train at the same time.
+        confidence: Confidence level of the interval for the loss, in (0, 1). Default:
+            0.95.
+        directory: Folder for the trials. A search in it with the same settings, and the
+            data in the same order, is resumed. Default: a temporary folder.
+        log_dir: Folder for TensorBoard, with one run per trial and one for the control.
+            Default: none.
+        verbose: `"auto"` (default) writes one line per training to standard error, live
+            on a terminal. Other values are those of `keras.Model.fit`.
+        memory_limit_mb: Megabytes of images of each `tf.data.Dataset` to hold in
+            memory; larger data sets are kept in a temporary file.
+        build_student: Your own students: a function that maps the rate to a Functional
+            or Sequential model with the task's outputs, smaller at smaller rates.
+            Default: students of the recipe's family.
+        budgets: Upper limits of the student's costs. Students above a limit are not
+            trained. Without `max_accuracy_loss`, only the widest student that fits is
+            trained.
+        oracle: `"smallest"` (default) bisects. KerasTuner's engines `"grid"`,
+            `"random"`, `"bayesian"` and `"hyperband"` need more trials.
+        max_executions: Number of trainings, with different seeds, of a width whose
+            accuracy is close to the floor, ≥ 1. Default: 2.
+        num_workers: Number of processes of this machine that train in parallel, ≥ 1.
+            Default: 1.
 
     Returns:
         The student, in float32, and the report.
 
     Raises:
-        InputError: If anything given does not fit, or no student the budgets, before
-            any training.
+        InputError: If an argument is invalid, or if no student fits the budgets. It is
+            raised before any training.
 
     Example:
 

@@ -1,6 +1,6 @@
-"""What students cost, known before any of them is trained.
+"""Costs of students, computed before any of them is trained.
 
-An untrained student costs what the trained one does.
+An untrained student has the same costs as the trained one.
 """
 
 import functools
@@ -14,7 +14,7 @@ from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.rebuild import with_policy
 from tskd_tf.networks.width import StudentBuilder
 
-# `(name of a budget, rate)` → what the student costs of it
+# Maps the name of a budget, and a rate, to the cost of the student
 CostOf = Callable[[str, float], float]
 
 
@@ -25,27 +25,27 @@ def num_macs(student: keras.Model, images: Images) -> int:
 
 
 def num_params(student: keras.Model, images: Images) -> int:
-    """Parameters: weights, biases and moving statistics."""
+    """Number of parameters: weights, biases and moving statistics."""
     del images
     return complexity(student).num_params
 
 
 def size_bytes(student: keras.Model, images: Images) -> int:
-    """Bytes of the parameters in float32."""
+    """Size of the parameters in float32, in bytes."""
     del images
     return complexity(student).size_bytes
 
 
 class StudentCosts:
-    """What the student of a rate costs; built, not trained, and measured once.
+    """Costs of the student of each rate: built, not trained, and measured once.
 
     Args:
-        build_student: Gives the student of a rate.
-        images: Some of them are run to measure latency.
-        measured: What was measured before, by budget and rate.
+        build_student: Maps a rate to its student.
+        images: Images for measuring latency, shape `(n, height, width, channels)`.
+        measured: Costs that were measured earlier, by budget and rate.
 
     Attributes:
-        measured: The known and the new ones, by budget and rate.
+        measured: Measured costs, earlier and new ones, by budget and rate.
     """
 
     def __init__(
@@ -56,17 +56,17 @@ class StudentCosts:
     ) -> None:
         self._build_student = build_student
         self._images = images
-        # Several budgets ask for the same student one after the other
+        # Several budgets need the same student in sequence
         self._build = functools.lru_cache(maxsize=1)(self._build_anew)
         self._counted: dict[str, dict[float, float]] = {}
         self.measured = {name: dict(costs) for name, costs in measured.items()}
 
     def cost(self, name: str, rate: float) -> float:
-        """The cost that a budget limits.
+        """The cost that a budget limits, in the budget's unit.
 
         Args:
             name: A field of `choices.Budgets`.
-            rate: In (0, 1].
+            rate: Rate of the student, above 0.
         """
         costs = self.measured if mark_of(Budgets, name, "kept_in") else self._counted
         known = costs.setdefault(name, {})

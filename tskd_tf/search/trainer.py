@@ -1,4 +1,4 @@
-"""Training the students of a search: trials, the chosen one to the end, the control."""
+"""Trains the students of a search: trials, the chosen student, the control."""
 
 import dataclasses
 import functools
@@ -52,21 +52,21 @@ _logger = logging.getLogger(__name__)
 
 
 class Trainer(NamedTuple):
-    """Everything that all trials and the control share.
+    """Data and settings that all trials and the control share.
 
     Attributes:
-        teacher: Gives the architecture.
+        teacher: The teacher, whose network students are made from.
         transfer: D(θ) with the teacher's logits.
-        validation: The task's validation images, with labels for class ids.
+        validation: The task's validation images, with the student's labels.
         task: θ.
-        recipe: Of all trainings.
-        plan: What is searched.
-        log_dir: For TensorBoard; None writes none.
-        verbose: `"auto"` writes a line a training to standard error, live on a
-            terminal; anything else is as in `keras.Model.fit`.
-        build_student: Function of the rate.
-        shapes: Rate → widths and multiply-adds of its student, for students that were
-            built in preparation; others are built for them.
+        recipe: The recipe of all trainings.
+        plan: The plan of the search.
+        log_dir: Folder for TensorBoard; None writes no curves.
+        verbose: `"auto"` writes one line per training to standard error, live on a
+            terminal. Other values are those of `keras.Model.fit`.
+        build_student: Maps a rate to its student.
+        shapes: Maps rates to widths and multiply-adds of students that were built
+            before. Other students are built to find them. Default: empty.
     """
 
     teacher: keras.Model
@@ -82,23 +82,23 @@ class Trainer(NamedTuple):
 
     @property
     def num_epochs(self) -> int:
-        """Of a training that is not stopped."""
+        """Number of epochs of a training that is not stopped early."""
         return self.recipe.num_epochs(len(self.transfer.images))
 
     @property
     def margin(self) -> float:
-        """How far from the floor one training must end to decide alone."""
+        """Distance from the floor beyond which one training decides the verdict."""
         return decision_margin(self.plan.floor, len(self.validation.images))
 
     def oracle(self) -> Any:
-        """The plan's, for these data."""
+        """Builds the plan's oracle for these data."""
         return self.plan.build_oracle(self.margin, self.recipe.seed, self.num_epochs)
 
     def trial(self, attempt: Attempt, trial_dir: str) -> dict[str, float]:
         """Trains a student until its verdict is known; returns KerasTuner's metrics.
 
-        It and its record are left in the trial's folder. What is found there already
-        is not trained again.
+        The student and its record are saved in the trial's folder. If they are there
+        already, nothing is trained.
         """
         folder, rate = pathlib.Path(trial_dir), self.plan.rates[attempt.candidate]
         recipe = self._recipe(attempt)
@@ -120,10 +120,10 @@ class Trainer(NamedTuple):
         return {ACCURACY: record.accuracy, BARGAIN: score}
 
     def finish(self, record: Trial, folder: pathlib.Path) -> Trial:
-        """Trains a student to the end, if its training was stopped at its verdict.
+        """Trains a student to the end if its training was stopped early.
 
-        The same seed takes it along the same way. Kept is the better of the two, by
-        validation accuracy.
+        It starts again with the same seed. The student with the better validation
+        accuracy is kept.
         """
         marker = folder / "finished.json"
         if record.epochs < self.num_epochs and not marker.exists():
@@ -151,7 +151,7 @@ class Trainer(NamedTuple):
         return record
 
     def control(self, record: Trial, folder: pathlib.Path) -> tuple[keras.Model, Curve]:
-        """The same student, trained on the hard labels only; trained once a folder."""
+        """The same network trained on hard labels only; trained once per folder."""
         path = folder / f"control_rate_{record.rate:g}.keras"
         if not path.exists():
             self._log_start("Control: rate %g on hard labels only", record.rate)
@@ -164,18 +164,18 @@ class Trainer(NamedTuple):
                 None,
                 workload(kept_records(folder), 0, self.num_epochs, 0),
             )
-            # First, so that where there is a control there is its curve
+            # Written first: a control in the folder always has its curve
             write_json(path.with_suffix(".json"), trained.curve)
             save_model(trained.student, path)
         return load_kept_model(path), read_curve(path.with_suffix(".json"))
 
     @property
     def shows_lines(self) -> bool:
-        """Whether a line a training is told, not Keras's bars."""
+        """Whether to show one line per training instead of Keras's progress bars."""
         return bool(self.verbose == "auto")
 
-    def tell(self, folder: pathlib.Path) -> None:
-        """Writes a line on a trial that ended and is kept in its folder."""
+    def show_result(self, folder: pathlib.Path) -> None:
+        """Writes a line about the finished trial in a folder."""
         record = read_record(folder / RECORD)
         if self.shows_lines:
             again = self._is_again(record)
@@ -230,7 +230,7 @@ class Trainer(NamedTuple):
             curve=trained.curve,
         )
         keep(trained.student, record, folder)
-        self.tell(folder)
+        self.show_result(folder)
         return record
 
     def _train_more(
@@ -242,7 +242,7 @@ class Trainer(NamedTuple):
         floor: float | None,
         others: Workload,
     ) -> TrainedStudent:
-        """A training after the trials; its line begins with the title."""
+        """Trains a student after the trials; its line starts with the title."""
         head = _head(title, record.rate, record.num_macs)
         live_line = LiveLine(head, floor, others, sys.stderr)
         trained = self._train(record.rate, recipe, run_name, live_line)
@@ -274,7 +274,7 @@ class Trainer(NamedTuple):
                 verdict,
                 [live_line] if self.shows_lines else [],
             )
-        # The step traced for it hangs in cycles, which would wait for many more trials
+        # The traced step is in reference cycles, which Python would free much later
         gc.collect()
         return trained
 
@@ -285,7 +285,7 @@ class Trainer(NamedTuple):
             write_hparams(run_dir, record, self.num_epochs, most_macs)
 
     def _log_start(self, message: str, *values: Any) -> None:
-        """The live line says it, where there is one."""
+        """Logs the start of a training; at debug level if a live line shows it."""
         is_live = self.shows_lines and sys.stderr.isatty()
         _logger.log(logging.DEBUG if is_live else logging.INFO, message, *values)
 
@@ -296,10 +296,10 @@ class Trainer(NamedTuple):
         floor: float | None,
         others: Workload,
     ) -> str:
-        """The line of a training; it has a verdict if there is a floor."""
+        """The line about a finished training; without a floor it has no verdict."""
         is_judged = floor is not None and floor > 0.0
         feasible = trained.accuracy >= self.plan.floor if is_judged else None
-        # What KerasTuner's engines train for fewer epochs is not stopped
+        # KerasTuner's engines train for fewer epochs without stopping early
         num_epochs = self.num_epochs if self.plan.bisects else trained.epochs
         return in_columns(
             [
@@ -314,17 +314,17 @@ class Trainer(NamedTuple):
         return trained.seed != self.recipe.seed
 
     def _workload(self, search_dir: pathlib.Path, num_running: int) -> Workload:
-        """What the search has done and, beyond what is running, has left."""
+        """Finished work of the search, and remaining work besides running trials."""
         records = kept_records(search_dir)
         num_rounds = self._num_rounds_left(records)
         if num_rounds is not None:
             num_rounds = max(0, num_rounds - num_running)
-        # The control, and the chosen student to the end
+        # The control, and the chosen student's training to the end
         num_full_trainings = 2 if self.plan.bisects else 1
         return workload(records, num_rounds, self.num_epochs, num_full_trainings)
 
     def _num_rounds_left(self, records: list[Trial]) -> int | None:
-        """Trials still to come one after the other; None if nobody can tell."""
+        """Number of remaining trials in sequence; None if unknown."""
         plan, oracle = self.plan, self.oracle()
         if isinstance(oracle, SmallestFeasibleOracle):
             scores: dict[int, list[float]] = {}
@@ -350,6 +350,6 @@ def _head(title: str, rate: float, num_macs: int) -> list[str]:
 def _trial_head(
     folder: pathlib.Path, rate: float, num_macs: int, again: bool
 ) -> list[str]:
-    """KerasTuner counts from 0: `trial_0002` is trial 3."""
+    """Start of a trial's line; KerasTuner counts from 0: `trial_0002` is trial 3."""
     number = int(folder.name.removeprefix("trial_")) + 1
     return _head(f"trial {number}" + " (again)" * again, rate, num_macs)

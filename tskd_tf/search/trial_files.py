@@ -1,4 +1,4 @@
-"""What trials leave: each a student and its record, and a mark when all ended."""
+"""Files of the trials: a student and a record each, and a mark of a finished search."""
 
 import pathlib
 
@@ -10,18 +10,21 @@ from tskd_tf.search.evidence import Trial
 
 STUDENT = "student.keras"
 RECORD = "result.json"
-# In the folder of the search
+# Marks a finished search, in the search's folder
 OVER = "over"
 
 
 def kept_records(search_dir: pathlib.Path) -> list[Trial]:
-    """Of the trials that ended, in any process."""
+    """Records of all finished trials, of any process."""
     paths = sorted(search_dir.glob(f"trial_*/{RECORD}"))
     return [read_record(path) for path in paths]
 
 
 def kept_record(folder: pathlib.Path, rate: float, seed: int) -> Trial | None:
-    """What was trained before the process ended, if the oracle did not hear of it."""
+    """The record of an earlier training of the same rate and seed, or None.
+
+    A process may end after a training and before the oracle gets its result.
+    """
     path = folder / RECORD
     if not path.exists():
         return None
@@ -30,27 +33,27 @@ def kept_record(folder: pathlib.Path, rate: float, seed: int) -> Trial | None:
 
 
 def read_record(path: pathlib.Path) -> Trial:
-    """The record of a trial.
+    """Reads the record of a trial.
 
     Raises:
-        InputError: If it is missing or damaged.
+        InputError: If the record is missing or damaged.
     """
     found = read_json(path)
     if not isinstance(found, dict) or set(found) != set(Trial._fields):
         raise InputError(
             f"Expected {path} to be the record of a trial. Received: another file, or "
-            "one of an earlier version, so its run cannot go on; use another folder"
+            "one of an earlier version, so the run cannot resume; use another folder"
         )
     return Trial(**found)
 
 
 def keep(student: keras.Model, record: Trial, folder: pathlib.Path) -> None:
-    """The record comes last: where there is one, there is its student."""
+    """Saves a student, then its record: a record always has its student."""
     save_model(student, folder / STUDENT)
     write_json(folder / RECORD, record._asdict())
 
 
 def save_model(model: keras.Model, path: pathlib.Path) -> None:
-    """All or nothing."""
+    """Saves a model atomically."""
     with atomic_path(path) as temporary:
         model.save(temporary)

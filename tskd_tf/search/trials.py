@@ -1,4 +1,4 @@
-"""Trials: the search of the widths, and which of its students is chosen."""
+"""The search over widths, and the choice among its students."""
 
 import logging
 import pathlib
@@ -17,7 +17,7 @@ from tskd_tf.search.trainer import ACCURACY, Trainer
 from tskd_tf.search.trial_files import OVER, RECORD, STUDENT, read_record
 from tuner.student_tuner import StudentTuner
 
-# Whatever reading them may raise
+# Errors that damaged files of KerasTuner may raise
 _DAMAGE = (
     AttributeError,
     LookupError,
@@ -30,17 +30,17 @@ _logger = logging.getLogger(__name__)
 
 
 def build_tuner(trainer: Trainer, folder: pathlib.Path) -> StudentTuner:
-    """KerasTuner's tuner over a search's folder, with what is kept there.
+    """Builds KerasTuner's tuner for a search's folder; it loads the state kept there.
 
     Raises:
-        InputError: If that is damaged.
+        InputError: If the files in the folder are damaged.
     """
     oracle = trainer.oracle()
     try:
         return StudentTuner(oracle, trainer.trial, str(folder.parent), folder.name)
     except _DAMAGE as error:
         raise InputError(
-            f"Cannot go on with the search in {folder}: its KerasTuner files are "
+            f"Cannot resume the search in {folder}: its KerasTuner files are "
             f"damaged ({type(error).__name__}: {in_one_line(error)}); use another "
             "folder"
         ) from None
@@ -51,25 +51,33 @@ def search_widths(
     folder: pathlib.Path,
     run: Callable[[StudentTuner], None] = StudentTuner.search,
 ) -> tuple[keras.Model, Trial, list[Trial]]:
-    """Searches the rates: the chosen student, its record, and all trials as they ran.
+    """Runs the search over the rates and chooses a student.
 
-    The chosen one is the smallest feasible, trained to the end; without any, the most
-    accurate. Of several executions it is the best.
+    The smallest feasible student is chosen, and trained to the end. If no student is
+    feasible, the most accurate one is chosen. Of several trainings of a rate, the best
+    is used.
 
     Args:
         trainer: Trains the trials.
-        folder: Where they are kept.
-        run: Runs the search of a tuner, here or by other processes.
+        folder: Folder of the search.
+        run: Runs the search of a tuner, here or in other processes. Default: here.
+
+    Returns:
+        The chosen student, its record, and the records of all trials in the order in
+        which they ended.
+
+    Raises:
+        InputError: If files of the search are damaged.
     """
     tuner = build_tuner(trainer, folder)
     try:
         run(tuner)
     except keras_tuner.errors.FatalError as error:
-        # Files that are damaged or cannot be written are no defect of a trial
+        # Files that are damaged or not writable are not errors of a trial
         if isinstance(error.__cause__, (InputError, OSError)):
             raise error.__cause__
         raise
-    # Whoever goes on with it needs no workers
+    # A resumed search needs no workers then
     (folder / OVER).touch()
     folders: dict[float, list[tuple[Trial, pathlib.Path]]] = {}
     accuracies: dict[float, list[float]] = {}
@@ -79,15 +87,15 @@ def search_widths(
         record = read_record(trial_dir / RECORD)
         trials.append(record)
         folders.setdefault(record.rate, []).append((record, trial_dir))
-        # What the oracle judged by: the record may be of the training to the end
+        # The accuracy that the oracle used; the record may be of a training to the end
         history = tuner.oracle.trials[trial_id].metrics.get_history(ACCURACY)
         accuracies.setdefault(record.rate, []).append(float(history[-1].value[-1]))
-    # Trials of Hyperband differ in their epochs, not by chance
+    # Trials of Hyperband differ in their numbers of epochs, not by chance
     one_score = statistics.fmean if trainer.plan.oracle == SMALLEST else max
     scores = {rate: one_score(values) for rate, values in accuracies.items()}
     feasible = [rate for rate in scores if scores[rate] >= trainer.plan.floor]
     rate = min(feasible) if feasible else max(scores, key=lambda r: (scores[r], -r))
-    # The longest, where Hyperband's are equally good: it needs no training to the end
+    # Of equally accurate trials of Hyperband, the longest: it may need no more training
     chosen, trial_dir = max(
         folders[rate], key=lambda kept: (kept[0].accuracy, kept[0].epochs)
     )

@@ -1,1 +1,1 @@
-"""Families of students: what a teacher's network becomes at a rate."""
+"""Families of students: ways to make a student of a teacher at a given rate."""

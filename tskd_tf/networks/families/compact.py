@@ -1,10 +1,10 @@
 """The family of compact students: a strided stem, separable convolutions, and width.
 
-The teacher's network changes by three rules, see `structure`. The multiply-adds that
-this saves are spent on width.
+Three rules change the teacher's network, see `structure`. Students spend the saved
+multiply-adds on width.
 
-Test accuracy in percent on MNIST, LeNet (99.23) as teacher, 5 epochs at learning rate
-0.006; n is the number of seeds, whose means spread by 0.1:
+Test accuracy in percent on MNIST with LeNet (99.23 %) as teacher, 5 epochs at learning
+rate 0.006. n is the number of seeds; means vary by about 0.1:
 
 | students | multiply-adds | parameters | n | test |
 |---|---|---|---|---|
@@ -13,16 +13,16 @@ Test accuracy in percent on MNIST, LeNet (99.23) as teacher, 5 epochs at learnin
 | thin 1-4-35 | 23,390 | 2,765 | 2 | 96.94 |
 | compact 3-7-68 | 25,240 | 8,789 | 4 | 98.42 |
 
-`python benchmarks/families.py` compares the two families so. The rules were chosen
-among these, networks 6-12-60 of 47,928 multiply-adds if nothing else is said, n = 2:
+`python benchmarks/families.py` makes this comparison. The rules were chosen by these
+test accuracies, with n = 2 and networks 6-12-60 of 47,928 multiply-adds by default:
 
-- Nothing between a depthwise convolution and its 1x1: 98.94 and, with other initial
-  weights, 98.88. Normalisation and ReLU there: 98.82.
-- With these, no normalisation behind the dense layer: 98.66 instead of 98.82.
-- With these, padding "same" instead of the teacher's "valid": 98.47, 3-8-32 at 46,968.
-- All pooling folded into strides: 98.77, 5-13-125 at 48,290; 98.57 (n = 4), 3-9-85 at
-  25,522. On CIFAR-10 (16,000 images, 6 epochs on labels) it loses: 54.09 at 406,980,
-  where a strided stem only has 57.27 at 429,572. So the stem only.
+- With nothing between a depthwise convolution and its 1x1 convolution: 98.94, and 98.88
+  with other initial weights. With normalisation and ReLU between them: 98.82.
+- With the latter, and no normalisation behind the dense layer: 98.66.
+- With the latter, and padding "same" instead of "valid": 98.47 for 3-8-32 at 46,968.
+- With strides instead of all pooling: 98.77 for 5-13-125 at 48,290, and 98.57 (n = 4)
+  for 3-9-85 at 25,522. On CIFAR-10 (16,000 images, 6 epochs on labels) this reaches
+  54.09 at 406,980; striding the stem only reaches 57.27 at 429,572, and was chosen.
 """
 
 import math
@@ -48,30 +48,30 @@ from tskd_tf.networks.rebuild import with_image_shape
 from tskd_tf.networks.width import narrowed, output_ids, with_widths
 
 _NUM_RATES = 25
-# Students below this share of the teacher's multiply-adds are of single channels
+# Below this share of the teacher's multiply-adds, layers have single channels
 _SMALLEST_SHARE = 1e-3
-# Wider students are not looked at, where layers cannot become wider and cost more
+# Limits the rates if layers cannot become wider, so that costs do not rise
 _LARGEST_RATE = 16.0
-# Neighbours among the rates that are counted differ by this factor
+# Factor between neighbouring rates whose multiply-adds are counted
 _RATE_RATIO = 1.04
 
 
 def compact_student(
     teacher: keras.Model, rate: float, task: Task | None = None
 ) -> keras.Model:
-    """A student of the teacher's compact network, every layer but the head at one rate.
+    """A compact student: all layers of the compact network, except the head, scaled.
 
     Args:
         teacher: A built Functional or Sequential classifier that gives logits.
         rate: Width scale above 0. Above 1, layers are wider than the teacher's.
-        task: Its head decides the number of outputs; by default the teacher's.
+        task: Its head sets the number of outputs. Default: all outputs of the teacher.
 
     Returns:
-        A new, uncompiled model of random weights, which takes the same images.
+        A new, uncompiled model with random weights, which takes the same images.
 
     Raises:
-        InputError: If the rate is not above 0, the model does not fit the task, has
-            no convolution of its images, or its channels cannot be followed.
+        InputError: If the rate is not above 0, if the model does not fit the task or
+            has no convolution of its images, or if its channels cannot be followed.
 
     Example:
 
@@ -85,21 +85,21 @@ def compact_student(
 
 
 def compact_network(teacher: keras.Model) -> keras.Model:
-    """The teacher's network made compact at its own widths: the student of rate 1.
+    """The compact form of the teacher's network at the same widths (rate 1).
 
-    The stem is strided; batch normalisation and ReLU stand behind each convolution and
-    hidden dense layer, unless the teacher normalises; convolutions behind the stem are
-    depthwise and 1x1.
+    The stem gets a stride. Batch normalisation and ReLU follow each convolution and
+    hidden dense layer, unless the teacher normalises. Convolutions behind the stem
+    become depthwise and 1x1 convolutions.
 
     Args:
         teacher: A built Functional or Sequential classifier that gives logits.
 
     Returns:
-        A model with new weights; the teacher itself where no rule applies.
+        A model with new weights; the teacher itself if no rule applies.
 
     Raises:
         InputError: If the teacher is of another kind, has no convolution of its
-            images, or one with another stride down than across.
+            images, or has a convolution with different strides down and across.
     """
     check_model(teacher, "the teacher")
     check_logits(teacher, "the teacher")
@@ -117,22 +117,23 @@ def compact_network(teacher: keras.Model) -> keras.Model:
 def compact_rates(
     teacher: keras.Model, task: Task | None = None, num_rates: int = _NUM_RATES
 ) -> list[float]:
-    """Rates of compact students that differ, from the cheapest on.
+    """Rates of distinct compact students, in ascending order of cost.
 
-    Multiply-adds rise by a like factor from each to the next, from a thousandth of
-    the teacher's, or from the student of one channel a layer, up to the teacher's.
+    Multiply-adds rise by a nearly constant factor from one student to the next. They
+    start at a thousandth of the teacher's, or at the student with one channel per
+    layer, and end at the teacher's.
 
     Args:
-        teacher: As in `compact_student`, of a known image size.
-        task: Its head decides the number of outputs; by default the teacher's.
-        num_rates: At most so many, at least 2.
+        teacher: A built Functional or Sequential classifier with a known image size.
+        task: Its head sets the number of outputs. Default: all outputs of the teacher.
+        num_rates: Largest number of rates, ≥ 2. Default: 25.
 
     Returns:
         Rates, ascending; multiply-adds rise strictly.
 
     Raises:
-        InputError: As `compact_student`; also if no compact student is cheaper than
-            the teacher, or multiply-adds cannot be counted.
+        InputError: If `compact_student` refuses the teacher or task, if no compact
+            student is cheaper than the teacher, or if multiply-adds cannot be counted.
     """
     if num_rates < 2:
         raise InputError(f"Expected num_rates of at least 2. Received: {num_rates}")
@@ -148,12 +149,13 @@ def compact_rates(
     while rate < 1 and count(2 * rate) < least:
         rate *= 2
     while rate <= _LARGEST_RATE and (num_macs := count(rate)) <= most:
-        # Of rates that give the same student the last stands for them
+        # Of rates that give the same student, the last is kept
         counted[num_macs] = rate
         rate = float(f"{rate * _RATE_RATIO:.4g}")
     if not counted:
         raise InputError(
-            "Expected a teacher dearer than its smallest compact student. Received: "
+            "Expected a teacher that costs more than its smallest compact student. "
+            "Received: "
             f"{teacher.name!r} with {most:,} multiply-adds, where that student has "
             f"{num_macs:,}"
         )
@@ -171,28 +173,28 @@ def _check_rate(rate: Any) -> None:
 
 
 def _kept(channels: Channels, rate: float, outputs: Sequence[int]) -> Kept:
-    """The channels of a student: rates are rounded half up, to at least 1."""
+    """The channels of a student: widths are rounded half up, to at least 1."""
     return channels.keep(
         lambda width, _: max(1, math.floor(rate * width + 0.5 + 1e-9)), outputs
     )
 
 
 def macs_by_rate(channels: Channels, outputs: Sequence[int]) -> Callable[[float], int]:
-    """A function of the rate: the multiply-adds of its student, which is not built.
+    """A function that maps a rate to the multiply-adds of its student, not built.
 
     Args:
-        channels: Of a compact network.
-        outputs: Of its outputs, those that students have.
+        channels: The channels of a compact network.
+        outputs: Positions of the outputs that students have.
 
     Raises:
-        InputError: If they cannot be counted.
+        InputError: If multiply-adds cannot be counted.
     """
     multiplying = [
         (use, use.call.layer.get_config())
         for use in channels.uses
         if cost_of_call(use.call.layer, use.call.input_shapes[0])[1]
     ]
-    # Layers that differ in their names only cost the same, and making one takes long
+    # Layers that differ only by name cost the same, and building a layer is slow
     known: dict[str, int] = {}
 
     def count(rate: float) -> int:

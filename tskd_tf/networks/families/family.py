@@ -10,13 +10,14 @@ from tskd_tf.data.task import Task
 
 
 class Family(NamedTuple):
-    """How one family makes a teacher's students, and which there are.
+    """How one family makes a teacher's students, and at which rates.
+
+    Both functions raise `InputError` if the family has no students of the teacher.
 
     Attributes:
-        build: Function of teacher, rate and task; gives the student, uncompiled.
-        rates: Function of teacher and task; gives the rates of students that differ,
-            from the cheapest on. Both raise `InputError` with the reason if the
-            family has no students of the teacher.
+        build: Maps teacher, rate and task to the student, uncompiled.
+        rates: Maps teacher and task to the rates of distinct students, in ascending
+            order of cost.
     """
 
     build: Callable[..., keras.Model]
@@ -30,7 +31,7 @@ def family_named(name: str) -> Family:
         name: One of `choices.FAMILIES`.
 
     Raises:
-        InputError: If there is no such name.
+        InputError: If there is no such family.
     """
     check_choice("family", name, FAMILIES)
     family: Family = FAMILIES[name].load()

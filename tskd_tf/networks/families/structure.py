@@ -1,6 +1,6 @@
-"""The rules that make a teacher's network compact, each from a model to a model.
+"""The rules that make a teacher's network compact; each maps a model to a model.
 
-They change the structure and leave the widths. Weights of the results are new.
+They change the structure and keep the widths. The resulting models have new weights.
 """
 
 import math
@@ -26,7 +26,7 @@ from tskd_tf.networks.rebuild import rebuild
 
 _POOLING = (layers.MaxPooling2D, layers.AveragePooling2D)
 _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
-# Between a convolution and its activation these may stand
+# Layers that may stand between a convolution and its activation
 _PASSING = {
     "AveragePooling2D",
     "Concatenate",
@@ -44,11 +44,11 @@ _PASSING = {
     "ZeroPadding2D",
 }
 _NOT_NORMALIZING = ("LayerScale", "Normalization", "PReLU")
-# Short trainings of few steps an epoch need statistics that follow soon
+# In short trainings, moving statistics must adapt within few steps
 _MOMENTUM = 0.9
 
-# Where a value of the graph lies: before the stem, between the stem and the first
-# stride behind it, and behind that. What has no places lies nowhere.
+# Where a tensor of the graph is: before the stem, between the stem and the first stride
+# behind it, behind that stride, or nowhere, for a tensor without height and width
 _IMAGE, _FULL, _BEHIND, _NOWHERE = "image", "full", "behind", "nowhere"
 
 
@@ -56,9 +56,9 @@ class FirstStride(NamedTuple):
     """The first halving of a network's feature maps.
 
     Attributes:
-        stems: The convolutions of the images, all of stride 1.
-        strided: The layers behind them that make the maps smaller.
-        strides: Their strides, down and across, in places.
+        stems: The convolutions of the images, all with stride 1.
+        strided: The layers behind them that reduce the size of feature maps.
+        strides: Strides of these layers, down and across, in positions.
     """
 
     stems: list[Any]
@@ -67,7 +67,7 @@ class FirstStride(NamedTuple):
 
 
 def stems(model: keras.Model) -> list[Any]:
-    """The layers that mix the images' pixels: only preprocessing is before them."""
+    """The first layers with kernels: only preprocessing stands before them."""
     found: dict[int, Any] = {}
 
     def step(call: LayerCall, values: list[bool]) -> list[bool]:
@@ -81,15 +81,15 @@ def stems(model: keras.Model) -> list[Any]:
 
 
 def first_stride(model: keras.Model) -> FirstStride | None:
-    """What halves the feature maps first, if the stem could do it in its place.
+    """The first stride behind the stem, if it can be moved to the stem.
 
     Args:
         model: A built Functional or Sequential classifier of images.
 
     Returns:
-        None where the stem has a stride already, nothing has one, or the strides
-        cannot be moved: they differ, are larger than the stem's kernel, belong to a
-        layer that is used elsewhere, or paths with and without one meet.
+        None if the stem has a stride already, if no layer has one, or if the strides
+        cannot be moved. They cannot if they differ, are larger than the stem's kernel,
+        belong to a layer that is used elsewhere, or if paths with and without one meet.
     """
     roles: dict[int, set[str]] = defaultdict(set)
     found: dict[int, Any] = {}
@@ -102,7 +102,7 @@ def first_stride(model: keras.Model) -> FirstStride | None:
         strides = _strides(layer)
         role, output = "other", places.pop() if len(places) == 1 else _NOWHERE
         if places:
-            # Paths of several sizes meet, which moving a stride would part
+            # Paths of several sizes meet; with a moved stride they would not fit
             fits = fits and _FULL not in places
             output = _BEHIND
         elif output == _IMAGE and _mixes(layer):
@@ -135,20 +135,20 @@ def first_stride(model: keras.Model) -> FirstStride | None:
 
 
 def with_strided_stem(model: keras.Model) -> keras.Model:
-    """The model whose stem takes the first stride, the pooling that had it being gone.
+    """Moves the first stride of a model to its stem; a pooling with it is removed.
 
-    The stem is the convolution of the images. Between it and the first stride, maps
-    become smaller; behind it they stay, up to a pixel or two at their borders.
+    The stem is the convolution of the images. Feature maps between the stem and the
+    first stride become smaller. Behind it, sizes change by at most a pixel or two.
 
     Args:
         model: A built Functional or Sequential classifier of images.
 
     Returns:
-        A new model; the model itself where `first_stride` finds nothing to move, or
-        the smaller maps do not fit what follows.
+        A new model; the model itself if `first_stride` finds nothing to move, or if
+        later layers do not accept the smaller maps.
 
     Raises:
-        InputError: If a layer cannot be made again from its settings.
+        InputError: If a layer cannot be rebuilt from its settings.
     """
     moved = first_stride(model)
     if moved is None:
@@ -170,26 +170,26 @@ def with_strided_stem(model: keras.Model) -> keras.Model:
     except InputError:
         raise
     except (ValueError, TypeError):
-        # Without padding, maps may become smaller than a kernel, or sums not fit
+        # Without padding, maps may become smaller than a kernel, or not fit in a sum
         return model
 
 
 def with_normalization(model: keras.Model) -> keras.Model:
-    """The model with batch normalisation and ReLU where the teacher has none.
+    """Adds batch normalisation and ReLU to a model without normalisation.
 
-    They follow each convolution and dense layer but the head. The layer's own
-    activation comes behind the normalisation. ReLU is added only where neither the
-    layer nor what follows it has an activation, and where it does not end a branch
-    that is added or multiplied.
+    They follow each convolution and dense layer except the head. The layer's own
+    activation follows the normalisation. ReLU is added only if neither the layer nor
+    its followers have an activation, and not at the end of a branch that is added or
+    multiplied.
 
     Args:
         model: A built Functional or Sequential classifier of images.
 
     Returns:
-        A new model; the model itself where any layer of it normalises.
+        A new model; the model itself if one of its layers normalises.
 
     Raises:
-        InputError: If a layer cannot be made again from its settings, or there is no
+        InputError: If a layer cannot be rebuilt from its settings, or there is no
             head.
     """
     if any(_normalizes(call.layer) for call in layer_calls(model)):
@@ -217,18 +217,18 @@ def with_normalization(model: keras.Model) -> keras.Model:
 
 
 def with_separable_convolutions(model: keras.Model) -> keras.Model:
-    """The model with depthwise and 1x1 convolutions behind the stem.
+    """Replaces convolutions behind the stem by depthwise and 1x1 convolutions.
 
-    They take the place of each convolution larger than 1x1, but of those of groups.
+    Each convolution larger than 1x1 and without groups is replaced.
 
     Args:
         model: A built Functional or Sequential classifier of images.
 
     Returns:
-        A new model; the model itself where there is nothing to replace.
+        A new model; the model itself if there is nothing to replace.
 
     Raises:
-        InputError: If a convolution has another stride down than across.
+        InputError: If a convolution has different strides down and across.
     """
     of_images = {id(layer) for layer in stems(model)}
     for call in layer_calls(model):
@@ -241,7 +241,7 @@ def with_separable_convolutions(model: keras.Model) -> keras.Model:
 
 
 def _like(layer: Any, **changes: Any) -> Any:
-    """A copy of a layer with other settings, its adapted preprocessing kept."""
+    """A copy of a layer with other settings; adapted statistics are kept."""
     config = {**layer.get_config(), **changes}
     if is_adapted_normalization(layer):
         config["mean"], config["variance"], *_ = layer.get_weights()
@@ -272,7 +272,7 @@ def _has_places(shape: Shape) -> bool:
 
 
 def _decided_by_what_follows(model: keras.Model) -> set[int]:
-    """Layers, by `id`, behind which an activation, a sum or the like follows anyway."""
+    """The `id`s of layers that an activation, a sum or a similar layer follows."""
     decided: set[int] = set()
 
     def step(call: LayerCall, values: list[frozenset[int]]) -> list[frozenset[int]]:

@@ -1,4 +1,4 @@
-"""The family of thin students: the teacher's network, thinner."""
+"""The family of thin students: the teacher's network with fewer channels."""
 
 import keras
 
@@ -11,11 +11,11 @@ _RATE_STEP = 0.05
 
 
 def thin_rates(teacher: keras.Model, task: Task) -> list[float]:
-    """Rates of thin students that differ, in steps of 0.05, the last being 1.
+    """Rates of distinct thin students, in steps of 0.05 up to 1.
 
     Args:
-        teacher: As in `thin_student`.
-        task: As in `thin_student`; any task has the same rates.
+        teacher: A built Functional or Sequential classifier that gives logits.
+        task: Not used: all tasks have the same rates.
 
     Raises:
         InputError: If the channels cannot be followed through a layer.

@@ -1,1 +1,1 @@
-"""Layers of our own that students may have."""
+"""Layers of this package, and the kinds of convolution of students."""

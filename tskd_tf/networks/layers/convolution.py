@@ -1,17 +1,17 @@
-"""What the package knows of a kind of convolution: one record a kind.
+"""The record of each kind of convolution.
 
-A kind may bring layers of its own. Such a layer says itself what others must know of
-it, by these members of its class. One without kernels needs none of them:
+A kind may bring its own layers. The class of such a layer describes itself to the
+package by these members. A layer without kernels needs none of them:
 
-- `kernel_cost(input_shape, output_shape)`: its kernel weights and multiply-adds, as
-  `costs.complexity` counts them. Both shapes are with the batch.
-- `weight_channels(inputs, inner, output)`: for each weight by name, the channels along
-  its last axes, as `weight_axes.axes_of_weights` gives them. A layer that has this, and
-  neither `filters` nor `units`, gives the channels it takes.
-- `inner_setting`: name of the argument that is its number of inner channels, as
-  `DominantConv2D.rank`; only where it has some.
-- `kernel_scale_axes`: for each kernel by attribute, the axes over which int8 shares one
-  scale.
+- `kernel_cost(input_shape, output_shape)` returns kernel weights and multiply-adds, as
+  `costs.complexity` counts them. Both shapes include the batch.
+- `weight_channels(inputs, inner, output)` maps the name of each weight to the channels
+  along its last axes, see `weight_axes.axes_of_weights`. A layer with this method, and
+  without `filters` and `units`, keeps the channels of its input.
+- `inner_setting` names the argument for the number of inner channels, e.g.
+  `DominantConv2D.rank`. Layers without inner channels lack it.
+- `kernel_scale_axes` maps the attribute of each kernel to the axes over which int8
+  quantization shares one scale.
 """
 
 import math
@@ -27,12 +27,12 @@ from tskd_tf.errors import InputError
 
 
 class Options(NamedTuple):
-    """What a user can ask of a kind, see `replace_convolutions`.
+    """Options of a kind of convolution, see `replace_convolutions`.
 
     Attributes:
-        groups: ≥ 1, of kinds with groups; None for the default.
-        rank: ≥ 1, of kinds with a rank; None for none.
-        multiplier: ≥ 1, of the same kinds.
+        groups: Number of groups, ≥ 1, for kinds with groups. None: the kind's default.
+        rank: Number of full kernels, ≥ 1, for kinds with a rank. None: no rank.
+        multiplier: Kernels per channel, ≥ 1, for kinds with a rank.
     """
 
     groups: int | None = None
@@ -44,14 +44,14 @@ class Convolution(NamedTuple):
     """The record of a kind of convolution.
 
     Attributes:
-        replace: Gives the layers that take the place of a plain convolution, one after
-            the other. None where it stays.
-        own_layers: Classes of this package that it is made of. A `.keras` file names
-            them and does not bring them along.
-        default_groups: Groups where none are asked for. None where it has no groups.
-        has_rank: Whether it takes `rank` and `multiplier`.
-        start_from: Gives the built layers of `replace` the weights of the convolution
-            whose place they take, as near as can be. None where they start at random.
+        replace: Returns the layers that replace a plain convolution, in order. None if
+            plain convolutions stay.
+        own_layers: Layer classes of this package that the kind uses. A `.keras` file
+            names them but does not contain them.
+        default_groups: Default number of groups. None if the kind has no groups.
+        has_rank: Whether the kind takes `rank` and `multiplier`.
+        start_from: Sets the weights of the built layers of `replace` to approximate the
+            replaced convolution. None if they start at random.
     """
 
     replace: (
@@ -75,7 +75,7 @@ def convolution_named(name: str) -> Convolution:
         name: One of `choices.CONVOLUTIONS`.
 
     Raises:
-        InputError: If there is no such kind.
+        InputError: If the kind is unknown.
     """
     if name not in CONVOLUTIONS:
         raise InputError(
@@ -87,14 +87,14 @@ def convolution_named(name: str) -> Convolution:
 
 
 def check_groups(name: str, groups: int | None) -> None:
-    """Checks the groups that are asked of a kind.
+    """Checks the number of groups of a kind.
 
     Args:
         name: One of `choices.CONVOLUTIONS`.
-        groups: None asks for the default.
+        groups: Number of groups, ≥ 1; None for the default.
 
     Raises:
-        InputError: If it has no groups, or they are below 1.
+        InputError: If the kind has no groups, or `groups` is below 1.
     """
     has_groups = convolution_named(name).default_groups is not None
     if groups is not None and (not has_groups or groups < 1):
@@ -105,13 +105,13 @@ def check_groups(name: str, groups: int | None) -> None:
 
 
 def own_layers() -> dict[str, type[keras.layers.Layer]]:
-    """All layers of this package that a student may have, by the name of the class."""
+    """All layer classes of this package that students may have, by name."""
     records = [convolution_named(name) for name in CONVOLUTIONS]
     return {kind.__name__: kind for record in records for kind in record.own_layers}
 
 
 def positions(shape: Sequence[int | None]) -> int:
-    """How many places a feature map has.
+    """Number of positions (height times width) of a feature map.
 
     Args:
         shape: `(batch, height, width, channels)`; a size of None counts as 1.
@@ -120,11 +120,11 @@ def positions(shape: Sequence[int | None]) -> int:
 
 
 def pointwise(layer: keras.layers.Conv2D, strides: Any = 1) -> keras.layers.Layer:
-    """The 1x1 convolution that ends with what a convolution ended with.
+    """A 1x1 convolution with a layer's filters, bias and activation.
 
     Args:
-        layer: Whose place is taken: filters, bias and activation are as there.
-        strides: One number or two, in pixels.
+        layer: The convolution that is replaced.
+        strides: One integer or two, in pixels. Default: 1.
     """
     settings = {"name": f"{layer.name}_pointwise", "kernel_size": 1}
     settings.update(strides=strides, padding="valid", dilation_rate=1)
@@ -133,17 +133,17 @@ def pointwise(layer: keras.layers.Conv2D, strides: Any = 1) -> keras.layers.Laye
 
 
 def relative_initializer(layer: keras.layers.Conv2D) -> Any:
-    """That of a convolution, if it goes by the number of inputs, which changes."""
+    """A convolution's initializer if it scales with the fan; else `glorot_uniform`."""
     given = layer.kernel_initializer
     is_relative = isinstance(given, keras.initializers.VarianceScaling)
     return given.clone() if is_relative else "glorot_uniform"
 
 
 def check_equal_strides(layer: keras.layers.Conv2D) -> None:
-    """Checks that depthwise kernels can take a convolution's place.
+    """Checks that depthwise kernels can replace a convolution.
 
     Raises:
-        InputError: If its strides differ.
+        InputError: If its strides down and across differ.
     """
     if layer.strides[0] != layer.strides[1]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A kernel a channel, by Keras's own layer, and a 1x1 convolution behind it."""
+"""Keras's depthwise convolution, followed by a 1x1 convolution."""
 
 import math
 
@@ -21,7 +21,7 @@ def _replace(layer: keras.layers.Conv2D, _: Options) -> list[keras.layers.Layer]
         layer.padding,
         dilation_rate=layer.dilation_rate,
         use_bias=False,
-        # Keras's own takes the kernel for one over all channels
+        # Keras's default computes the fan over all channels, so kernels start too small
         depthwise_initializer=keras.initializers.RandomNormal(
             stddev=1 / math.sqrt(math.prod(layer.kernel_size))
         ),

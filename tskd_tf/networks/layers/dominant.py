@@ -1,10 +1,10 @@
-"""A convolution by few dominant kernels, whose responses a 1x1 convolution combines.
+"""A convolution with few dominant kernels and a 1x1 convolution of their outputs.
 
 Inspired by Wang, Deng, Wang 2016 ("Accelerating convolutional neural networks with
-dominant convolutional kernel and knowledge pre-regression", ECCV 2016). Of that paper
-the abstract and half a page were at hand: a low-rank decomposition in two procedures,
-feature extraction and feature combination. The structure, the ranks and the start from
-a plain kernel by singular values are our reading; no result of theirs is claimed.
+dominant convolutional kernel and knowledge pre-regression", ECCV 2016). Only the
+abstract and half a page of that paper were available. They describe a low-rank
+decomposition into feature extraction and feature combination. The structure, the ranks
+and the start from singular values are our reading; no result of theirs is claimed.
 """
 
 import math
@@ -29,36 +29,37 @@ READINGS = ("A", "B")
 
 @keras.saving.register_keras_serializable("tskd_tf")
 class DominantConv2D(keras.layers.Layer):
-    """A cheaper `Conv2D`: feature extraction by few kernels, combination by 1x1.
+    """A cheaper `Conv2D`: few kernels extract features, a 1x1 kernel combines them.
 
-    Of k×k kernels, C channels in and N filters, biases left out:
+    Number of weights for k×k kernels, C input channels and N filters, without biases:
 
     | reading | extraction | weights |
     |---|---|---|
     | `"A"` | `rank` full kernels, d | k²·C·d + d·N |
-    | `"B"` | `multiplier` kernels a channel, m | k²·C·m + C·m·N |
+    | `"B"` | `multiplier` kernels per channel, m | k²·C·m + C·m·N |
 
-    Multiply-adds are that many at each place of the output. There is nothing between
-    the two, so that all of it is a convolution of low rank. Both readings are ours; see
+    Each output position costs as many multiply-adds. Nothing stands between the two
+    steps, so that the layer is a convolution of low rank. Both readings are ours; see
     the module.
 
     Args:
-        filters: Channels that come out, N.
-        kernel_size: One number or two, in pixels.
-        strides: Of the extraction; in reading B the same in both directions.
-        padding: `"valid"` or `"same"`.
-        dilation_rate: Of the extraction.
-        activation: Of the outputs.
-        use_bias: Whether the outputs have one.
-        reading: `"A"` or `"B"`.
-        rank: Full kernels of reading A, ≥ 1.
-        multiplier: Kernels a channel of reading B, ≥ 1.
-        kernel_initializer: Of the extraction. Keras's defaults take a depthwise kernel
-            for one over all channels, so that it starts too small; by default one of
-            reading B starts from N(0, 1/k²).
-        pointwise_initializer: Of the combination.
-        bias_initializer: Of the bias.
-        kernel_regularizer: Of both kernels.
+        filters: Number of output channels N, ≥ 1.
+        kernel_size: One integer or two, ≥ 1, in pixels.
+        strides: Strides of the extraction: one integer or two, ≥ 1, in pixels; reading
+            B needs equal ones. Default: 1.
+        padding: `"valid"` (default) or `"same"`.
+        dilation_rate: Dilation of the extraction: one integer or two, ≥ 1. Default: 1.
+        activation: Activation of the outputs, as in `Conv2D`. Default: none.
+        use_bias: Whether to add a bias to the outputs. Default: True.
+        reading: `"A"` or `"B"` (default).
+        rank: Number of full kernels of reading A, ≥ 1.
+        multiplier: Kernels per channel of reading B, ≥ 1. Default: 1.
+        kernel_initializer: Initializer of the extraction. Default: Glorot uniform for
+            reading A, N(0, 1/k²) for reading B. Keras's defaults would compute the fan
+            over all channels, so that depthwise kernels start too small.
+        pointwise_initializer: Initializer of the 1x1 kernel. Default: Glorot uniform.
+        bias_initializer: Initializer of the bias. Default: zeros.
+        kernel_regularizer: Regularizer of both kernels. Default: none.
         **kwargs: For `keras.layers.Layer`.
 
     Raises:
@@ -117,7 +118,7 @@ class DominantConv2D(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape: Any) -> None:
-        """Makes the two kernels and the bias."""
+        """Creates the two kernels and the bias."""
         channels = input_shape[-1]
         is_depthwise = self.rank is None
         kernel = self.add_weight(
@@ -143,7 +144,7 @@ class DominantConv2D(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: Any) -> Any:
-        """Feature maps of `filters` channels."""
+        """Returns feature maps of shape `(batch, height, width, filters)`."""
         settings = {
             "strides": self.strides,
             "padding": self.padding,
@@ -164,15 +165,15 @@ class DominantConv2D(keras.layers.Layer):
         return self.activation(outputs)
 
     def start_from(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> None:
-        """Takes the nearest kernels to a plain one, by `low_rank_factors` and such.
+        """Sets the kernels to the best approximation of a plain kernel.
 
         Args:
-            kernel: Of a plain convolution, shape `(height, width, channels, filters)`;
-                the layer is built for such channels.
-            bias: Shape `(filters,)`, of a layer with one.
+            kernel: Kernel of a plain convolution, shape `(height, width, channels,
+                filters)`. The layer must be built for these channels.
+            bias: Shape `(filters,)`, for a layer with a bias. Default: none.
 
         Raises:
-            InputError: If rank or multiplier is more than such a kernel has.
+            InputError: If rank or multiplier is larger than such a kernel allows.
         """
         if self.rank is None:
             factors = depthwise_factors(kernel, self.multiplier)
@@ -183,7 +184,7 @@ class DominantConv2D(keras.layers.Layer):
     def kernel_cost(
         self, input_shape: Sequence[int], output_shape: Sequence[int]
     ) -> tuple[int, int]:
-        """Kernel weights and multiply-adds of one use, for shapes with the batch."""
+        """Kernel weights and multiply-adds of one use; shapes include the batch."""
         num_kernels = self.rank or self.multiplier
         extraction = math.prod(self.kernel_size) * input_shape[-1] * num_kernels
         num_responses = self.rank or input_shape[-1] * self.multiplier
@@ -193,12 +194,12 @@ class DominantConv2D(keras.layers.Layer):
     def weight_channels(
         self, inputs: np.ndarray, inner: np.ndarray, output: np.ndarray
     ) -> dict[str, list[np.ndarray | None]]:
-        """The channels along the last axes of each weight, by its name.
+        """The channels along the last axes of each weight, by the weight's name.
 
         Args:
-            inputs: Channels that come in, shape `(1, channels)`.
-            inner: The full kernels of reading A, shape `(1, rank)`.
-            output: Channels that come out, shape `(1, filters)`.
+            inputs: Input channels, shape `(1, channels)`.
+            inner: Channels between the two kernels in reading A, shape `(1, rank)`.
+            output: Output channels, shape `(1, filters)`.
         """
         if self.rank is None:
             responses = np.repeat(inputs, self.multiplier, axis=-1)
@@ -212,7 +213,7 @@ class DominantConv2D(keras.layers.Layer):
         }
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """As that of a `Conv2D`."""
+        """The output shape, as for a `Conv2D`."""
         extents = [
             (size - 1) * dilation + 1 if self.padding == "valid" else 1
             for size, dilation in zip(self.kernel_size, self.dilation_rate)
@@ -224,7 +225,7 @@ class DominantConv2D(keras.layers.Layer):
         return (input_shape[0], *sides, self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments."""
+        """The arguments of the constructor, serialized."""
         return {
             **super().get_config(),
             "filters": self.filters,

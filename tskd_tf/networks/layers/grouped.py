@@ -1,4 +1,4 @@
-"""A grouped convolution that a CPU trains as fast as a plain one."""
+"""A grouped convolution that trains on a CPU as fast as a plain one."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ _DEFAULT_GROUPS = 4
 class GroupedConv2D(keras.layers.Conv2D):
     """Keras's `Conv2D` with `groups`, computed by TensorFlow's own kernels.
 
-    Keras compiles such a layer by XLA, which on a CPU takes a hundred times as long,
-    and which ONNX has no operation for. It has its reasons: not every CPU kernel has
-    gradients of groups, so here they are those of the plain convolution whose kernel is
-    0 between groups. And TensorFlow fuses a convolution with the bias, normalisation or
-    activation right behind it, and what is fused knows no groups on a CPU: so this
-    layer is for where another convolution follows.
+    Keras compiles a grouped convolution by XLA. On a CPU this takes about a hundred
+    times as long, and it cannot be converted to ONNX. TensorFlow's CPU kernels lack
+    some gradients of groups. So gradients are those of the equal plain convolution,
+    whose kernel is 0 between groups. TensorFlow may also fuse a convolution with a
+    bias, normalisation or activation behind it, and fused CPU kernels lack groups. So
+    use this layer only where another convolution follows.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> tf.Tensor:
@@ -60,14 +60,14 @@ class GroupedConv2D(keras.layers.Conv2D):
     def kernel_cost(
         self, input_shape: Sequence[int], output_shape: Sequence[int]
     ) -> tuple[int, int]:
-        """Kernel weights and multiply-adds of one use, for shapes with the batch."""
+        """Kernel weights and multiply-adds of one use; shapes include the batch."""
         channels = input_shape[-1] // self.groups
         kernel = channels * self.filters * math.prod(self.kernel_size)
         return kernel, kernel * positions(output_shape)
 
 
 def _with_zeros(kernel: tf.Tensor, groups: int) -> tf.Tensor:
-    """The kernel of the plain convolution that is the same, with 0 between groups."""
+    """The kernel of the equal plain convolution: 0 between groups."""
     channels, filters = kernel.shape[2], kernel.shape[3]
     ones = np.ones((channels, filters // groups))
     mask = tf.constant(np.kron(np.eye(groups), ones), kernel.dtype)

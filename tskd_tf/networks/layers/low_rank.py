@@ -1,4 +1,4 @@
-"""Few kernels for a plain one, by singular values, and how they are combined."""
+"""Low-rank factors of a convolution kernel, by singular values."""
 
 import numpy as np
 
@@ -6,10 +6,11 @@ from tskd_tf.errors import InputError
 
 
 def low_rank_factors(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best `rank` full kernels for a plain one, and how they are combined.
+    """Factors a kernel into `rank` full kernels and a 1x1 kernel that combines them.
 
-    Singular values of the matrix of all kernels: the squared error of the product is
-    the sum of the squares of those left out (Eckart & Young 1936).
+    The factors come from the singular value decomposition of the kernel matrix. The
+    squared error of their product is the sum of the squared singular values that are
+    left out, the least possible (Eckart & Young 1936).
 
     Args:
         kernel: Shape `(height, width, channels, filters)`.
@@ -17,7 +18,8 @@ def low_rank_factors(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndar
 
     Returns:
         Kernels of shape `(height, width, channels, rank)`, and a 1x1 kernel of shape
-        `(1, 1, rank, filters)`, of equal size each; those that matter most first.
+        `(1, 1, rank, filters)`. The largest singular value comes first and is shared
+        equally between the two.
 
     Raises:
         InputError: If the rank is out of range.
@@ -32,9 +34,9 @@ def low_rank_factors(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndar
 def depthwise_factors(
     kernel: np.ndarray, multiplier: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best `multiplier` kernels for each channel, and how they are combined.
+    """Factors a kernel into `multiplier` kernels per channel and a 1x1 kernel.
 
-    As `low_rank_factors`, for each input channel by itself.
+    Each input channel is factored separately, as in `low_rank_factors`.
 
     Args:
         kernel: Shape `(height, width, channels, filters)`.
@@ -58,7 +60,7 @@ def depthwise_factors(
 
 def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    # Shared out, so that neither factor learns faster than the other
+    # Shared equally, so that neither factor learns faster than the other
     roots = np.sqrt(values[..., :rank])
     return (
         left[..., :rank] * roots[..., None, :],

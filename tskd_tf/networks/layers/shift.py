@@ -1,7 +1,8 @@
 """A spatial operation without weights: each channel moves by a pixel, or stays.
 
-What Xie et al. 2019 (arXiv 1909.13063) put before a 1x1 convolution in the place of a
-3x3 one; the rule is that of their code (`OD-cheap-convolution`, `shiftnet_cuda_v2`).
+Xie et al. 2019 (arXiv 1909.13063) replace a 3x3 convolution by this operation and a 1x1
+convolution. The rule is that of their code (`OD-cheap-convolution`,
+`shiftnet_cuda_v2`).
 """
 
 from typing import Any
@@ -17,17 +18,17 @@ _NUM_DIRECTIONS = 9
 
 
 def shift_offsets(num_channels: int) -> np.ndarray:
-    """Where each channel looks: `out[y, x] = in[y + dy, x + dx]`.
+    """The offset of each channel c: `out[y, x, c] = in[y + dy, x + dx, c]`.
 
-    Of C channels the first 9·⌊C/9⌋ go round the nine neighbours, channel by channel:
-    dx = c mod 3 − 1, dy = ⌊c/3⌋ mod 3 − 1. The others stay, so that fewer than nine
-    channels do not move at all.
+    The first 9·⌊C/9⌋ of C channels cycle through the nine neighbours:
+    dx = c mod 3 − 1, dy = ⌊c/3⌋ mod 3 − 1. The other channels do not move. So with
+    fewer than nine channels, none moves.
 
     Args:
-        num_channels: ≥ 1.
+        num_channels: Number of channels C, ≥ 1.
 
     Returns:
-        Pixels, int, shape `(num_channels, 2)`: dy and dx, each of −1, 0 and 1.
+        Integers of shape `(num_channels, 2)`: dy and dx in pixels, each −1, 0 or 1.
     """
     channels = np.arange(num_channels)
     offsets = np.stack([channels // 3 % 3 - 1, channels % 3 - 1], axis=-1)
@@ -37,19 +38,19 @@ def shift_offsets(num_channels: int) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("tskd_tf")
 class ShiftConv2D(keras.layers.Layer):
-    """Moves each channel by up to a pixel in both directions, see `shift_offsets`.
+    """Moves each channel by at most one pixel per direction, see `shift_offsets`.
 
-    Feature maps `(batch, height, width, channels)` keep their shape; zeros come in from
-    outside. The layer has no weights at all, stored or trained, and no multiply-adds
-    are counted for it. TensorFlow, LiteRT and ONNX have no such operation: there it is
-    a depthwise 3x3 convolution with constant kernels of one 1, which takes its time.
+    Feature maps `(batch, height, width, channels)` keep their shape; borders are filled
+    with zeros. The layer has no weights, and no multiply-adds are counted for it.
+    TensorFlow, LiteRT and ONNX lack this operation. They run it as a depthwise 3x3
+    convolution with constant kernels, which does take time.
 
     Raises:
-        InputError: If its input is no such feature map.
+        InputError: If the input is not a feature map with a known number of channels.
     """
 
     def build(self, input_shape: Any) -> None:
-        """Checks the shape; there is nothing to make."""
+        """Checks the input shape; there are no weights to create."""
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise InputError(
                 "Expected feature maps (batch, height, width, channels) of a known "
@@ -58,11 +59,11 @@ class ShiftConv2D(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: Any) -> Any:
-        """The moved channels, of the shape and type of the inputs."""
+        """Returns the moved channels, with the shape and type of the inputs."""
         num_channels = inputs.shape[-1]
         rows, columns = 1 + shift_offsets(num_channels).T
-        # Made here, where it is a constant of the graph: a tensor that is kept would
-        # be an input of the exported file
+        # Made here, as a constant of the graph: a tensor kept in the layer would become
+        # an input of the exported file
         kernel = np.zeros((3, 3, num_channels, 1), "float32")
         kernel[rows, columns, np.arange(num_channels)] = 1
         return keras.ops.depthwise_conv(
@@ -73,11 +74,11 @@ class ShiftConv2D(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """As that of the inputs."""
+        """The output shape, equal to the input shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What any layer has; Keras's default refuses a `DTypePolicy` as `dtype`."""
+        """The settings of every layer; Keras's default refuses a `DTypePolicy`."""
         return dict(super().get_config())
 
 

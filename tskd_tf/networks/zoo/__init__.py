@@ -1,1 +1,1 @@
-"""Networks by name, as teachers."""
+"""Networks by name, for use as teachers."""

@@ -1,11 +1,11 @@
-"""Teachers by name, first the paper's, as Caffe defines them (Shi et al. 2017, sec. 4).
+"""Teachers by name: those of Shi et al. 2017 (section 4), and wide residual networks.
 
-The paper gives the widths (20-50-500-10 and 32-32-64-10); layers, initialisers and
+The paper gives the widths (20-50-500-10 and 32-32-64-10). Layers, initialisers and
 preprocessing are those of BVLC/caffe's `lenet`, `cifar10_full` and `cifar10_quick`,
-commit 9b891540. Only layers of Keras itself are used, so that a saved model loads
-without this package. Caffe's solvers are not reproduced here.
+commit 9b891540. Only Keras's own layers are used, so that a saved model loads without
+this package. Caffe's solvers are not reproduced here.
 
-All of them take raw images, 0 to 255, and give logits.
+All teachers take raw images, 0 to 255, and give logits.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tskd_tf.data.images import Images, mean_of_images
 from tskd_tf.errors import InputError
 from tskd_tf.networks.zoo.wide_resnet import IMAGE_SHAPE, depth_and_width, wide_resnet
 
-# What the paper's data sets have: (height, width, channels)
+# Images of the paper's data sets: (height, width, channels)
 IMAGE_SHAPES = {
     "lenet": (28, 28, 1),
     "cifar10_full": (32, 32, 3),
@@ -71,8 +71,8 @@ def cifar10_full(
         num_classes: Number of outputs.
         mean_image: Mean of the training images, 0 to 255, shape `image_shape`; it is
             subtracted from every image.
-        use_lrn: Whether the two within-channel normalisations are there. Their
-            alpha of 5e-5 makes them close to the identity.
+        use_lrn: Whether to use the two within-channel normalisations (LRN). Their alpha
+            of 5e-5 makes them close to the identity. Default: True.
     """
     image = keras.Input(image_shape, name="image")
     x = _cifar10_convolutions(image, mean_image, use_lrn)
@@ -89,7 +89,8 @@ def cifar10_quick(
     Args:
         image_shape: `(height, width, channels)`.
         num_classes: Number of outputs.
-        mean_image: As in `cifar10_full`.
+        mean_image: Mean of the training images, 0 to 255, shape `image_shape`; it is
+            subtracted from every image.
     """
     image = keras.Input(image_shape, name="image")
     x = _cifar10_convolutions(image, mean_image, use_lrn=False)
@@ -144,10 +145,10 @@ def build_teacher(
 
     Args:
         name: `lenet`, `cifar10_full` or `cifar10_quick`, which are the paper's; or
-            `wrn_16_4` for a wide residual network of depth 16 and width 4.
+            `wrn_DEPTH_WIDTH`, e.g. `wrn_16_4` for depth 16 and width 4.
         images: Training images, shape `(n, height, width, channels)`, 0 to 255.
         num_classes: Number of outputs.
-        use_lrn: For `cifar10_full`.
+        use_lrn: Whether `cifar10_full` uses LRN. Default: True.
 
     Raises:
         InputError: If the name is unknown or the images are too small for it.
@@ -179,7 +180,7 @@ def image_shape_of(name: str) -> tuple[int, int, int]:
     """`(height, width, channels)` of the images that a teacher was published with.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If there is no teacher of that name.
     """
     check_name(name)
     return IMAGE_SHAPES.get(name, IMAGE_SHAPE)
@@ -189,7 +190,7 @@ def check_name(name: str) -> None:
     """Checks the name of a teacher.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If there is no teacher of that name.
     """
     if name not in IMAGE_SHAPES and depth_and_width(name) is None:
         raise InputError(

@@ -1,8 +1,8 @@
-"""Residual networks of cheap blocks for small images.
+"""Residual networks with cheap blocks for small images.
 
-Blocks and structure are those of Xie et al. 2019 (arXiv 1909.13063), as in their code
-(`OD-cheap-convolution`, `shiftresnet.py`), which has ResNet-56 for CIFAR-10. Beside it
-is the plain network of He et al. 2016, section 4.2, whose blocks these replace.
+Blocks and structure are those of Xie et al. 2019 (arXiv 1909.13063). They follow
+ResNet-56 for CIFAR-10 in the authors' code (`OD-cheap-convolution`, `shiftresnet.py`).
+The plain network of He et al. 2016, section 4.2, is available for comparison.
 """
 
 import keras
@@ -15,7 +15,7 @@ from tskd_tf.networks.layers.shift import ShiftConv2D
 
 KINDS = ("plain", "shift", "depthwise", "grouped")
 _STAGE_WIDTHS = (16, 32, 64)
-# Of CIFAR-10's colour channels, as shares of the brightest value
+# Mean and standard deviation of CIFAR-10's colour channels, for pixels from 0 to 1
 _MEAN = (0.4914, 0.4822, 0.4465)
 _DEVIATION = (0.2023, 0.1994, 0.2010)
 
@@ -27,29 +27,33 @@ def cheap_resnet(
     image_shape: tuple[int, int, int] = (32, 32, 3),
     num_classes: int = 10,
 ) -> keras.Model:
-    """A residual network whose 3x3 convolutions, but the first, are cheap ones.
+    """A residual network whose 3x3 convolutions, except the first, are cheap ones.
 
-    A block is twice a spatial operation, a 1x1 convolution, batch normalisation and
-    ReLU, and the sum with its input, or with a 1x1 convolution of it where shapes
-    change. The spatial operations are of the block's full size; a stride is that of the
-    second 1x1 convolution. No ReLU follows the sum. The `"plain"` network is that of He
-    et al., with ReLU after the sum and shortcuts without weights: it cannot be thinned
-    by `scale_width`, the others can.
+    The branch of a block applies these layers twice: a spatial operation, a 1x1
+    convolution, batch normalisation, ReLU. The block adds its input, or a 1x1
+    convolution of it if shapes differ. No ReLU follows the sum. Spatial operations have
+    stride 1; the second 1x1 convolution takes a stride.
+
+    The `"plain"` network is that of He et al., with ReLU after the sum and shortcuts
+    without weights. Unlike the others, it cannot be thinned by `scale_width`.
 
     Args:
-        kind: `"shift"`, `"depthwise"`, `"grouped"` or `"plain"`, the operation before
-            each 1x1 convolution; plain blocks are two 3x3 convolutions.
-        groups: Of `"grouped"`, dividing 16, the width of the first stage.
-        depth: 6n + 2 layers, n blocks in each of three stages; n ≥ 1.
-        image_shape: `(height, width, 3)` in pixels; each side a multiple of 4.
-        num_classes: Number of outputs.
+        kind: The spatial operation: `"shift"`, `"depthwise"` or `"grouped"`; or
+            `"plain"` for blocks of two 3x3 convolutions.
+        groups: Number of groups of `"grouped"`, a divisor of 16 (the width of the first
+            stage). None for other kinds.
+        depth: Number of layers, 6n + 2 for n ≥ 1 blocks in each of three stages.
+            Default: 56.
+        image_shape: `(height, width, 3)` in pixels; each side a multiple of 4. Default:
+            `(32, 32, 3)`.
+        num_classes: Number of outputs. Default: 10.
 
     Returns:
         A model that takes raw images, 0 to 255, and gives logits. Kernels start from
         N(0, 2/fan_in).
 
     Raises:
-        InputError: If an argument is out of range, or groups do not belong to the kind.
+        InputError: If an argument is out of range, or the kind has no groups.
     """
     _check_arguments(kind, groups, depth, image_shape)
     image = keras.Input(image_shape, name="image")
@@ -121,7 +125,7 @@ def _spatial(
         3,
         padding="same",
         use_bias=False,
-        # Keras's own takes the kernel for one over all channels
+        # Keras's default computes the fan over all channels, so kernels start too small
         depthwise_initializer=keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
         name=f"{name}_depthwise",
     )(x)
@@ -135,7 +139,7 @@ def _plain_block(
     branch = _convolution(width, 3, name=f"{name}_2")(branch)
     branch = _normalized(branch, f"{name}_2")
     if strides > 1:
-        # He et al.'s option A: every second pixel, and channels of zeros
+        # Option A of He et al.: every second pixel, and additional channels of zeros
         x = layers.MaxPooling2D(1, strides, name=f"{name}_subsample")(x)
         missing = width - x.shape[-1]
         borders = [(0, 0)] * 3 + [(missing // 2, missing - missing // 2)]

@@ -1,8 +1,8 @@
 """Wide residual networks, teachers and students of Xu, Hsu and Huang (1709.00513).
 
-After Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016: WRN-d-m has d layers
-and m times the width. Only layers of Keras itself are used, so that a saved model loads
-without this package. They take raw images, 0 to 255, and give logits.
+Source: Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016. WRN-d-m has d
+layers and m times the width. Only Keras's own layers are used, so that a saved model
+loads without this package. The networks take raw images, 0 to 255, and give logits.
 """
 
 import re
@@ -15,8 +15,8 @@ from tskd_tf.errors import InputError
 IMAGE_SHAPE = (32, 32, 3)
 _STEM_WIDTH = 16
 _NUM_GROUPS = 3
-# As in PyTorch, where the paper's were trained: trainings of few steps, too, come to
-# statistics of their own
+# PyTorch's defaults, as in the paper. They also suit short trainings, because moving
+# statistics adapt within few steps
 _MOMENTUM, _EPSILON = 0.9, 1e-5
 
 
@@ -29,20 +29,21 @@ def wide_resnet(
 ) -> keras.Model:
     """WRN-depth-width: a convolution, three groups of residual blocks, a dense layer.
 
-    A block is BN, ReLU, 3x3 convolution, BN, ReLU, dropout, 3x3 convolution, added to
-    what came in, or to a 1x1 convolution of its BN and ReLU where the shape changes.
-    The groups have 16·width, 32·width and 64·width channels; the second and third
-    begin with a stride of 2. Weights start from He's normal distribution.
+    The branch of a block is BN, ReLU, 3x3 convolution, BN, ReLU, dropout, 3x3
+    convolution. The block adds its input or, if shapes differ, a 1x1 convolution of
+    BN and ReLU of the input. The groups have 16·width, 32·width and 64·width channels.
+    The second and third group begin with a stride of 2. Weights start from He's normal
+    distribution.
 
     Args:
-        depth: Layers, 6n + 4 with n ≥ 1 blocks a group.
-        width: ≥ 1.
+        depth: Number of layers, 6n + 4 with n ≥ 1 blocks per group.
+        width: Factor of the number of channels, ≥ 1.
         image_shape: `(height, width, channels)`; CIFAR's is `(32, 32, 3)`.
         num_classes: Number of outputs.
-        dropout: In [0, 1); 0.3 in the paper.
+        dropout: Dropout rate in [0, 1). Default: 0.3, as in the paper.
 
     Raises:
-        InputError: If there is no such network.
+        InputError: If depth, width or dropout is out of range.
 
     Example:
 

@@ -1,1 +1,1 @@
-"""A search by several processes: the chief, its workers, what they share."""
+"""A search in several processes: the chief, its workers, and their shared files."""

@@ -15,7 +15,7 @@ from tuner.heartbeat import Listener
 from tuner.student_tuner import StudentTuner
 
 _GOODBYE_SECONDS = 20.0
-# What network file systems remember that a file is not there
+# Network file systems may cache for some time that a file does not exist
 _RECORD_SECONDS = 90.0
 _POLL_SECONDS = 0.5
 _NOTES = ("failed", "refused", "alive")
@@ -28,24 +28,24 @@ def search_with_workers(
     folder: pathlib.Path,
     tuner: StudentTuner,
 ) -> None:
-    """Runs a search by other processes: the chief's part.
+    """Runs the chief's part of a search in several processes.
 
-    With KerasTuner's environment variables of a chief it waits for workers that others
-    start, on any machine; else it starts the plan's number of them on this machine,
-    on loopback, each with its share of the threads or a GPU of its own. A worker that
-    is killed costs its trial's time only. One that fails ends the search. A search
-    that was over before needs no worker.
+    With KerasTuner's environment variables of a chief, the chief waits for workers on
+    any machine. Otherwise it starts the planned number of workers on this machine; each
+    gets its share of the threads, or its own GPU. If a worker is killed, its trial is
+    trained again. If a worker fails, the search ends. A finished search starts no
+    worker.
 
     Args:
-        trainer: Its plan says how many workers there are.
-        build_student: The user's own builder, if there is one.
-        folder: Of the search.
-        tuner: Its oracle decides.
+        trainer: Its plan has the number of workers.
+        build_student: The user's function of the rate, or None.
+        folder: Folder of the search.
+        tuner: Its oracle chooses the trials.
 
     Raises:
-        InputError: If workers cannot import the builder, or the address cannot be
-            listened on.
-        WorkerError: If a worker failed, or all were killed.
+        InputError: If workers cannot import the builder, or if the chief cannot listen
+            on its address.
+        WorkerError: If a worker failed, or all workers were killed.
     """
     if (folder / OVER).exists():
         stop_sharing(folder)
@@ -57,7 +57,7 @@ def search_with_workers(
     search_id = share(trainer, build_student, folder)
     tuner.save()
     listener = Listener(workers)
-    told = set(tuner.oracle.end_order)
+    shown = set(tuner.oracle.end_order)
     killed: set[str] = set()
     processes = LocalWorkers(trainer.plan.num_workers, workers)
 
@@ -74,30 +74,30 @@ def search_with_workers(
         )
 
     def lost_workers() -> list[str]:
-        _tell(trainer, tuner, told)
+        _show_results(trainer, tuner, shown)
         for path in workers.glob("*.refused"):
             _logger.warning(
-                "%s could not begin: %s", path.stem, path.read_text("utf-8")
+                "%s could not start: %s", path.stem, path.read_text("utf-8")
             )
             path.unlink()
         for path in workers.glob("*.failed"):
             raise WorkerError(f"{path.stem} failed: {path.read_text('utf-8')}")
         ended = processes.killed()
         killed.update(ended)
-        # Those that were killed fall silent, too
+        # Killed workers are silent, too
         silent = [name for name in listener.lost_workers() if name not in killed]
         return [*ended, *silent]
 
     def on_lost(tuner_id: str, trial_id: str | None) -> None:
-        given = f"; trial {trial_id} is given out again" if trial_id else ""
-        _logger.warning("%s was lost%s", tuner_id, given)
+        again = f"; trial {trial_id} is trained again" if trial_id else ""
+        _logger.warning("%s was lost%s", tuner_id, again)
 
     try:
         with processes:
             chief.serve(
                 tuner.oracle, search_id, chief.address(), start, lost_workers, on_lost
             )
-            _tell(trainer, tuner, told)
+            _show_results(trainer, tuner, shown)
             processes.wait(_GOODBYE_SECONDS)
     except chief.AddressError as error:
         raise address_refused(error) from None
@@ -106,30 +106,30 @@ def search_with_workers(
 
 
 def address_refused(error: chief.AddressError) -> InputError:
-    """The user's error behind one of the chief's."""
+    """The error message for an address on which the chief cannot listen."""
     return InputError(
         "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT to be a free "
         f"address of this machine. Received: {error}"
     )
 
 
-def _tell(trainer: Trainer, tuner: StudentTuner, told: set[str]) -> None:
-    """A line for each trial that ended since the last call."""
+def _show_results(trainer: Trainer, tuner: StudentTuner, shown: set[str]) -> None:
+    """Writes a line about each finished trial that is not in `shown`; adds it there."""
     for trial_id in list(tuner.oracle.end_order):
-        if trial_id not in told:
+        if trial_id not in shown:
             folder = pathlib.Path(tuner.get_trial_dir(trial_id))
             _wait_for_record(folder)
-            told.add(trial_id)
-            trainer.tell(folder)
+            shown.add(trial_id)
+            trainer.show_result(folder)
 
 
 def _wait_for_record(folder: pathlib.Path) -> None:
-    """Waits until this machine also sees what a worker has written."""
-    patience = time.monotonic() + _RECORD_SECONDS
+    """Waits until the record that a worker wrote is visible on this machine."""
+    deadline = time.monotonic() + _RECORD_SECONDS
     while not (folder / RECORD).exists():
-        if time.monotonic() > patience:
+        if time.monotonic() > deadline:
             raise WorkerError(
-                f"a worker says that it trained {folder.name}, but there is no "
+                f"a worker reports that it trained {folder.name}, but there is no "
                 f"{folder / RECORD}"
             )
         time.sleep(_POLL_SECONDS)

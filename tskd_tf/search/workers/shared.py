@@ -1,4 +1,4 @@
-"""What the processes of a search share: one folder, written once by the chief."""
+"""The files that the processes of a search share: the chief writes them once."""
 
 import importlib
 import pathlib
@@ -29,16 +29,16 @@ _PLAN = "plan.json"
 def share(
     trainer: Trainer, build_student: StudentBuilder | None, folder: pathlib.Path
 ) -> str:
-    """Writes all that a worker needs to train trials; the plan comes last.
+    """Writes all files that a worker needs to train trials; the plan comes last.
 
     Args:
-        trainer: The chief's.
-        build_student: The user's own builder, if there is one.
-        folder: Of the search; all processes reach it by this path.
+        trainer: The chief's trainer.
+        build_student: The user's function of the rate, or None.
+        folder: Folder of the search, at the same path for all processes.
 
     Returns:
-        What workers of this search are known by; the same after a resume, for workers
-        that outlived their chief.
+        The id of the search. It stays the same in a resumed search, for workers that
+        still run.
 
     Raises:
         InputError: If another process could not import the builder.
@@ -77,23 +77,23 @@ def share(
 
 
 def is_shared(folder: pathlib.Path) -> bool:
-    """Whether a chief has written all that a worker needs."""
+    """Whether a chief has written all files that a worker needs."""
     return (folder / "shared" / _PLAN).exists()
 
 
 def read_search_id(folder: pathlib.Path) -> str:
-    """What workers of a search are known by.
+    """Reads the id of a search.
 
     Raises:
-        InputError: If the folder is damaged.
+        InputError: If the file is damaged.
     """
-    # A search that an earlier version began has none
+    # A search of an earlier version has no id
     search_id: str = read_json(folder / "shared" / _PLAN).get("search_id", "")
     return search_id
 
 
 def stop_sharing(folder: pathlib.Path) -> None:
-    """Takes back what `share` wrote: the images are there twice."""
+    """Deletes the files of `share`, which hold a second copy of the images."""
     shared = folder / "shared"
     # The plan first, so that no worker starts on the rest
     (shared / _PLAN).unlink(missing_ok=True)
@@ -101,11 +101,11 @@ def stop_sharing(folder: pathlib.Path) -> None:
 
 
 def load_shared(folder: pathlib.Path) -> Trainer:
-    """The trainer of a worker, which trains what the chief's would.
+    """The trainer of a worker, with the chief's data and settings.
 
     Raises:
-        InputError: If the folder is damaged, or the user's own layers or builder
-            cannot be imported here.
+        InputError: If a file is damaged, or if the user's own layers or builder cannot
+            be imported here.
     """
     shared = folder / "shared"
     plan = read_json(shared / _PLAN)
@@ -150,22 +150,22 @@ def load_shared(folder: pathlib.Path) -> Trainer:
 def check_importable(
     teacher: keras.Model, build_student: StudentBuilder | None
 ) -> None:
-    """Checks that workers will find the user's own code.
+    """Checks that workers can import the user's own code.
 
     Raises:
-        InputError: If it is in the script that runs, which they do not import.
+        InputError: If the code is in the running script, which workers do not import.
     """
     if build_student is not None:
         importable_name(build_student)
     if "__main__" in own_modules(teacher):
         raise InputError(
-            "Expected layers that worker processes can import, of a module of their "
-            f"own. Received: {teacher.name}, with one of the script that runs"
+            "Expected layers that worker processes can import from a module. "
+            f"Received: {teacher.name}, with a layer of the script that runs"
         )
 
 
 def own_modules(teacher: keras.Model) -> set[str]:
-    """Modules of the user's own layers and functions that a model is made of."""
+    """The modules of the user's own layers and functions in a model."""
     registered = keras.saving.get_custom_objects()
     found: set[str] = set()
 
@@ -175,7 +175,7 @@ def own_modules(teacher: keras.Model) -> set[str]:
             if name in registered:
                 found.add(registered[name].__module__)
             elif name is not None and value["module"] is None:
-                # So Keras writes a class of the script that is not registered
+                # Keras writes this for an unregistered class of the script
                 found.add("__main__")
             visit(list(value.values()))
         elif isinstance(value, (list, tuple)):
@@ -187,10 +187,10 @@ def own_modules(teacher: keras.Model) -> set[str]:
 
 
 def importable_name(build_student: StudentBuilder) -> str:
-    """`module:function`, by which another process finds it.
+    """The name `module:function` by which another process imports a builder.
 
     Raises:
-        InputError: If none would.
+        InputError: If another process cannot import it.
     """
     module = getattr(build_student, "__module__", "")
     name = getattr(build_student, "__qualname__", "")
@@ -198,7 +198,8 @@ def importable_name(build_student: StudentBuilder) -> str:
     if module == "__main__" or found is not build_student:
         raise InputError(
             "Expected build_student that worker processes can import: a function at "
-            f"the top of a module of its own. Received: {build_student!r}"
+            "the top level of a module other than the script. "
+            f"Received: {build_student!r}"
         )
     return f"{module}:{name}"
 
@@ -206,8 +207,8 @@ def importable_name(build_student: StudentBuilder) -> str:
 def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
-    except Exception as error:  # it is the user's code: anything may come
+    except Exception as error:  # the user's code may raise anything
         raise InputError(
-            f"Expected a module {module} as on the chief, for layers or students of "
-            f"your own. Received: {type(error).__name__}: {in_one_line(error)}"
+            f"Expected a module {module} as on the chief, for your own layers or "
+            f"students. Received: {type(error).__name__}: {in_one_line(error)}"
         ) from error

@@ -2,9 +2,9 @@
 
 python -m tskd_tf.worker FOLDER
 
-FOLDER is that of the search, `search` in --output_dir or the `directory` of
-`find_smallest_student`, on a file system that it shares with the chief. Where the chief
-listens is said by KerasTuner's environment variables, see `tuner.chief`.
+FOLDER is the search's folder on a file system shared with the chief: `search` in
+--output_dir, or the `directory` of `find_smallest_student`. KerasTuner's environment
+variables hold the chief's address, see `tuner.chief`.
 """
 
 import contextlib
@@ -29,21 +29,21 @@ _logger = logging.getLogger(__name__)
 
 
 def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
-    """Trains trials until the search is over; waits for its chief first.
+    """Waits for the chief, then trains trials until the search is over.
 
     Args:
         folder: The search's folder.
-        parent_id: The process without which this one ends at once; by default none.
+        parent_id: Id of the process whose end also ends this one. Default: none.
 
     Returns:
-        The number of trials trained here.
+        Number of trials trained here.
 
     Raises:
-        InputError: If the environment variables are missing or lead to the chief of
-            another search, files are damaged, or the folder cannot be written to.
+        InputError: If environment variables are missing, if they lead to no chief or
+            that of another search, if files are damaged, or if the folder is read-only.
     """
     tuner_id = _own_name()
-    # TensorFlow takes seconds to load, which an error need not wait for
+    # Loading TensorFlow takes seconds; the error above must not wait for it
     from tskd_tf.search.trials import build_tuner
     from tskd_tf.search.workers.shared import load_shared, read_search_id
     from tuner import chief
@@ -57,9 +57,9 @@ def run(folder: pathlib.Path, parent_id: int | None = None) -> int:
             tuner.tuner_id = chief.member(tuner_id, read_search_id(folder))
         except Exception as error:
             if _is_over(folder):
-                # What was being read has been removed
+                # The chief has removed the shared files in the meantime
                 return 0
-            # Perhaps of this machine only, so that the search need not end
+            # The reason may be this machine only, so the search does not end
             _leave_note(workers / f"{tuner_id}.refused", error)
             raise
         if not chief.answers():
@@ -76,7 +76,8 @@ def _own_name() -> str:
     """The name by which the chief knows this worker.
 
     Raises:
-        InputError: If an environment variable is missing, or it is no name of a file.
+        InputError: If an environment variable is missing, or the name is not valid as a
+            file name.
     """
     missing = [
         name
@@ -89,11 +90,11 @@ def _own_name() -> str:
             + ", ".join(f"KERASTUNER_{name}" for name in missing)
         )
     tuner_id = os.environ["KERASTUNER_TUNER_ID"]
-    # It names this worker's files
+    # It is part of the names of this worker's files
     if not tuner_id or tuner_id != pathlib.Path(tuner_id).name or tuner_id[0] == ".":
         raise InputError(
-            "Expected KERASTUNER_TUNER_ID to name this worker, without a slash and no "
-            f"dot first, such as worker1. Received: {tuner_id!r}"
+            "Expected KERASTUNER_TUNER_ID to name this worker, without a slash and "
+            f"without a leading dot, such as worker1. Received: {tuner_id!r}"
         )
     return tuner_id
 
@@ -109,15 +110,15 @@ def _end_with(parent_id: int | None) -> None:
     from tskd_tf.distillation.processes import is_orphan
 
     if is_orphan(parent_id):
-        # Whoever asked for the trial is gone; nothing half-written is left
+        # The chief is gone; files are written atomically, so none is incomplete
         os._exit(1)
 
 
 def _wait_for_chief(folder: pathlib.Path, tuner_id: str, parent_id: int | None) -> bool:
-    """Waits until the chief has shared a search; False if that is over already."""
+    """Waits until the chief has shared a search; returns False if it is over."""
     from tskd_tf.search.workers.shared import is_shared
 
-    # Nothing is written before: the chief wants a folder of its own
+    # Nothing is written until then, because the chief needs an empty folder
     if not is_shared(folder) and not _is_over(folder):
         _logger.info("%s waits for the chief of %s", tuner_id, folder)
     while not is_shared(folder) and not _is_over(folder):
@@ -130,15 +131,15 @@ def _wait_for_chief(folder: pathlib.Path, tuner_id: str, parent_id: int | None) 
 def _beating(
     folder: pathlib.Path, tuner_id: str, parent_id: int | None
 ) -> Iterator[None]:
-    """Tells the chief that this worker lives, and ends it when it has no more to do."""
+    """Shows the chief that this worker runs; ends it when the search is over."""
     from tuner.heartbeat import beating
 
     beats_since_over = itertools.count()
 
     def follow() -> None:
         _end_with(parent_id)
-        # Most hear of it from the chief. Who came too late for that would ask for an
-        # hour, and who was taken for lost train what another has trained
+        # Usually the chief ends its workers. A late worker would ask for trials for an
+        # hour, and a worker that counts as lost would train another one's trial
         if _is_over(folder) and next(beats_since_over) > 1:
             os._exit(0)
 
@@ -154,12 +155,12 @@ def _beating(
 
 
 def _search(tuner: "StudentTuner", folder: pathlib.Path, note: pathlib.Path) -> None:
-    """Trains what the chief hands out; leaves a note if that cannot go on.
+    """Trains the trials that the chief hands out; after an error, writes a note.
 
     Args:
-        tuner: Asks the chief.
+        tuner: The tuner, which asks the chief for trials.
         folder: The search's folder.
-        note: The path of the note, without the suffix that says what happened.
+        note: Path of the note, without the suffix for the kind of error.
     """
     from tuner import chief
 
@@ -172,7 +173,7 @@ def _search(tuner: "StudentTuner", folder: pathlib.Path, note: pathlib.Path) -> 
             f"of {folder}. Received: those of another search's"
         ) from None
     except chief.UnreachableError as error:
-        # Nothing of the search is wrong, which others go on with
+        # The search itself is fine, and other workers continue it
         _leave_note(note.with_name(f"{note.name}.refused"), error)
         raise InputError(
             "Expected KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief "
@@ -184,7 +185,7 @@ def _search(tuner: "StudentTuner", folder: pathlib.Path, note: pathlib.Path) -> 
 
 
 def _leave_note(path: pathlib.Path, error: Exception) -> None:
-    """Tells the chief, all at once."""
+    """Writes an error to a file that the chief reads, atomically."""
     write_text(path, f"{type(error).__name__}: {in_one_line(error)}")
 
 
@@ -197,7 +198,7 @@ def main() -> int:
     if len(arguments) not in (1, 3) or arguments[0].startswith("-"):
         sys.stderr.write("usage: python -m tskd_tf.worker FOLDER\n")
         return 2
-    # Given by a chief to its own workers
+    # A chief passes these to the workers that it starts
     num_threads, parent_id = map(int, arguments[1:] or (0, 0))
     try:
         if num_threads:
