@@ -12,6 +12,7 @@ from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError
 from tskd_tf.networks.costs import complexity
+from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.page.search import search_section
 from tskd_tf.report.tensorboard import markdown
 from tskd_tf.report.words import summary_table
@@ -43,8 +44,10 @@ def test_a_search_among_compact_students(trained_teacher, tmp_path):
     tried = [trial["rate"] for trial in report["search"]["trials"]]
     assert set(tried) <= set(rates) and min(tried) == report["student"]["rate"]
     assert report["student"]["family"] == "compact"
-    shown = summary_table(found.report), search_section(found.report)
-    assert all("compact family" in text for text in (*shown, markdown(found.report)))
+    figures = draw_figures(found.report, found.wrong_images)
+    page = search_section(found.report, figures)
+    for text in (summary_table(found.report), markdown(found.report), page):
+        assert "compact family" in text
     names = {type(layer).__name__ for layer in found.student.layers}
     assert "BatchNormalization" in names
     assert report["student"]["num_macs"] == complexity(found.student).num_macs
