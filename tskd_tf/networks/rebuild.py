@@ -31,7 +31,7 @@ def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
         model: A Functional or Sequential model.
         edit: Maps each layer or operation to its replacement, or to a list of layers
             that replace it in this order. `same_layer` makes a plain copy. Layers of
-            nested models are mapped, too; the input shapes of nested models adapt.
+            nested models are also mapped; the input shapes of nested models adapt.
 
     Returns:
         The model with new weights.
@@ -47,7 +47,7 @@ def with_image_shape(model: keras.Model, image_shape: Shape) -> keras.Model:
 
     Args:
         model: A Functional or Sequential model for images of any size; nested models
-            may take any size, too.
+            may also take any size.
         image_shape: `(height, width, channels)` in pixels, allowed by the model.
 
     Returns:

@@ -229,5 +229,7 @@ def test_a_teacher_that_is_cheaper_already_is_refused():
     stack = [layers.Conv2D(1, 3, name="stem"), layers.Conv2D(1, 1)]
     stack += [layers.Conv2D(1, (3, 1)), layers.Flatten(), layers.Dense(4)]
     teacher = keras.Sequential([keras.Input((8, 8, 1)), *stack])
-    with pytest.raises(InputError, match="costs more than its smallest compact student"):
+    with pytest.raises(
+        InputError, match="costs more than its smallest compact student"
+    ):
         compact_rates(teacher)
