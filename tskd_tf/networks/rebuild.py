@@ -142,7 +142,7 @@ def _edited(layer: Any, edit: Callable[[Any], Any]) -> list[Any]:
         is_code = isinstance(layer, keras.layers.Lambda)
         instead = "put layers of Keras or keras.ops in its place"
         raise InputError(
-            "Expected layers that can be made again from their settings. Received: "
+            "Expected layers that can be rebuilt from their settings. Received: "
             f"{layer.name!r} of type {type(layer).__name__}; "
             f"{instead if is_code else WAY_OUT}. Keras says: {reason}"
         ) from error
@@ -270,7 +270,7 @@ def as_logits(model: keras.Model) -> keras.Model:
     if sum(call.layer is last for call in layer_calls(model)) > 1:
         raise InputError(
             f"Expected a {activation} that is used for the outputs only. "
-            f"Received: {model.name!r}, which uses {last.name!r} elsewhere, too; add a "
+            f"Received: {model.name!r}, which also uses {last.name!r} elsewhere; add a "
             f"separate {activation} for the outputs"
         )
 
