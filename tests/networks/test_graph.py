@@ -100,7 +100,7 @@ def test_a_softmax_that_cannot_be_taken_off_is_refused():
     softmax = layers.Softmax()
     gate = layers.Multiply()([softmax(layers.Conv2D(4, 1)(image)), by_place])
     logits = layers.GlobalAveragePooling2D()(gate)
-    with pytest.raises(InputError, match="elsewhere, too; add a separate"):
+    with pytest.raises(InputError, match="elsewhere; add a separate"):
         as_logits(keras.Model(image, softmax(logits)))
 
 

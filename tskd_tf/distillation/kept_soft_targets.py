@@ -151,7 +151,7 @@ def load_soft_targets(
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"Cannot read the soft targets in {path} ({error}). Delete the file to run "
-            "the teacher on the transfer set again"
+            "the teacher over the transfer set again"
         ) from None
     if found != expected_fingerprint:
         raise InputError(

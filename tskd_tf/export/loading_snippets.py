@@ -40,7 +40,7 @@ def _imports() -> str:
         module = "tskd_tf" if name in tskd_tf.__all__ else kind.__module__
         names.setdefault(module, []).append(name)
     return "".join(
-        f"from {module} import {', '.join(found)}  # which it names\n"
+        f"from {module} import {', '.join(found)}  # layers that the file may need\n"
         for module, found in names.items()
     )
 

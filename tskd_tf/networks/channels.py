@@ -181,7 +181,7 @@ class Channels:
         kept = Kept(times > 0, self._roots, head, outputs, times)
         if kept.count(head) != len(outputs):
             raise InputError(
-                "Expected a head whose outputs stay or go one by one. Received: "
+                "Expected a head with outputs that can be kept one by one. Received: "
                 f"{self.head.name!r}, whose outputs are tied to each other or to the "
                 f"channels of the images; use a full head, or {WAY_OUT}"
             )

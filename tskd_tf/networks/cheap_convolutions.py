@@ -66,8 +66,8 @@ def replace_convolutions(
         rank: Number of full kernels of `"dominant"` in reading A, ≥ 1. Default: reading
             B. Both are limited to the number that reproduces the plain kernel.
         multiplier: Kernels per channel of `"dominant"` in reading B, ≥ 1. Default: 1.
-        replace_first: Whether to replace convolutions with only preprocessing before
-            them, too. They have few channels, so that little is gained.
+        replace_first: Whether to replace also convolutions with only preprocessing
+            before them. They have few channels, so that little is gained.
         from_kernels: Whether new layers approximate the old kernel and keep its bias,
             where their kind can: dominant convolutions do. Other new layers start at
             random.

@@ -31,7 +31,7 @@ def rebuild(model: keras.Model, edit: Callable[[Any], Any]) -> keras.Model:
         model: A Functional or Sequential model.
         edit: Maps each layer or operation to its replacement, or to a list of layers
             that replace it in this order. `same_layer` makes a plain copy. Layers of
-            nested models are mapped, too; the input shapes of nested models adapt.
+            nested models are also mapped; the input shapes of nested models adapt.
 
     Returns:
         The model with new weights.
@@ -47,7 +47,7 @@ def with_image_shape(model: keras.Model, image_shape: Shape) -> keras.Model:
 
     Args:
         model: A Functional or Sequential model for images of any size; nested models
-            may take any size, too.
+            may also take any size.
         image_shape: `(height, width, channels)` in pixels, allowed by the model.
 
     Returns:
@@ -142,7 +142,7 @@ def _edited(layer: Any, edit: Callable[[Any], Any]) -> list[Any]:
         is_code = isinstance(layer, keras.layers.Lambda)
         instead = "put layers of Keras or keras.ops in its place"
         raise InputError(
-            "Expected layers that can be made again from their settings. Received: "
+            "Expected layers that can be rebuilt from their settings. Received: "
             f"{layer.name!r} of type {type(layer).__name__}; "
             f"{instead if is_code else WAY_OUT}. Keras says: {reason}"
         ) from error
@@ -270,7 +270,7 @@ def as_logits(model: keras.Model) -> keras.Model:
     if sum(call.layer is last for call in layer_calls(model)) > 1:
         raise InputError(
             f"Expected a {activation} that is used for the outputs only. "
-            f"Received: {model.name!r}, which uses {last.name!r} elsewhere, too; add a "
+            f"Received: {model.name!r}, which also uses {last.name!r} elsewhere; add a "
             f"separate {activation} for the outputs"
         )
 

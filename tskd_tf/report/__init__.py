@@ -1,1 +1,1 @@
-"""The report in words, figures, page and TensorBoard, from `report.json` alone."""
+"""Shows `report.json` as a terminal table, figures, a page, and in TensorBoard."""

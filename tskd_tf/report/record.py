@@ -1,6 +1,6 @@
-"""The report as it stands in `report.json`, described by `report_schema_2.json`.
+"""The types of the records in `report.json`, described by `report_schema_2.json`.
 
-Accuracies, losses and probabilities are fractions, not percent.
+Accuracies, losses and probabilities are fractions, not percentages.
 """
 
 from typing import Literal, NotRequired, TypedDict
@@ -19,10 +19,10 @@ class TaskRecord(TypedDict):
     """θ, the classes of interest.
 
     Keys:
-        class_ids: In the data set's numbering, in the task's order; at least two.
-        class_names: Of these classes.
+        class_ids: Class ids of the data set, in the task's order; at least two.
+        class_names: Names of these classes.
         head: `"full"` or `"task"`.
-        output_names: Classes of the student's outputs, in their order.
+        output_names: Class names of the student's outputs, in order.
     """
 
     class_ids: list[int]
@@ -35,10 +35,10 @@ class DataRecord(TypedDict):
     """The images of the task's classes.
 
     Keys:
-        source: Where they come from; only a run of the command line knows it.
-        num_train: Training images, ≥ 1.
-        num_validation: Validation images, ≥ 1.
-        num_test: Test images, ≥ 1.
+        source: Name or path of the data; only in command-line runs.
+        num_train: Number of training images, ≥ 1.
+        num_validation: Number of validation images, ≥ 1.
+        num_test: Number of test images, ≥ 1.
     """
 
     source: NotRequired[str]
@@ -51,8 +51,8 @@ class Spending(TypedDict):
     """A budget, in its own unit.
 
     Keys:
-        limit: What the student may cost, > 0.
-        student: What it costs, > 0.
+        limit: Largest allowed cost, > 0.
+        student: Cost of the student, > 0.
     """
 
     limit: float
@@ -60,12 +60,12 @@ class Spending(TypedDict):
 
 
 class Costs(TypedDict):
-    """What a network costs.
+    """Costs of a network.
 
     Keys:
-        num_params: Parameters, ≥ 1.
-        num_macs: Multiply-adds of one inference, ≥ 1.
-        paper_cost: Eq. 1 and 2 of Shi et al. 2017, ≥ 0.
+        num_params: Number of parameters, ≥ 1.
+        num_macs: Multiply-adds of one inference on one image, ≥ 1.
+        paper_cost: Number of kernel weights, Eq. 1 and 2 of Shi et al. 2017, ≥ 0.
         size_bytes: Bytes of its float32 weights, ≥ 1.
     """
 
@@ -76,12 +76,12 @@ class Costs(TypedDict):
 
 
 class Kind(TypedDict):
-    """What a student is, where it is not what students usually are.
+    """Kind of a student, as far as it differs from the default.
 
     Keys:
-        family: As in `Recipe`; absent for thin students.
-        convolutions: As in `Recipe`; absent for plain ones.
-        groups: Of grouped convolutions, ≥ 1.
+        family: Family, as in `Recipe`; absent for thin students.
+        convolutions: Kind of convolutions, as in `Recipe`; absent for plain ones.
+        groups: Number of groups of grouped convolutions, ≥ 1.
         method: The method of distillation; absent for Eq. 8.
     """
 
@@ -92,14 +92,16 @@ class Kind(TypedDict):
 
 
 class TeacherResult(Costs):
-    """The teacher, on the task's test images.
+    """Results of the teacher on the task's test images.
 
     Keys:
-        accuracy: Arg-max over the outputs of the task's head, in [0, 1].
-        accuracy_all_outputs: Arg-max over all its outputs.
-        accuracy_task_outputs: Arg-max over the task's outputs.
+        accuracy: Accuracy with the arg-max over the outputs of the task's head, in
+            [0, 1].
+        accuracy_all_outputs: Accuracy with the arg-max over all its outputs.
+        accuracy_task_outputs: Accuracy with the arg-max over the outputs of the task's
+            classes.
         balanced_accuracy: Mean of the accuracies by class.
-        curve: Of its training; None where it came from a file.
+        curve: Learning curve; None for a teacher from a file.
     """
 
     accuracy: float
@@ -110,14 +112,14 @@ class TeacherResult(Costs):
 
 
 class StudentResult(Costs, Kind):
-    """The student that is handed over, on the task's test images.
+    """Results of the chosen student on the task's test images.
 
     Keys:
-        rate: Of its width, in (0, 1].
-        widths: Of its layers, head included.
-        accuracy: In [0, 1].
+        rate: Width rate, above 0; at most 1 for thin students.
+        widths: Filters or units of its layers, head included.
+        accuracy: Accuracy, in [0, 1].
         balanced_accuracy: Mean of the accuracies by class.
-        curve: Of the training whose weights it has.
+        curve: Learning curve of the training that gave its weights.
     """
 
     rate: float
@@ -128,12 +130,12 @@ class StudentResult(Costs, Kind):
 
 
 class ControlResult(TypedDict):
-    """The student's network trained on hard labels only.
+    """Results of the student's network trained on hard labels only.
 
     Keys:
-        accuracy: On the task's test images, in [0, 1].
+        accuracy: Accuracy on the task's test images, in [0, 1].
         balanced_accuracy: Mean of the accuracies by class.
-        curve: Of its training.
+        curve: Learning curve.
     """
 
     accuracy: float
@@ -142,16 +144,16 @@ class ControlResult(TypedDict):
 
 
 class ClassResult(TypedDict):
-    """One class of the task.
+    """Results for one class of the task.
 
     Keys:
-        class_id: In the data set's numbering.
-        class_name: Its name.
-        num_train: Its training images, ≥ 1.
-        num_test: Its test images, ≥ 1.
-        teacher_accuracy: Share of these that the teacher gets right, in [0, 1].
-        student_accuracy: The same share of the student.
-        control_accuracy: The same share of the control.
+        class_id: Class id of the data set.
+        class_name: Name of the class.
+        num_train: Number of its training images, ≥ 1.
+        num_test: Number of its test images, ≥ 1.
+        teacher_accuracy: Teacher's accuracy on these test images, in [0, 1].
+        student_accuracy: Student's accuracy on these test images, in [0, 1].
+        control_accuracy: Control's accuracy on these test images, in [0, 1].
     """
 
     class_id: int
@@ -164,13 +166,13 @@ class ClassResult(TypedDict):
 
 
 class Confusion(TypedDict):
-    """What the task's test images are taken for, as counts.
+    """Confusion matrices on the task's test images, as counts.
 
     Keys:
-        row_names: The task's classes, in its order.
-        column_names: The same and, where there are further outputs, `"another class"`.
-        teacher: A row a class, a column an answer.
-        student: A row a class, a column an answer.
+        row_names: Names of the task's classes, in the task's order.
+        column_names: The row names, and `"another class"` if there are further outputs.
+        teacher: Teacher's counts: one row per true class, one column per answer.
+        student: Student's counts: one row per true class, one column per answer.
     """
 
     row_names: list[str]
@@ -184,9 +186,9 @@ class WrongImage(TypedDict):
 
     Keys:
         index: Position among the task's test images.
-        class_name: What it is.
-        student_prediction: Name of the class that the student takes it for.
-        student_probability: The student's softmax of that class, in [0, 1].
+        class_name: Name of its true class.
+        student_prediction: Name of the class that the student predicts.
+        student_probability: The student's softmax probability of it, in [0, 1].
     """
 
     index: int
@@ -199,15 +201,15 @@ class TrialRow(TypedDict):
     """One student of the search; the keys are the fields of `search.evidence.Trial`.
 
     Keys:
-        rate: Of its width, in (0, 1].
-        widths: Of its layers, head included.
-        num_macs: Multiply-adds of one inference, ≥ 1.
-        accuracy: On the task's validation images, in [0, 1].
-        feasible: Whether that is enough for Eq. 4.
-        epochs: Trained, ≥ 1.
-        seconds: Wall clock.
-        seed: Of initial weights and order of examples.
-        curve: Of the training whose student is kept.
+        rate: Width rate, above 0; at most 1 for thin students.
+        widths: Filters or units of its layers, head included.
+        num_macs: Multiply-adds of one inference on one image, ≥ 1.
+        accuracy: Accuracy on the task's validation images, in [0, 1].
+        feasible: Whether this accuracy meets Eq. 4.
+        epochs: Number of epochs trained, ≥ 1.
+        seconds: Wall-clock time, in seconds.
+        seed: Seed of initial weights and of the order of examples.
+        curve: Learning curve of the training whose student is kept.
     """
 
     rate: float
@@ -222,14 +224,14 @@ class TrialRow(TypedDict):
 
 
 class SearchRecord(TypedDict):
-    """How the width was found, on the task's validation images.
+    """The search for the width, on the task's validation images.
 
     Keys:
-        seconds: Wall clock of all trials, added up.
-        validation_teacher_accuracy: In [0, 1].
-        validation_floor: The least accuracy that Eq. 4 allows, in [-1, 1].
-        num_over_budget: Candidates that do not fit the budgets.
-        trials: As they ended, at least one.
+        seconds: Sum of the wall-clock times of all trials, in seconds.
+        validation_teacher_accuracy: Teacher's accuracy, in [0, 1].
+        validation_floor: Smallest accuracy that meets Eq. 4, in [-1, 1].
+        num_over_budget: Number of candidates that exceed a budget.
+        trials: All trials in the order in which they ended, at least one.
     """
 
     seconds: float
@@ -240,16 +242,16 @@ class SearchRecord(TypedDict):
 
 
 class Environment(TypedDict):
-    """Where and how a run trained.
+    """Device, precision and versions of a run.
 
     Keys:
-        precision: Keras dtype policy.
-        precision_reason: Why this one; may be empty.
-        device: Its name.
-        num_replicas: Devices that share each batch, ≥ 1.
+        precision: Keras dtype policy of the training.
+        precision_reason: Reason for this policy; may be empty.
+        device: Name of the device.
+        num_replicas: Number of devices that share each batch, ≥ 1.
         jit_compile: Whether XLA compiled the training.
-        seed: Of the run.
-        versions: Of Python and of packages, by name.
+        seed: Seed of the run.
+        versions: Versions of Python and of packages, by name.
     """
 
     precision: str
@@ -262,10 +264,10 @@ class Environment(TypedDict):
 
 
 class Seconds(TypedDict):
-    """Wall clock by stage, in seconds.
+    """Wall-clock time by stage, in seconds.
 
     Keys:
-        data: Data and checks.
+        data: Loading the data, and checks.
         teacher: Training the teacher.
         search: Soft targets, trials, control and test.
         exports: Writing and measuring the files.
@@ -280,35 +282,39 @@ class Seconds(TypedDict):
 class Report(TypedDict):
     """The evidence of a run.
 
-    The keys that are not required are those of a run of the command line.
+    Only command-line runs have the keys that are not required.
 
     Keys:
         schema_version: `SCHEMA_VERSION`.
-        task: θ.
+        task: The task θ.
         data: The images of θ.
         max_accuracy_loss: Tacc_loss of Eq. 4, in [0, 1].
-        budgets: By name, a field of `search.budgets.Budgets`, those that were set.
-        teacher: On the test images.
-        student: On the test images.
-        accuracy_loss: The teacher's accuracy less the student's, in [-1, 1].
-        accuracy_loss_interval: Low and high end of its interval.
-        accuracy_loss_interval_method: Of that interval.
-        confidence: Of the intervals, in (0, 1).
-        num_only_teacher_correct: Test images that only the teacher gets right.
-        num_only_student_correct: Test images that only the student gets right.
-        smallest_certifiable_loss: The interval's high end if the two always agreed.
-        meets_threshold: Whether the loss is at most the one allowed, Eq. 4.
-        certified: Whether the interval rules out a larger loss than allowed.
-        control: On the test images.
-        classes: In the task's order.
-        confusion: What the test images are taken for.
-        wrong_images: At most 24, those first of which the student is surest.
-        search: How the width was found.
-        exports: One a file, at least one.
-        labels: The file with the names of the outputs.
-        environment: Where and how it ran.
+        budgets: The budgets that were set, by name, a field of `choices.Budgets`.
+        teacher: Results of the teacher on the test images.
+        student: Results of the student on the test images.
+        accuracy_loss: Teacher's accuracy minus the student's, in [-1, 1].
+        accuracy_loss_interval: Low and high end of the interval of `accuracy_loss`.
+        accuracy_loss_interval_method: Method of that interval.
+        confidence: Confidence level of the intervals, in (0, 1).
+        num_only_teacher_correct: Number of test images that only the teacher gets
+            right.
+        num_only_student_correct: Number of test images that only the student gets
+            right.
+        smallest_certifiable_loss: High end of the interval if teacher and student
+            agreed on all test images.
+        meets_threshold: Whether the loss is at most the allowed one (Eq. 4).
+        certified: Whether the interval excludes a larger loss than allowed.
+        control: Results of the control on the test images.
+        classes: Results by class, in the task's order.
+        confusion: Confusion matrices on the test images.
+        wrong_images: At most 24 test images that only the student gets wrong, by
+            descending probability.
+        search: The search for the width.
+        exports: One row per exported file, at least one.
+        labels: Name of the file with the names of the outputs.
+        environment: Device, precision and versions of the run.
         command: The command line that repeats the run.
-        seconds: By stage.
+        seconds: Wall-clock time by stage.
     """
 
     schema_version: int

@@ -1,4 +1,4 @@
-"""The facts of a report by rows, for the terminal, TensorBoard and the page alike."""
+"""The facts of a report as rows, shared by terminal, TensorBoard and page."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,14 +13,14 @@ from tskd_tf.report.record import (
     Report,
 )
 
-# How a fraction is written, which differs by where it is shown
+# Formats a fraction; terminal and page use different spaces
 Write = Callable[[float], str]
 
 INT8_METHODS = {
     "int8": "8 bits, as usual",
     "int8_more_examples": "8 bits, ranges from more images",
     "int16x8": "activations of 16 bits, weights of 8",
-    "int8_distilled": "8 bits, after a distillation that feels the rounding",
+    "int8_distilled": "8 bits, after a quantisation-aware distillation",
 }
 _MOST_CLASSES = 10
 _COSTS: tuple[tuple[str, CostName], ...] = (
@@ -34,11 +34,11 @@ class CostRow(NamedTuple):
     """A cost of teacher and student.
 
     Attributes:
-        name: Of the cost.
-        teacher: What the teacher has of it.
-        student: What the student, and the control, has of it.
-        ratio: How many times fewer or more, ≥ 1.
-        direction: `"fewer"` or `"more"`, seen from the teacher.
+        name: Name of the cost.
+        teacher: The teacher's cost.
+        student: The cost of the student, and of the control.
+        ratio: The larger cost divided by the smaller one, ≥ 1.
+        direction: `"fewer"` if the student costs less than the teacher, else `"more"`.
     """
 
     name: str
@@ -48,7 +48,7 @@ class CostRow(NamedTuple):
     direction: str
 
     def compared(self, times: str) -> str:
-        """`14.8x fewer`, with `times` behind the number."""
+        """The comparison in words, e.g. `14.8x fewer` for `times` of `x`."""
         return f"{self.ratio:.1f}{times} {self.direction}"
 
 
@@ -56,10 +56,10 @@ class ClassRow(NamedTuple):
     """Accuracies of a class, or their mean.
 
     Attributes:
-        name: Of the class.
-        accuracies: Of teacher, student and control.
-        num_train: Training images; empty for a mean.
-        num_test: Test images; empty for a mean.
+        name: Name of the class.
+        accuracies: Formatted accuracies of teacher, student and control.
+        num_train: Formatted number of training images; empty for a mean.
+        num_test: Formatted number of test images; empty for a mean.
     """
 
     name: str
@@ -72,12 +72,12 @@ class FileRow(NamedTuple):
     """An exported file.
 
     Attributes:
-        path: In the output folder.
+        path: Path in the output folder.
         made: How an integer file was made; empty for the usual way.
-        size_bytes: Of the file.
-        accuracy: On the test images, in [0, 1].
-        latency_us: Median of an image; None where it is not measured.
-        bargain: `"keeps"` or `"does not keep"`; empty where any loss is allowed.
+        size_bytes: Size of the file, in bytes.
+        accuracy: Accuracy on the test images, in [0, 1].
+        latency_us: Median time per image, in microseconds; None if not measured.
+        bargain: `"keeps"` or `"does not keep"`; empty if any loss is allowed.
     """
 
     path: str
@@ -89,7 +89,7 @@ class FileRow(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file and how it was made."""
+        """Path of the file, and how it was made."""
         return f"{self.path} ({self.made})" if self.made else self.path
 
 
@@ -99,12 +99,12 @@ def percent(fraction: float) -> str:
 
 
 def allows_any_loss(report: Report) -> bool:
-    """Whether the cost was pre-set, and Eq. 4 with it holds whatever is lost."""
+    """Whether only costs were limited, so that any loss of accuracy meets Eq. 4."""
     return report["max_accuracy_loss"] >= 1.0
 
 
 def ratio_of(teacher: Costs, student: Costs, key: CostName) -> tuple[float, str]:
-    """How many times `"fewer"` a student has; your own may have `"more"`."""
+    """Ratio of a cost, ≥ 1, and whether the student has `"fewer"` or `"more"`."""
     ratio = teacher[key] / student[key]
     return (ratio, "fewer") if ratio >= 1 else (1 / ratio, "more")
 
@@ -119,14 +119,14 @@ def cost_rows(report: Report) -> list[CostRow]:
 
 
 def accuracies(report: Report, write: Write) -> list[str]:
-    """Of teacher, student and control, on the task's test images."""
+    """Formatted test accuracies of teacher, student and control."""
     return [write(report[who]["accuracy"]) for who in CLASSIFIERS]
 
 
 def classes_to_show(report: Report) -> list[ClassResult]:
-    """The classes for a table that is to be read, in the task's order.
+    """The classes for a short table, in the task's order.
 
-    All of them or, of more than ten, those that lose most.
+    Up to ten classes, all are shown; of more, the ten that lose most.
     """
     classes = report["classes"]
     losses = [c["student_accuracy"] - c["teacher_accuracy"] for c in classes]
@@ -135,7 +135,7 @@ def classes_to_show(report: Report) -> list[ClassResult]:
 
 
 def class_rows(classes: Sequence[ClassResult], write: Write) -> list[ClassRow]:
-    """A row a class, in the order given."""
+    """One row per class, in the order of `classes`."""
     return [
         ClassRow(
             result["class_name"],
@@ -158,22 +158,19 @@ def balanced_row(report: Report, write: Write) -> ClassRow:
 
 
 def budget_rows(report: Report) -> list[tuple[str, str, str]]:
-    """What each budget limits, the limit, and what the student costs of it.
-
-    None without budgets.
-    """
+    """For each budget: title, limit, and the student's cost, as text."""
     rows = []
     for name, budget in report["budgets"].items():
         spec = ",.1f" if mark_of(Budgets, name, "kept_in") else ","
         limit, student = format(budget["limit"], spec), format(budget["student"], spec)
-        # The budget of another's may be unknown here
+        # A report of another version may have a budget that is unknown here
         title = mark_of(Budgets, name, "title") or name.replace("_", " ")
         rows.append((title, limit, student))
     return rows
 
 
 def file_rows(report: Report) -> list[FileRow]:
-    """A row an exported file; none of a search from Python."""
+    """One row per exported file; empty for a search from Python."""
     any_loss = allows_any_loss(report)
     rows = []
     for export in report.get("exports", []):
@@ -193,7 +190,7 @@ def file_rows(report: Report) -> list[FileRow]:
 
 
 def shipped_method(export: ExportRow) -> str:
-    """How the file was made that took the place of the plain one; empty if none did."""
+    """How an int8 file was made; empty for the usual way and for other files."""
     methods = [a["method"] for a in export["attempts"] if a["is_shipped"]]
     return INT8_METHODS[methods[0]] if methods and methods != ["int8"] else ""
 
@@ -205,9 +202,9 @@ def task_text(report: Report) -> str:
 
 
 def labels_text(report: Report) -> str:
-    """The labels file and what it says; empty of a search from Python."""
+    """Name and content of the labels file; empty for a search from Python."""
     if "labels" not in report:
         return ""
     num_outputs = len(report["task"]["output_names"])
-    told = f"the class of each of the {num_outputs} outputs, a line each"
-    return f"{report['labels']}: {told}"
+    content = f"the class of each of the {num_outputs} outputs, one per line"
+    return f"{report['labels']}: {content}"

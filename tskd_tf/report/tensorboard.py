@@ -1,4 +1,4 @@
-"""What a run found, for TensorBoard: its summary as text, its figures as images."""
+"""Shows the results of a run in TensorBoard: a text summary, and figures as images."""
 
 import html
 import pathlib
@@ -27,13 +27,12 @@ from tskd_tf.report.words import broken_files, certainty, describe_student, head
 def write_summaries(
     report: Report, figures: Mapping[str, bytes], run_dir: pathlib.Path
 ) -> None:
-    """Writes text and images in place of those of an earlier call.
+    """Writes text and images; they replace those of an earlier call.
 
     Args:
-        report: Of a finished run.
-        figures: PNG files by the names of `drawings.draw_figures`; which of them are
-            there depends on the report.
-        run_dir: The run's folder.
+        report: The report of a finished run.
+        figures: PNG files by name, as far as `drawings.draw_figures` drew them.
+        run_dir: Folder of the run in TensorBoard.
     """
     with fresh_events(run_dir, ".report") as writer, writer.as_default(step=0):
         tf.summary.text("report/summary", markdown(report))
@@ -124,12 +123,12 @@ def _files(report: Report) -> list[Sequence[str]]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Names to the left, numbers to the right; the first row is the head."""
+    """A Markdown table: names left, numbers right; the first row is the header."""
     ruler = [":---", *["---:"] * (len(rows[0]) - 1)]
     head, *others = rows
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ruler, *others))
 
 
 def _escaped(text: str) -> str:
-    """Whatever Markdown or HTML may be in a user's name, as it is written."""
+    """Escapes Markdown and HTML in text of the user, such as class names."""
     return re.sub(r"([\\`*_{}\[\]()#+!|-])", r"\\\1", html.escape(text, quote=False))

@@ -1,4 +1,4 @@
-"""What the trials of a report say together: scores by rate, and which is chosen."""
+"""Facts about the trials of a report: scores by rate, and the chosen trial."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -7,15 +7,15 @@ from tskd_tf.report.record import Report, SearchRecord, TrialRow
 
 
 def score_by_rate(trials: Sequence[TrialRow]) -> dict[float, float]:
-    """What the search judges each rate by: the mean of its seeds' accuracies.
+    """The score of each rate: the mean accuracy over its seeds.
 
     Returns:
-        Rate → accuracy in [0, 1], in the order in which the rates were first tried.
+        Accuracies in [0, 1] by rate, in the order of the first trials.
     """
     by_rate: dict[float, dict[int, float]] = {}
     for trial in trials:
         by_seed = by_rate.setdefault(trial["rate"], {})
-        # One seed's differ in their epochs, as Hyperband's do
+        # Hyperband trains one seed for different numbers of epochs
         by_seed[trial["seed"]] = max(
             trial["accuracy"], by_seed.get(trial["seed"], trial["accuracy"])
         )
@@ -23,16 +23,17 @@ def score_by_rate(trials: Sequence[TrialRow]) -> dict[float, float]:
 
 
 def has_feasible_rate(search: SearchRecord) -> bool:
-    """Whether a rate is enough, as the search judges."""
+    """Whether the score of a rate reaches the floor."""
     best = max(score_by_rate(search["trials"]).values())
     return best >= search["validation_floor"]
 
 
 def open_intervals(report: Report) -> list[tuple[float, float]]:
-    """Where the smallest feasible rate could lie before the first trial and after each.
+    """The range of the smallest feasible rate, before the first trial and after each.
 
-    From the largest rate found infeasible below any feasible one (0 if none) to the
-    smallest found feasible (1 if none), by the mean accuracy over the seeds of a rate.
+    The high end is the smallest rate found feasible; if there is none, 1 or the largest
+    rate. The low end is the largest infeasible rate below it (0 if there is none).
+    Rates are judged by the mean accuracy over their seeds.
     """
     trials, floor = report["search"]["trials"], report["search"]["validation_floor"]
     widest = max(1.0, *(trial["rate"] for trial in trials))
@@ -46,7 +47,7 @@ def open_intervals(report: Report) -> list[tuple[float, float]]:
 
 
 def chosen_index(report: Report) -> int:
-    """Which trial is handed over: of the chosen rate, the most accurate."""
+    """Index of the chosen trial: the most accurate one of the chosen rate."""
     trials, rate = report["search"]["trials"], report["student"]["rate"]
     return max(
         (i for i, trial in enumerate(trials) if trial["rate"] == rate),

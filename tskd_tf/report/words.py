@@ -1,4 +1,4 @@
-"""The words of a report, and its table for the end of a log."""
+"""The sentences of a report, and its table for the terminal."""
 
 from collections.abc import Sequence
 
@@ -51,9 +51,9 @@ def headline(report: Report) -> str:
 
 
 def broken_files(report: Report) -> str:
-    """Which files break the bargain that the student keeps, in a sentence.
+    """A sentence that names the files which miss Eq. 4 although the student meets it.
 
-    Empty where there are none, or where the student itself breaks it.
+    Empty if there is no such file, or if the student itself misses Eq. 4.
     """
     exports = report.get("exports", [])
     broken = [export["path"] for export in exports if not export["meets_threshold"]]
@@ -65,12 +65,12 @@ def broken_files(report: Report) -> str:
 
 
 def _contradiction(report: Report) -> str:
-    """By how much the budgets and the loss allowed miss each other."""
+    """A sentence that says how far the budgets and the allowed loss are apart."""
     search, allowed = report["search"], report["max_accuracy_loss"]
-    # The widest is tried before a search ends without a feasible one
+    # A search that ends without a feasible student has tried the widest one
     widest, accuracy = max(score_by_rate(search["trials"]).items())
     loss = search["validation_teacher_accuracy"] - accuracy
-    lost, allowed_points = _told_apart(loss, allowed)
+    lost, allowed_points = _distinct_points(loss, allowed)
     return (
         "The budgets and the loss allowed contradict each other: the widest student "
         f"that fits, at rate {widest:g}, loses {lost} on the validation "
@@ -79,18 +79,18 @@ def _contradiction(report: Report) -> str:
 
 
 def loss_and_allowed(report: Report) -> tuple[str, str]:
-    """The size of the loss or gain, and the loss allowed, in points.
+    """The size of the loss or gain, and the allowed loss, in percentage points.
 
-    With as many decimals as tell the two apart: 15 of 2,999 images are more than 0.5
+    Decimals are added until the two differ: 15 of 2,999 images are more than 0.5
     points.
     """
     loss, allowed = abs(report["accuracy_loss"]), report["max_accuracy_loss"]
     if report["meets_threshold"]:
         return points(loss), points(allowed)
-    return _told_apart(loss, allowed)
+    return _distinct_points(loss, allowed)
 
 
-def _told_apart(loss: float, allowed: float) -> tuple[str, str]:
+def _distinct_points(loss: float, allowed: float) -> tuple[str, str]:
     for decimals in range(2, 6):
         texts = points(loss, decimals), points(allowed, decimals)
         if texts[0] != texts[1]:
@@ -105,8 +105,8 @@ def certainty(report: Report) -> str:
     smallest = points(report["smallest_certifiable_loss"])
     upper = points(high)
     if not report["certified"]:
-        # 0.502 points are not ruled out where 0.50 are allowed
-        upper, _ = _told_apart(high, report["max_accuracy_loss"])
+        # An upper end of 0.502 points must not look like the allowed 0.50
+        upper, _ = _distinct_points(high, report["max_accuracy_loss"])
     head = (
         f"{percent} interval of the loss: {100 * low:.2f} to {upper}, "
         f"from {report['num_only_teacher_correct']} test images that only the teacher "
@@ -129,8 +129,8 @@ def points(fraction: float, decimals: int = 2) -> str:
 
 
 def short_count(count: float) -> str:
-    """`203250` → `203 k`, three digits at most and in one piece."""
-    # From where it would be rounded up to the unit
+    """`203250` → `203 k`: at most three digits, with a no-break space."""
+    # Numbers that would be rounded up to the unit use it already
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= 0.9995 * size:
             return f"{count / size:.3g}{_SPACE}{unit}"
@@ -164,7 +164,7 @@ def summary_table(report: Report) -> str:
 
 
 def describe_student(report: Report) -> str:
-    """What kind of network the student is, in one line."""
+    """Rate, widths, kind and method of the student, in one line."""
     student = report["student"]
     widths = "-".join(map(str, student["widths"]))
     method = method_of(report)
@@ -234,7 +234,7 @@ def _file_line(row: FileRow) -> str:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows of a table: names to the left, numbers to the right."""
+    """The lines of a table: names left, numbers right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

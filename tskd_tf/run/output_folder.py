@@ -1,4 +1,4 @@
-"""The output folder: whose it is, and the report in it."""
+"""The output folder: the run that it belongs to, and its report."""
 
 import json
 import pathlib
@@ -22,14 +22,14 @@ from tskd_tf.report.page.page import render
 from tskd_tf.report.record import SCHEMA_VERSION, Report
 from tskd_tf.run.config import RunConfig
 
-# A run may go on with another value of these
+# A resumed run may change these settings
 FREE_SETTINGS = settings_marked(RunConfig, "on_resume", "free")
-# A finished sweep may be gone on with for more students
+# A resumed sweep may add values of these settings, for more students
 SWEEP_SETTINGS = settings_marked(RunConfig, "on_resume", "more")
 TEACHER_SETTINGS = settings_marked(RunConfig, "felt_by_teacher")
 
 _WRONG_IMAGES = pathlib.PurePath("search", "wrong_images.npz")
-# Whatever reading them may raise
+# Errors that damaged files may raise
 _DAMAGE = (
     AttributeError,
     EOFError,
@@ -42,10 +42,11 @@ _DAMAGE = (
 
 
 def check_output_dir(config: RunConfig) -> None:
-    """Refuses a folder that holds something other than this run, interrupted.
+    """Checks that the output folder is empty or holds this run, to be resumed.
 
     Raises:
-        InputError: If it is not empty and not to be resumed, or holds other settings.
+        InputError: If it is not empty without --resume, or if it belongs to a run with
+            other settings.
     """
     folder = pathlib.Path(config.output_dir)
     if folder.exists() and not folder.is_dir():
@@ -53,12 +54,12 @@ def check_output_dir(config: RunConfig) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     if config.resume and all(p.name.startswith(".config.") for p in folder.iterdir()):
-        # Killed before its first file was there
+        # The run was killed before it wrote its first file
         return
     if not config.resume:
         raise InputError(
             f"Expected --output_dir to be empty. Received: {folder}, which is not; "
-            "choose another, or pass --resume to go on with the run in it"
+            "choose another, or pass --resume to resume the run in it"
         )
     try:
         found = read_json_object(folder / "config.json")
@@ -68,7 +69,7 @@ def check_output_dir(config: RunConfig) -> None:
             "readable config.json"
         ) from None
     wanted = config.as_json()
-    # What a run of an earlier version knew no flag for was as it is by default
+    # Flags that an earlier version lacked had their present default
     found = {**RunConfig().as_json(), **found}
     names = [n for n in wanted if n not in (*FREE_SETTINGS, *SWEEP_SETTINGS)]
     if found["mode"] == "teacher":
@@ -86,10 +87,10 @@ def check_output_dir(config: RunConfig) -> None:
 
 
 def claim_output_dir(config: RunConfig) -> None:
-    """Creates the output folder, notes the settings in it, and tidies it up.
+    """Creates the output folder, removes leftovers, and writes the settings to it.
 
     Raises:
-        InputError: If it cannot be written to.
+        InputError: If the folder is not writable.
     """
     folder = pathlib.Path(config.output_dir)
     try:
@@ -107,7 +108,7 @@ def _not_writable(folder: pathlib.Path, error: OSError) -> InputError:
 
 
 def save_wrong_images(images: np.ndarray, folder: pathlib.Path) -> None:
-    """Keeps the pictures of a report's `wrong_images`, all or nothing.
+    """Writes the pictures of a report's `wrong_images`, atomically.
 
     Args:
         images: uint8, shape `(n, height, width, channels)`, in the report's order.
@@ -118,20 +119,23 @@ def save_wrong_images(images: np.ndarray, folder: pathlib.Path) -> None:
 
 
 def load_wrong_images(report: Report, folder: pathlib.Path) -> np.ndarray:
-    """What `save_wrong_images` kept.
+    """Reads the pictures that `save_wrong_images` wrote.
+
+    Returns:
+        uint8 of shape `(n, height, width, channels)`, in the report's order.
 
     Raises:
         InputError: If the file is missing, damaged, or of another report.
     """
     path, num_images = folder / _WRONG_IMAGES, len(report["wrong_images"])
     try:
-        # Opened here: NumPy leaves a damaged file open
+        # Opened here, because NumPy leaves a damaged file open
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             images: np.ndarray = stored["images"]
     except (*_DAMAGE, OSError) as error:
         raise InputError(
-            f"Expected {path} to hold the pictures of the report beside it. Received: "
-            f"none that can be read ({type(error).__name__})"
+            f"Expected {path} to hold the pictures of the report. Received: a missing "
+            f"or damaged file ({type(error).__name__})"
         ) from None
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != num_images:
         raise InputError(
@@ -149,13 +153,13 @@ def write_report(
     """Writes the figures, `report.html` and, last, `report.json`.
 
     Args:
-        report: Of a finished run.
+        report: The report of a finished run.
         folder: The output folder.
         wrong_images: The pictures of its `wrong_images`, uint8 of shape
-            `(n, height, width, channels)`.
+            `(n, height, width, channels)`. Default: none.
 
     Returns:
-        The figures that were written, PNG files by name.
+        The written figures, as PNG files by name.
     """
     figures = draw(report, folder, wrong_images)
     write_json(folder / "report.json", report)
@@ -167,10 +171,16 @@ def draw(
     folder: pathlib.Path,
     wrong_images: np.ndarray | None = None,
 ) -> dict[str, bytes]:
-    """Writes the figures and `report.html`; nothing if one of them cannot be drawn.
+    """Writes the figures and `report.html`; if one fails, nothing is written.
+
+    Args:
+        report: The report of a finished run.
+        folder: The output folder.
+        wrong_images: The pictures of its `wrong_images`, uint8 of shape
+            `(n, height, width, channels)`. Default: none.
 
     Returns:
-        The figures, PNG files by name.
+        The figures, as PNG files by name.
     """
     pngs = draw_figures(report, wrong_images)
     page = render(report, pngs, wrong_images)
@@ -183,17 +193,16 @@ def draw(
 
 
 def redraw(folder: pathlib.Path) -> tuple[Report, dict[str, bytes]]:
-    """Draws the page and figures of a finished run anew.
+    """Draws the page and figures of a finished run again.
 
-    `report.json` stays as it is.
+    `report.json` does not change.
 
     Returns:
-        The report, and the figures, PNG files by name.
+        The report, and the figures as PNG files by name.
 
     Raises:
-        InputError: If the folder holds no readable `report.json`, one of another
-            version, or damaged pictures, when nothing is drawn; or if it cannot be
-            written to.
+        InputError: If `report.json` is missing, damaged or of another version, if the
+            pictures are damaged, or if the folder is not writable.
     """
     report = _read_report(folder)
     try:
@@ -216,7 +225,7 @@ def _read_report(folder: pathlib.Path) -> Report:
         raise _no_report(folder, f"{type(error).__name__}: {error}") from None
     version = report.get("schema_version") if isinstance(report, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
-        raise _no_report(folder, "another file of that name")
+        raise _no_report(folder, "another file with that name")
     if version != SCHEMA_VERSION:
         raise InputError(
             f"Expected a report of schema_version {SCHEMA_VERSION}. Received: "

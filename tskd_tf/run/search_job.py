@@ -1,4 +1,4 @@
-"""The whole job, one stage after the other."""
+"""The whole job of a search, from settings to report, stage by stage."""
 
 import logging
 import pathlib
@@ -52,17 +52,17 @@ MEETS_THRESHOLD, MISSES_THRESHOLD = 0, 3
 
 
 def run(config: RunConfig) -> tuple[int, str]:
-    """Does what a configuration says.
+    """Runs the job of a configuration.
 
     Args:
         config: The settings.
 
     Returns:
-        The exit status, 0 or 3, and what to tell the user at the end.
+        The exit status, 0 or 3, and the final message to the user.
 
     Raises:
-        InputError: If settings, files and data do not fit each other; nothing has
-            been trained or written then.
+        InputError: If settings, files and data do not fit each other. Nothing has been
+            trained or written then.
     """
     folder = pathlib.Path(config.output_dir)
     if config.mode == "report":
@@ -73,7 +73,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         return _work(config, folder)
     check_output_dir(config)
     check_settings(config)
-    # First, because a teacher's file may need the layers of its module
+    # First, because a teacher's file may need layers of the builder's module
     build_student = import_student_builder(config)
     clock = _Clock()
     data = load_data(config)
@@ -122,18 +122,18 @@ def run(config: RunConfig) -> tuple[int, str]:
 
 
 def _work(config: RunConfig, folder: pathlib.Path) -> tuple[int, str]:
-    """Trains students of a search that a chief has begun."""
+    """Trains students of a chief's search, as one of its workers."""
     if config.mode == "teacher":
         raise InputError(
-            "Expected a worker of a search. Received: --mode=teacher, which has no "
-            "use for workers"
+            "Expected a worker of a search. Received: --mode=teacher, which does not "
+            "use workers"
         )
     num_trials = run_worker((folder / "search").resolve())
     return MEETS_THRESHOLD, f"{num_trials} students trained for {folder}\n"
 
 
 def _announced_environment(config: RunConfig) -> Environment:
-    """Where and with what the run trains; logs it."""
+    """Precision, device and versions of the run; logs them."""
     environment = environment_of(config)
     _logger.info(
         "Training in %s (%s) on %s, XLA %s",
@@ -148,7 +148,7 @@ def _announced_environment(config: RunConfig) -> Environment:
 def _exports(
     config: RunConfig, results: SearchResults, teacher: keras.Model, task: Task
 ) -> list[ExportRow]:
-    """The student's files and what is measured of each."""
+    """Exports the student; returns one row of measurements per file."""
     found, test = results.found, results.test
     teacher_logits = task.select_logits(results.teacher_logits)
     return export_student(
@@ -170,7 +170,7 @@ def _exports(
 
 
 def _outcome(report: Report, folder: pathlib.Path) -> tuple[int, str]:
-    """Exit status and closing words of a finished run."""
+    """Exit status and final message of a finished run."""
     status = MEETS_THRESHOLD if report["meets_threshold"] else MISSES_THRESHOLD
     return status, (
         f"\n{summary_table(report)}\n"
@@ -193,7 +193,7 @@ def _teacher_summary(
 
 
 class _Clock:
-    """Seconds of each stage."""
+    """Measures the time of each stage, in seconds."""
 
     def __init__(self) -> None:
         self._laps: dict[str, float] = {}
@@ -205,7 +205,7 @@ class _Clock:
         self._start = now
 
     def seconds(self) -> Seconds:
-        """Of all stages, which have ended."""
+        """The time of each stage; all stages must have ended."""
         laps = self._laps
         return Seconds(
             data=laps["data"],

@@ -1,4 +1,4 @@
-"""`--mode=sweep`: the paper's experiment as one job, and what it leaves behind."""
+"""`--mode=sweep`: the paper's experiment as one job, and its files."""
 
 import functools
 import io
@@ -54,18 +54,18 @@ _logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig) -> tuple[int, str]:
-    """Does what a configuration with `mode="sweep"` says.
+    """Runs the job of a configuration with `mode="sweep"`.
 
     Args:
-        config: The settings, its protocol's included.
+        config: The settings, including those of its protocol.
 
     Returns:
-        Exit status 0, and what to tell the user at the end.
+        Exit status 0, and the final message to the user.
 
     Raises:
-        InputError: If settings, files and data do not fit each other; nothing has
-            been trained or written then.
-        WorkerError: If a worker ended before its time.
+        InputError: If settings, files and data do not fit each other. Nothing has been
+            trained or written then.
+        WorkerError: If a worker failed or was killed.
     """
     start = time.monotonic()
     folder = pathlib.Path(config.output_dir)
@@ -73,13 +73,13 @@ def run(config: RunConfig) -> tuple[int, str]:
     check_settings(config)
     if config.family != THIN:
         raise InputError(
-            "Expected --family=thin in a sweep, whose students are thinner teachers. "
+            "Expected --family=thin in a sweep: its students are thinner teachers. "
             f"Received: --family={config.family}"
         )
     if config.classes or config.student_builder or chief.role() is not None:
         raise InputError(
-            "Expected a sweep, whose tasks are --task_sizes and students thinner "
-            "teachers, in one process or by --workers. Received: --classes, "
+            "Expected a sweep with tasks from --task_sizes and with thinner teachers "
+            "as students, in one process or with --workers. Received: --classes, "
             "--student_builder or KERASTUNER_TUNER_ID"
         )
     data = load_data(config)
@@ -92,10 +92,10 @@ def run(config: RunConfig) -> tuple[int, str]:
     teacher, _ = train_or_resume_teacher(config, data, teacher)
     cells = plan_cells(sizes, rates, [int(seed) for seed in config.seeds])
     materials = _materials(config, data, teacher)
-    tell = _Teller(materials, cells)
+    progress = _Progress(materials, cells)
     elsewhere = functools.partial(train_elsewhere, num_workers=config.workers)
     train = train_here if config.workers == 1 else elsewhere
-    students = run_cells(cells, folder / "sweep", materials, tell, train)
+    students = run_cells(cells, folder / "sweep", materials, progress, train)
     sweep: Sweep = {
         "schema_version": SCHEMA_VERSION,
         "protocol": config.protocol,
@@ -128,10 +128,16 @@ def run(config: RunConfig) -> tuple[int, str]:
 
 
 def redraw(output_dir: PathLike) -> tuple[int, str]:
-    """Draws table and figures of a finished sweep anew.
+    """Draws tables and figures of a finished sweep again.
+
+    Args:
+        output_dir: Output folder of the sweep.
+
+    Returns:
+        Exit status 0, and the final message to the user.
 
     Raises:
-        InputError: If its `sweep.json` is damaged.
+        InputError: If `sweep.json` is damaged.
     """
     folder = pathlib.Path(output_dir)
     sweep = read_json(folder / _FILE)
@@ -146,7 +152,7 @@ def redraw(output_dir: PathLike) -> tuple[int, str]:
 
 
 def holds_sweep(output_dir: PathLike) -> bool:
-    """Whether a finished sweep lies in a folder."""
+    """Whether a folder holds a finished sweep."""
     return (pathlib.Path(output_dir) / _FILE).exists()
 
 
@@ -163,10 +169,10 @@ def write_sweep(sweep: Sweep, folder: pathlib.Path) -> None:
 
 
 def task_sizes_of(config: RunConfig, num_classes: int) -> list[int]:
-    """Numbers of classes of the tasks; by default 2 to all.
+    """Numbers of classes of the tasks, ascending; by default from 2 to all.
 
     Raises:
-        InputError: If one is below 2 or above that of the data.
+        InputError: If a number is below 2 or above `num_classes`.
     """
     sizes = [int(size) for size in config.task_sizes] or range(2, num_classes + 1)
     if not 2 <= min(sizes) <= max(sizes) <= num_classes:
@@ -193,7 +199,7 @@ def _materials(config: RunConfig, data: ImageData, teacher: keras.Model) -> Mate
 def _soft_targets(
     config: RunConfig, data: ImageData, teacher: keras.Model
 ) -> TransferSet:
-    """Of all classes and outputs, captured once, for resumed runs too."""
+    """Soft targets of all classes and outputs, captured once and kept in a file."""
     folder = pathlib.Path(config.output_dir) / "sweep"
     recipe = recipe_of(config)
     everything = Task.from_names([], data.class_names)
@@ -204,7 +210,7 @@ def _soft_targets(
 def _checked_rates(
     config: RunConfig, data: ImageData, teacher: keras.Model
 ) -> list[float]:
-    """The rates of a sweep that give different students.
+    """The rates of a sweep that give distinct students, ascending.
 
     Raises:
         InputError: If the teacher cannot be thinned.
@@ -222,15 +228,18 @@ def _checked_rates(
 
 
 def _shares(config: RunConfig) -> list[float]:
-    """Of the teacher's accuracy to keep: the paper's and the user's."""
+    """Shares of the teacher's accuracy to keep, descending: the paper's and the user's.
+
+    The user's share is 1 minus --max_accuracy_loss.
+    """
     shares = {float(share) for share in config.normalized_accuracies}
     if config.max_accuracy_loss is not None:
         shares.add(round(1.0 - config.max_accuracy_loss, 10))
     return sorted(shares, reverse=True)
 
 
-class _Teller:
-    """A line a student, with the time left by the work that is left."""
+class _Progress:
+    """Writes one line per student, with an estimate of the remaining time."""
 
     def __init__(self, materials: Materials, cells: Sequence[Cell]) -> None:
         self._head = materials.head
@@ -267,12 +276,12 @@ class _Teller:
 
 
 def _row_of(student: SweptStudent) -> StudentRow:
-    """As in `sweep.json`; the two have the same fields, as a test holds."""
+    """A student in the form of `sweep.json`; a test checks that the fields agree."""
     return cast(StudentRow, student._asdict())
 
 
 def _work(cell: Cell, labels: np.ndarray) -> float:
-    """What a training takes, in examples that pass: about linear in the width."""
+    """Estimated work of a training: examples times a linear function of the rate."""
     return float((labels < cell.num_classes).sum()) * (0.3 + cell.rate)
 
 

@@ -146,8 +146,8 @@ class PreparedSearch:
         is_smallest = chosen.feasible and chosen.rate == self.rates[0]
         if is_smallest and len(self.candidates) > 1:
             _logger.info(
-                "Rate %g is the smallest candidate: smaller rates may give a smaller "
-                "student that meets Eq. 4, too",
+                "Rate %g is the smallest candidate: with a smaller rate, an even "
+                "smaller student may meet Eq. 4",
                 chosen.rate,
             )
 

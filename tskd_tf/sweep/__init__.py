@@ -1,1 +1,1 @@
-"""The paper's experiment: students of many rates on tasks of many sizes."""
+"""The paper's experiment: students at several rates on tasks of several sizes."""

@@ -1,4 +1,4 @@
-"""The paper's figures 2 and 3, drawn from a sweep."""
+"""Figures 2 and 3 of the paper (Shi et al. 2017), drawn from a sweep."""
 
 from typing import Any
 
@@ -21,9 +21,10 @@ _LOSS = "points lost against the teacher on the task's test images"
 
 
 def accuracy_by_rate(sweep: Sweep) -> Figure:
-    """(a) What students lose by rate, a curve a task, with intervals over the seeds.
+    """(a) Loss of accuracy by rate, one curve per task, with intervals over the seeds.
 
-    Left those distilled, right those on hard labels only, on one scale.
+    The left panel has the distilled students, the right one those on hard labels only.
+    Both have the same scale.
     """
     figure = Figure(figsize=(10.5, 4.6), layout="constrained", dpi=160)
     panels = figure.subplots(1, 2, sharey=True)
@@ -41,7 +42,7 @@ def accuracy_by_rate(sweep: Sweep) -> Figure:
         axes.axhline(0, color=_INK, linewidth=0.8)
         _finish(axes)
     panels[0].set_ylabel(_LOSS)
-    # Up is better, as in the paper's
+    # Higher is better, as in the paper's figures
     panels[0].invert_yaxis()
     panels[1].legend(title="classes", frameon=False, fontsize=8, ncols=2)
     return figure
@@ -71,7 +72,7 @@ def accuracy_surface(sweep: Sweep) -> Figure:
     axes.set_zlabel("test accuracy (%)")
     axes.set_yticks(sizes)
     axes.view_init(elev=32, azim=-145)
-    # The labels of a 3-D figure are outside of its box, which leaves much of it empty
+    # Labels of a 3-D figure are outside of its box; the margins make room for them
     axes.set_box_aspect(None, zoom=0.9)
     figure.subplots_adjust(left=0, right=1, bottom=0.02, top=1)
     return figure
@@ -80,8 +81,8 @@ def accuracy_surface(sweep: Sweep) -> Figure:
 def rate_by_classes(sweep: Sweep) -> Figure:
     """(c) The rate needed to keep a share of the teacher's accuracy, by task.
 
-    A point is the mean over the seeds, a bar their range. Where not every seed gets
-    there with the rates of the sweep, there is no point.
+    A point is the mean over the seeds, a bar their range. If a seed does not reach the
+    share at any rate of the sweep, the point is left out.
     """
     figure = Figure(figsize=(7.5, 4.4), layout="constrained", dpi=160)
     axes = figure.subplots()
@@ -103,7 +104,7 @@ def rate_by_classes(sweep: Sweep) -> Figure:
                 [need.num_classes for need in points],
                 means,
                 yerr=[
-                    # A mean of equal rates may be off by rounding
+                    # Rounding may put the mean of equal rates outside of their range
                     [max(0.0, m - min(r)) for m, r in zip(means, ranges, strict=True)],
                     [max(0.0, max(r) - m) for m, r in zip(means, ranges, strict=True)],
                 ],

@@ -1,4 +1,4 @@
-"""A sweep as it stands in `sweep.json`."""
+"""The types of the records in `sweep.json`."""
 
 from typing import NotRequired, TypedDict
 
@@ -8,12 +8,12 @@ SCHEMA_VERSION = 1
 
 
 class Counts(TypedDict):
-    """Images that a classifier gets right, of a task's test images.
+    """Numbers of a task's test images that a classifier gets right.
 
     Keys:
-        num_classes: k of the task, the classes 0 to k − 1.
-        num_right: By arg-max over all of its outputs.
-        num_right_of_task: By arg-max over the task's outputs.
+        num_classes: Number of classes k of the task, the classes 0 to k − 1.
+        num_right: Images right with the arg-max over all outputs.
+        num_right_of_task: Images right with the arg-max over the task's outputs.
     """
 
     num_classes: int
@@ -22,10 +22,10 @@ class Counts(TypedDict):
 
 
 class TeacherRow(Counts):
-    """The teacher on a task.
+    """Results of the teacher on a task.
 
     Keys:
-        num_test: The task's test images, ≥ 1.
+        num_test: Number of the task's test images, ≥ 1.
     """
 
     num_test: int
@@ -35,14 +35,14 @@ class StudentRow(Counts):
     """One student; the keys are the fields of `students.SweptStudent`.
 
     Keys:
-        rate: Of its width, in (0, 1].
-        seed: Of its weights and order.
+        rate: Width rate, in (0, 1].
+        seed: Seed of initial weights and of the order of images.
         method: `"distilled"` or `"hard_labels"`.
-        widths: Of its layers, head included.
-        num_params: Parameters.
-        num_macs: Multiply-adds of an inference.
-        epochs: Trained.
-        seconds: Wall clock.
+        widths: Filters or units of its layers, head included.
+        num_params: Number of parameters.
+        num_macs: Multiply-adds of one inference on one image.
+        epochs: Number of epochs trained.
+        seconds: Wall-clock time of the training, in seconds.
     """
 
     rate: float
@@ -59,8 +59,8 @@ class SweepData(TypedDict):
     """The data of a sweep.
 
     Keys:
-        source: Where they come from.
-        num_train: Training images of all classes.
+        source: Name or path of the data.
+        num_train: Number of training images of all classes.
     """
 
     source: str
@@ -71,10 +71,10 @@ class SweepTeacher(TypedDict):
     """The teacher of a sweep.
 
     Keys:
-        name: Of its model.
-        num_params: Parameters.
-        num_macs: Multiply-adds of an inference.
-        tasks: A row a task.
+        name: Name of the model.
+        num_params: Number of parameters.
+        num_macs: Multiply-adds of one inference on one image.
+        tasks: One row per task.
     """
 
     name: str
@@ -84,11 +84,11 @@ class SweepTeacher(TypedDict):
 
 
 class SweepSeconds(TypedDict):
-    """Wall clock, in seconds.
+    """Wall-clock times, in seconds.
 
     Keys:
-        this_run: Of the run that ended the sweep.
-        students: Of all trainings, added up.
+        this_run: Time of the run that finished the sweep.
+        students: Sum of the times of all trainings.
     """
 
     this_run: float
@@ -96,26 +96,26 @@ class SweepSeconds(TypedDict):
 
 
 class Sweep(TypedDict):
-    """A finished sweep; early versions did not write what is not required.
+    """A finished sweep; early versions did not write the keys that are not required.
 
     Keys:
         schema_version: `SCHEMA_VERSION`.
-        protocol: As in --protocol.
+        protocol: Value of --protocol.
         data: The data.
-        head: Of the tasks, `"full"` or `"task"`.
-        method: As in --method; Eq. 8 where it is absent.
-        temperature: τ.
-        soft_loss_weight: Of Eq. 8, in [0, 1].
+        head: Head of the tasks, `"full"` or `"task"`.
+        method: Value of --method; if absent, distillation by Eq. 8.
+        temperature: Temperature τ of the soft targets.
+        soft_loss_weight: Weight λ of the soft loss in Eq. 8, in [0, 1].
         scale_soft_loss: Whether the soft loss is multiplied by τ².
-        convolutions: Of the students.
-        groups: Of grouped convolutions, or None.
-        confidence: Of the intervals, in (0, 1).
+        convolutions: Kind of the students' convolutions.
+        groups: Number of groups of grouped convolutions, or None.
+        confidence: Confidence level of the intervals, in (0, 1).
         normalized_accuracies: Shares of the teacher's accuracy, each in (0, 1].
-        teacher: Its costs, and a row a task.
-        students: A row a student.
-        environment: Where and how it ran.
-        command: The command line that repeats it.
-        seconds: Wall clock.
+        teacher: Costs of the teacher, and its results by task.
+        students: One row per student.
+        environment: Device, precision and versions of the run.
+        command: The command line that repeats the sweep.
+        seconds: Wall-clock times.
     """
 
     schema_version: int

@@ -1,8 +1,8 @@
-"""The paper's experiment: students of many rates on tasks of more and more classes.
+"""The paper's experiment: students at several rates on tasks of several sizes.
 
-Shi et al. 2017, section 4: tasks θ2 ⊂ θ3 ⊂ … ⊂ D of the classes 0 to k − 1, widths by
-rate, each student distilled by Eq. 8; besides, the same students on hard labels only.
-The paper has one training each; here there is one for each seed.
+Shi et al. 2017, section 4, train students on the tasks θ2 ⊂ θ3 ⊂ … ⊂ D, where θk has
+the classes 0 to k − 1. Each rate and task has a student distilled by Eq. 8, and one
+trained on hard labels only. The paper trains each once; here, once per seed.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ class Cell(NamedTuple):
     """One student of a sweep.
 
     Attributes:
-        num_classes: k of its task, the classes 0 to k − 1.
-        rate: Of its width.
-        seed: Of its weights and order.
+        num_classes: Number of classes k of its task, the classes 0 to k − 1.
+        rate: Width rate, in (0, 1].
+        seed: Seed of initial weights and of the order of images.
         method: `"distilled"` or `"hard_labels"`.
     """
 
@@ -46,26 +46,26 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of the student's file, without its suffix."""
         method, rate = self.method, f"{self.rate:g}"
         return f"{self.num_classes:03d}_classes_rate_{rate}_seed_{self.seed}_{method}"
 
 
 class SweptStudent(NamedTuple):
-    """What became of a cell: counts on the task's test images.
+    """A trained student of a sweep, with its results on the task's test images.
 
     Attributes:
-        num_classes: k of its task, the classes 0 to k − 1.
-        rate: Its width rate, in (0, 1].
-        seed: The seed of its weights and of the order of images.
+        num_classes: Number of classes k of its task, the classes 0 to k − 1.
+        rate: Width rate, in (0, 1].
+        seed: Seed of initial weights and of the order of images.
         method: `"distilled"` or `"hard_labels"`.
-        widths: The widths of its layers, head included.
-        num_params: Its parameters.
-        num_macs: Multiply-adds of one inference.
-        num_right: Test images right, by arg-max over its outputs.
-        num_right_of_task: The same, over the task's outputs only.
-        epochs: Trained.
-        seconds: Wall clock.
+        widths: Filters or units of its layers, head included.
+        num_params: Number of parameters.
+        num_macs: Multiply-adds of one inference on one image.
+        num_right: Test images right with the arg-max over all outputs.
+        num_right_of_task: Test images right with the arg-max over the task's outputs.
+        epochs: Number of epochs trained.
+        seconds: Wall-clock time of the training, in seconds.
     """
 
     num_classes: int
@@ -82,16 +82,16 @@ class SweptStudent(NamedTuple):
 
 
 class Materials(NamedTuple):
-    """What every training of a sweep needs.
+    """Data and settings of all trainings of a sweep.
 
     Attributes:
-        teacher: Gives the architecture and, for a live teacher, logits.
-        soft_targets: Of all classes, with the teacher's logits for all.
-        validation: All classes; watched only.
-        test: All classes.
-        recipe: Of all students.
-        head: Of the tasks.
-        class_names: Of the data set.
+        teacher: The trained teacher; some methods run it while training.
+        soft_targets: Training images of all classes, with all logits of the teacher.
+        validation: Validation images of all classes, only for learning curves.
+        test: Test images of all classes.
+        recipe: Recipe of all students.
+        head: Head of the tasks, `"full"` or `"task"`.
+        class_names: Class names of the data set.
     """
 
     teacher: keras.Model
@@ -103,7 +103,7 @@ class Materials(NamedTuple):
     class_names: list[str]
 
     def task(self, num_classes: int) -> Task:
-        """θk, the classes 0 to k − 1."""
+        """The task θk with the classes 0 to k − 1, where k is `num_classes`."""
         return Task(range(num_classes), head=self.head, class_names=self.class_names)
 
     def images(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Materials(NamedTuple):
         }
 
     def with_images(self, images: dict[str, Any]) -> "Materials":
-        """The same with other images; see `images`."""
+        """A copy with other images, in the form of `images`."""
         return self._replace(
             soft_targets=self.soft_targets._replace(images=images["train"]),
             validation=self.validation._replace(images=images["validation"]),
@@ -159,14 +159,15 @@ class Materials(NamedTuple):
 def plan_cells(
     task_sizes: Sequence[int], rates: Sequence[float], seeds: Sequence[int]
 ) -> list[Cell]:
-    """All students, in an order that leaves whole experiments behind when cut short.
+    """All students of a sweep, ordered so that an interrupted sweep is still useful.
 
-    Seed by seed; in a seed the smaller tasks first, distilled beside hard labels.
+    The order is by seed, then number of classes, then rate. The distilled student and
+    that on hard labels follow each other.
 
     Args:
-        task_sizes: Numbers of classes.
-        rates: Each in (0, 1].
-        seeds: From 0 on.
+        task_sizes: Numbers of classes of the tasks.
+        rates: Width rates, each in (0, 1].
+        seeds: Seeds, each ≥ 0.
     """
     return [
         Cell(num_classes, rate, seed, method)
@@ -178,11 +179,11 @@ def plan_cells(
 
 
 def count_right(logits: np.ndarray, labels: np.ndarray, task: Task) -> tuple[int, int]:
-    """Images right by arg-max over all of a student's outputs, and over the task's.
+    """Numbers of images right with the arg-max over all outputs, and over the task's.
 
     Args:
-        logits: Shape `(n, task.num_outputs)`.
-        labels: Shape `(n,)`, in the student's label space.
+        logits: Logits of the student, shape `(n, task.num_outputs)`.
+        labels: Integers of shape `(n,)`, in the student's label space.
         task: θ.
     """
     of_task = task.to_labels(np.asarray(task.class_ids))
@@ -192,11 +193,11 @@ def count_right(logits: np.ndarray, labels: np.ndarray, task: Task) -> tuple[int
 
 
 def teacher_rows(materials: Materials, task_sizes: Sequence[int]) -> list[TeacherRow]:
-    """The teacher on each task: test images, and how many it gets right."""
+    """Results of the teacher on each task: test images, and how many are right."""
     logits = predict_logits(materials.teacher, materials.test.images)
     rows: list[TeacherRow] = []
     for num_classes in sorted(task_sizes):
-        # Its own head is the full one, whatever the students'
+        # The teacher has the full head, even if students have the task's
         task = Task(range(num_classes), class_names=materials.class_names)
         chosen = task.indices(materials.test.class_ids)
         labels = task.to_labels(materials.test.class_ids[chosen])
@@ -215,15 +216,15 @@ def teacher_rows(materials: Materials, task_sizes: Sequence[int]) -> list[Teache
 def train_here(
     cells: Sequence[Cell], materials: Materials, folder: pathlib.Path
 ) -> Generator[SweptStudent, None, None]:
-    """Trains cells one after the other in this process.
+    """Trains cells in sequence in this process.
 
     Args:
-        cells: Those to train.
-        materials: Of all trainings.
-        folder: Of the students.
+        cells: The cells to train.
+        materials: Data and settings of all trainings.
+        folder: Folder of the students.
 
     Yields:
-        The students as they end; each is in its file then.
+        The students in order, each after its file is written.
     """
     for cell in cells:
         student = materials.train(cell)
@@ -238,21 +239,21 @@ def run_cells(
     on_end: Callable[[SweptStudent, bool], None],
     train: Callable[..., Generator[SweptStudent, None, None]] = train_here,
 ) -> list[SweptStudent]:
-    """Trains what is not in the folder yet, and stores each student as it ends.
+    """Trains the students that the folder lacks; each is written when it ends.
 
     Args:
-        cells: All of the sweep.
-        folder: A file a student.
-        materials: Of all trainings.
-        on_end: Called with each student, and whether it was trained by an earlier run.
-        train: Trains what is left to train, here or by other processes.
+        cells: All cells of the sweep.
+        folder: Folder of the students, one file per student.
+        materials: Data and settings of all trainings.
+        on_end: Called with each student, and whether an earlier run trained it.
+        train: Trains the remaining cells, here or in other processes. Default: here.
 
     Returns:
         All students, in the order of the cells.
 
     Raises:
-        InputError: If a stored student is damaged.
-        WorkerError: If a worker was killed, or failed.
+        InputError: If a student's file is damaged.
+        WorkerError: If a worker failed or was killed.
     """
     found: dict[Cell, SweptStudent] = {}
     for cell in cells:
@@ -261,7 +262,7 @@ def run_cells(
             found[cell] = read_student(path, cell)
             on_end(found[cell], True)
     todo = [cell for cell in cells if cell not in found]
-    # Closed however the block ends, so that no process is left behind
+    # The generator is always closed, so that all processes end
     with contextlib.closing(train(todo, materials, folder)) as trained:
         for student in trained:
             found[Cell(*student[:4])] = student
@@ -270,7 +271,7 @@ def run_cells(
 
 
 def keep_student(student: SweptStudent, folder: pathlib.Path) -> None:
-    """Writes a student's file, all or nothing."""
+    """Writes a student's file, atomically."""
     cell = Cell(*student[:4])
     write_json(folder / f"{cell.name}.json", student._asdict())
 
@@ -279,7 +280,7 @@ def read_student(path: pathlib.Path, cell: Cell) -> SweptStudent:
     """Reads a student's file.
 
     Raises:
-        InputError: If it is damaged, or of another cell.
+        InputError: If the file is damaged, or of another cell.
     """
     stored = read_json(path)
     if not isinstance(stored, dict) or set(stored) != set(SweptStudent._fields):

@@ -1,4 +1,4 @@
-"""What a sweep says: means over seeds, and the rate that a task needs."""
+"""The results of a sweep: means over seeds, and the rate that each task needs."""
 
 import csv
 import io
@@ -14,9 +14,9 @@ _Key = TypeVar("_Key", int, tuple[int, str], tuple[int, float, str])
 
 
 def method_names(sweep: Sweep) -> dict[str, str]:
-    """What tables and figures call a sweep's students, by the method in its counts.
+    """Names of the students' methods for tables and figures, by `StudentRow.method`.
 
-    Those of the first versions have no `method`: it was Eq. 8.
+    Sweeps of the first versions have no `method`: they used Eq. 8.
     """
     learnt_by = sweep.get("method") or "distillation"
     if learnt_by == "distillation":
@@ -28,10 +28,10 @@ class Mean(NamedTuple):
     """A mean over seeds.
 
     Attributes:
-        mean: Of them.
-        low: Lower end of Student's t interval; None with one seed.
-        high: Upper end.
-        num_seeds: ≥ 1.
+        mean: The mean.
+        low: Lower end of Student's t interval; None for one seed.
+        high: Upper end of the interval; None for one seed.
+        num_seeds: Number of seeds, ≥ 1.
     """
 
     mean: float
@@ -41,16 +41,16 @@ class Mean(NamedTuple):
 
 
 class CellSummary(NamedTuple):
-    """The students of a task, rate and method.
+    """The students of one task, rate and method, over all seeds.
 
     Attributes:
-        num_classes: Of the task.
-        rate: Of the width.
+        num_classes: Number of classes of the task.
+        rate: Width rate, in (0, 1].
         method: `"distilled"` or `"hard_labels"`.
-        num_params: Of a student.
-        num_macs: Of a student.
-        accuracy: On the task's test images, in [0, 1].
-        accuracy_loss: The teacher's accuracy less the student's, a fraction.
+        num_params: Number of parameters of a student.
+        num_macs: Multiply-adds of a student for one image.
+        accuracy: Accuracy on the task's test images, in [0, 1].
+        accuracy_loss: Teacher's accuracy minus the student's, in [-1, 1].
     """
 
     num_classes: int
@@ -66,11 +66,11 @@ class RateNeeded(NamedTuple):
     """The smallest rate that keeps a share of the teacher's accuracy.
 
     Attributes:
-        num_classes: Of the task.
+        num_classes: Number of classes of the task.
         method: `"distilled"` or `"hard_labels"`.
         normalized_accuracy: The share, in (0, 1].
-        by_seed: For each seed the rate; None where no rate of the sweep is enough.
-        mean: Of them; None if one is None.
+        by_seed: The rate of each seed; None if no rate of the sweep is enough.
+        mean: Mean of the rates; None if one of them is None.
     """
 
     num_classes: int
@@ -84,13 +84,13 @@ def mean_of(values: Sequence[float], confidence: float) -> Mean:
     """Mean and Student's t interval of independent values.
 
     Args:
-        values: One a seed, at least one.
-        confidence: Two-sided, in (0, 1).
+        values: One value per seed, at least one.
+        confidence: Two-sided confidence level, in (0, 1).
     """
     mean, count = statistics.fmean(values), len(values)
     if count < 2:
         return Mean(mean, None, None, count)
-    # It takes a second to load
+    # SciPy takes a second to load
     from scipy.stats import t
 
     quantile = float(t.ppf((1 + confidence) / 2, count - 1))
@@ -101,16 +101,16 @@ def mean_of(values: Sequence[float], confidence: float) -> Mean:
 def rate_needed(
     rates: Sequence[float], normalized: Sequence[float], enough: float
 ) -> float | None:
-    """Where a curve first reaches a value, with straight lines between its points.
+    """The rate at which an accuracy curve first reaches a share, by interpolation.
 
     Args:
-        rates: Ascending.
-        normalized: The student's accuracy over the teacher's, by rate.
-        enough: Share to keep.
+        rates: Rates, ascending.
+        normalized: For each rate, the student's accuracy divided by the teacher's.
+        enough: The share to reach, in (0, 1].
 
     Returns:
-        A rate; the smallest one, if its students are good enough already: a smaller
-        one might do, too. None if no rate is enough.
+        The linearly interpolated rate. The smallest rate if it is enough; smaller ones
+        might also be. None if no rate is enough.
     """
     if normalized[0] >= enough:
         return rates[0]
@@ -122,10 +122,10 @@ def rate_needed(
 
 
 def summarise_cells(sweep: Sweep) -> list[CellSummary]:
-    """A summary a task, rate and method, in that order.
+    """One summary per task, rate and method, in ascending order.
 
     Args:
-        sweep: As in `sweep.json`.
+        sweep: A sweep, as in `sweep.json`.
     """
     confidence = sweep["confidence"]
     found = []
@@ -148,7 +148,7 @@ def summarise_cells(sweep: Sweep) -> list[CellSummary]:
 
 
 def rates_needed(sweep: Sweep) -> list[RateNeeded]:
-    """By task, method and threshold: the paper's figures 2(c) and 3(c)."""
+    """The rate needed by task, method and share: the paper's figures 2(c) and 3(c)."""
     found = []
     for (num_classes, method), students in _by(sweep["students"], _task_and_method):
         teacher = _teacher(sweep, num_classes)
@@ -166,7 +166,7 @@ def rates_needed(sweep: Sweep) -> list[RateNeeded]:
 
 
 def as_csv(sweep: Sweep) -> str:
-    """A row a student, with its accuracy and what the teacher has on its task."""
+    """A CSV table with one row per student, with its and the teacher's accuracy."""
     stream = io.StringIO()
     students = sweep["students"]
     names = [name for name in students[0] if name != "widths"]
@@ -187,7 +187,7 @@ def as_csv(sweep: Sweep) -> str:
 
 
 def as_markdown(sweep: Sweep) -> str:
-    """Tables of the loss in points by task and rate, and of the rates needed."""
+    """Markdown tables of the loss in points by task and rate, and of rates needed."""
     cells = {(c.num_classes, c.rate, c.method): c for c in summarise_cells(sweep)}
     sizes = sorted({key[0] for key in cells})
     rates = sorted({key[1] for key in cells})
@@ -212,7 +212,7 @@ def as_markdown(sweep: Sweep) -> str:
     columns = [(method, share) for method in names for share in shares]
     header = ["classes", *(f"{names[m]}, {100 * share:g} %" for m, share in columns)]
     rows = [
-        [str(size), *(_needed_told(needed[size, m, share]) for m, share in columns)]
+        [str(size), *(_needed_text(needed[size, m, share]) for m, share in columns)]
         for size in sizes
     ]
     title = "Rate needed to keep a share of the teacher's accuracy:"
@@ -221,7 +221,7 @@ def as_markdown(sweep: Sweep) -> str:
 
 
 def in_points(loss: Mean) -> str:
-    """A loss of accuracy in points, with half of its interval if there is one."""
+    """A loss of accuracy in points, with half the width of its interval if known."""
     if loss.low is None or loss.high is None:
         return f"{100 * loss.mean:.2f}"
     return f"{100 * loss.mean:.2f} ± {50 * (loss.high - loss.low):.2f}"
@@ -232,7 +232,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _needed_told(found: RateNeeded) -> str:
+def _needed_text(found: RateNeeded) -> str:
     known = [rate for rate in found.by_seed if rate is not None]
     if found.mean is not None:
         return f"{found.mean:.2f} ({min(known):.2f} to {max(known):.2f})"
@@ -244,7 +244,7 @@ def _needed_told(found: RateNeeded) -> str:
 def _by(
     students: Iterable[StudentRow], key: Callable[[StudentRow], _Key]
 ) -> list[tuple[_Key, list[StudentRow]]]:
-    """Students of one key together, ascending by it."""
+    """Groups students by a key; groups are in ascending order of the key."""
     found: dict[_Key, list[StudentRow]] = {}
     for student in students:
         found.setdefault(key(student), []).append(student)
@@ -260,11 +260,11 @@ def _task_and_method(student: StudentRow) -> tuple[int, str]:
 
 
 def num_right(head: str, counts: Counts) -> int:
-    """Test images right, by the rule of the head.
+    """Number of test images right: over all outputs for a full head, else the task's.
 
     Args:
-        head: `"full"` or `"task"`.
-        counts: Of a classifier.
+        head: Head of the tasks, `"full"` or `"task"`.
+        counts: Counts of a classifier.
     """
     return counts["num_right" if head == "full" else "num_right_of_task"]
 

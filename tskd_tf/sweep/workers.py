@@ -1,4 +1,4 @@
-"""Students of a sweep, trained by several processes of this machine."""
+"""Trains students of a sweep in several processes of this machine."""
 
 import functools
 import pathlib
@@ -27,14 +27,14 @@ _LOAD = "load.pickle"
 
 
 def share(materials: Materials, folder: pathlib.Path) -> Callable[[], Materials]:
-    """Writes the images, which are large, to files that workers map.
+    """Writes the images, which are large, to files that workers map into memory.
 
     Args:
-        materials: Those of this process.
-        folder: For these files; the caller removes it.
+        materials: The materials of this process.
+        folder: Folder for the files; the caller removes it.
 
     Returns:
-        A function that gives a worker its materials; it can be pickled.
+        A function that returns a worker's materials; it can be pickled.
     """
     images = materials.images()
     for name, array in images.items():
@@ -52,19 +52,21 @@ def _load_shared(materials: Materials, folder: pathlib.Path) -> Materials:
 def train_elsewhere(
     cells: Sequence[Cell], materials: Materials, folder: pathlib.Path, num_workers: int
 ) -> Generator[SweptStudent, None, None]:
-    """Trains by processes that each take the next cell; none is left behind.
+    """Trains cells in several processes, each of which takes the next free cell.
+
+    All processes end with this function.
 
     Args:
-        cells: Those to train.
-        materials: Of all trainings.
-        folder: Of the students; a folder `shared` in it is the workers', and removed.
-        num_workers: Processes, at least 1.
+        cells: The cells to train.
+        materials: Data and settings of all trainings.
+        folder: Folder of the students; its subfolder `shared` is used and removed.
+        num_workers: Number of processes, ≥ 1.
 
     Yields:
-        The students as they end; each is in its file then.
+        The students in the order in which they end, each after its file is written.
 
     Raises:
-        WorkerError: If a worker was killed, or failed.
+        WorkerError: If a worker failed or was killed.
     """
     if not cells:
         return
@@ -92,11 +94,11 @@ def train_elsewhere(
 
 
 def work(folder: pathlib.Path, parent_id: int) -> None:
-    """Trains the cells that no other worker has taken; a worker's part.
+    """Runs a worker: trains the cells that no other worker has taken.
 
     Args:
-        folder: Of the students.
-        parent_id: The process without which this one ends.
+        folder: Folder of the students.
+        parent_id: Id of the process whose end also ends this one.
     """
     shared = folder / "shared"
     cells, load = pickle.loads((shared / _LOAD).read_bytes())
@@ -112,7 +114,7 @@ def work(folder: pathlib.Path, parent_id: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs a worker: `FOLDER NUM_THREADS PARENT_ID`."""
+    """Runs a worker with the arguments `FOLDER NUM_THREADS PARENT_ID`."""
     # Ctrl-C also reaches it; the process that started it ends it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_share(int(arguments[1]))

@@ -1,4 +1,4 @@
-"""All figures of a run as PNG files, for light and for dark pages."""
+"""Draws all figures of a run as PNG files, for light and dark pages."""
 
 import io
 import warnings
@@ -22,15 +22,15 @@ FIGURES: tuple[ReportFigure, ...] = (
 
 
 def draw_figures(report: Report, wrong_images: np.ndarray | None = None) -> Pngs:
-    """Draws what the report tells of.
+    """Draws the figures for which a report has data.
 
     Args:
-        report: As in `report.json`.
+        report: A report, as in `report.json`.
         wrong_images: uint8, shape `(n, height, width, channels)`, in the order of the
-            report's `wrong_images`.
+            report's `wrong_images`. Default: none.
 
     Returns:
-        Two PNG files by name: for a light page, and for a dark one.
+        Two PNG files per figure, by its name: for a light and for a dark page.
     """
     return {
         figure.name: (
@@ -45,7 +45,7 @@ def draw_figures(report: Report, wrong_images: np.ndarray | None = None) -> Pngs
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        # The font may lack a letter of a class's name, which the page has
+        # The font may lack a letter of a class name; the page shows the name as text
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(stream, format="png")
     return stream.getvalue()

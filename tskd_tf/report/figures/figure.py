@@ -1,4 +1,4 @@
-"""What the package knows of a figure: one record a figure."""
+"""The record of each figure."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from tskd_tf.report.record import Report
 
-# Of the page, in its order
+# Sections of the page with figures, in the order of the page
 SECTIONS = ("search", "training", "classes")
 
 
@@ -20,16 +20,16 @@ class ReportFigure(NamedTuple):
     """The record of a figure.
 
     Attributes:
-        name: Of its PNG file, and of its tag in TensorBoard.
-        draw: `(report, wrong images, whether for a dark page)` → the figure. The images
-            are uint8 of shape `(n, height, width, channels)`, or None.
-        summary: What it shows in a sentence, for TensorBoard; empty leaves it out
-            there, where the same is interactive.
-        section: Of the page, one of `SECTIONS`; empty leaves it out there.
-        description: What it shows with its numbers, for who cannot see it on the page.
-        caption: What stands below it on the page.
-        is_drawn: Whether a report has what it shows.
-        is_on_page: Whether the page needs it, where it is drawn.
+        name: Name of its PNG file, and of its tag in TensorBoard.
+        draw: Maps `(report, wrong images, whether the page is dark)` to the figure. The
+            images are uint8 of shape `(n, height, width, channels)`, or None.
+        summary: Description for TensorBoard, one sentence. Empty: not in TensorBoard,
+            which shows the same data interactively.
+        section: Section of the page, one of `SECTIONS`. Empty: not on the page.
+        description: Text alternative with the numbers, for readers who cannot see it.
+        caption: Text below the figure on the page.
+        is_drawn: Whether a report has the data of the figure. Default: always.
+        is_on_page: Whether the page shows a drawn figure. Default: always.
     """
 
     name: str

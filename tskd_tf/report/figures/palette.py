@@ -1,24 +1,24 @@
-"""The colours of the page and its figures, by light and by dark."""
+"""The colours of the page and its figures, for light and dark mode."""
 
 from typing import NamedTuple
 
 
 class Palette(NamedTuple):
-    """Colours as `#rrggbb`; what is written with is readable on `paper` and `card`.
+    """Colours as `#rrggbb`; all colours of text are readable on `paper` and `card`.
 
     Attributes:
-        ink: Text, the control, and the marks of what is chosen.
-        soft: Text of less weight, and the curves of trials.
-        line: Rules and grids; nothing is written in it.
-        paper: What all is drawn on.
-        card: What numbers and code stand on.
-        good: What keeps the bargain.
-        bad: What does not.
-        teacher: The teacher.
-        student: The student.
-        band: Where an answer may lie; `ink` is readable on it.
-        hit: The darkest shade of right answers in a matrix; `ink` is readable on it.
-        miss: The same of wrong ones.
+        ink: Text, the control, and marks of the chosen student.
+        soft: Secondary text, and curves of trials.
+        line: Rules and grids; not for text.
+        paper: Background of the page.
+        card: Background of numbers and code.
+        good: Results that meet Eq. 4.
+        bad: Results that miss Eq. 4.
+        teacher: Marks and curves of the teacher.
+        student: Marks and curves of the student.
+        band: Band of possible answers; `ink` is readable on it.
+        hit: Darkest shade of right answers in a matrix; `ink` is readable on it.
+        miss: Darkest shade of wrong answers in a matrix; `ink` is readable on it.
     """
 
     ink: str

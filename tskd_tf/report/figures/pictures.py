@@ -1,4 +1,4 @@
-"""Images of a data set as small pictures that anybody's browser shows."""
+"""Converts images of a data set to small pictures for a browser."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,19 +7,19 @@ _LONGEST_SIDE = 160
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:
-    """An image in few pixels, grey or in colour.
+    """A small version of an image, grey or in colour.
 
     Args:
-        image: uint8, shape `(height, width, channels)`. Of more than three channels the
-            first three are shown, of two the first.
+        image: uint8, shape `(height, width, channels)`. The first three channels are
+            shown, or the first one if there are fewer than three.
 
     Returns:
-        uint8, shape `(height, width, 1)` or `(height, width, 3)`. Images of more than
-        160 pixels a side are shrunk, means of squares standing for them.
+        uint8, shape `(height, width, 1)` or `(height, width, 3)`. An image with a side
+        of more than 160 pixels is reduced by the means of square blocks.
     """
     channels = 3 if image.shape[2] >= 3 else 1
     factor = -(-max(image.shape[:2]) // _LONGEST_SIDE)
-    # What does not fill a square at the right and lower edge is left out
+    # Incomplete blocks at the right and lower edge are left out
     height, width = (max(1, side // factor) for side in image.shape[:2])
     kept = image[: height * factor, : width * factor, :channels]
     if factor == 1:
@@ -30,5 +30,5 @@ def as_picture(image: np.ndarray) -> np.ndarray:
 
 
 def png_bytes(picture: np.ndarray) -> bytes:
-    """A PNG file of a picture as `as_picture` gives it."""
+    """A PNG file of a picture in the form of `as_picture`."""
     return bytes(tf.io.encode_png(picture).numpy())

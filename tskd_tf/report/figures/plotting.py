@@ -1,4 +1,4 @@
-"""What all figures have in common: size of text, colours, grid and legend."""
+"""Text size, colours, grid and legend of all figures."""
 
 from typing import Any, NamedTuple
 
@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 
 from tskd_tf.report.figures.palette import DARK, LIGHT, Palette
 
-# Of more, the numbers at the marks would run into each other
+# With more marks, the numbers at them would overlap
 MOST_NUMBERS = 14
-# Of the names in one row of a legend
+# Letters of all names in one row of a legend
 _MOST_LETTERS = 45
 
 
@@ -16,8 +16,8 @@ class Canvas(NamedTuple):
     """An empty figure.
 
     Attributes:
-        figure: Where to save it from.
-        axes: Those of its panels, from the top; in the colours of `palette`.
+        figure: The figure of Matplotlib.
+        axes: Axes of its panels from top to bottom, in the colours of `palette`.
         palette: The colours to draw with.
     """
 
@@ -27,11 +27,11 @@ class Canvas(NamedTuple):
 
 
 def blank_figure(dark: bool, height: float) -> tuple[Figure, Palette]:
-    """A figure without panels, as wide as all others, so that text is of one size.
+    """A figure without panels. All figures are equally wide, so text has one size.
 
     Args:
-        dark: For a dark page.
-        height: In inches; the width is 5.6.
+        dark: Whether the figure is for a dark page.
+        height: Height in inches; the width is 5.6.
 
     Returns:
         The figure, and the colours to draw with.
@@ -47,9 +47,10 @@ def empty_figure(dark: bool, height: float, num_panels: int = 1) -> Canvas:
     """A figure with axes.
 
     Args:
-        dark: For a dark page.
-        height: In inches.
-        num_panels: One above the other, with one horizontal axis.
+        dark: Whether the figure is for a dark page.
+        height: Height in inches.
+        num_panels: Number of panels in a column, with a shared horizontal axis.
+            Default: 1.
     """
     figure, palette = blank_figure(dark, height)
     panels = figure.subplots(num_panels, sharex=True, squeeze=False)
@@ -65,14 +66,14 @@ def empty_figure(dark: bool, height: float, num_panels: int = 1) -> Canvas:
 
 
 def add_grid(canvas: Canvas) -> None:
-    """Thin lines behind all marks."""
+    """Adds thin grid lines behind all marks."""
     for panel in canvas.axes:
         panel.grid(True, which="major", color=canvas.palette.line, linewidth=0.6)
         panel.set_axisbelow(True)
 
 
 def add_legend(canvas: Canvas) -> None:
-    """The names of what the first panel shows, above it."""
+    """Adds a legend for the first panel, above it."""
     handles, names = canvas.axes[0].get_legend_handles_labels()
     in_one_row = sum(map(len, names)) <= _MOST_LETTERS
     canvas.figure.legend(
@@ -89,5 +90,5 @@ def add_legend(canvas: Canvas) -> None:
 
 
 def short_name(name: str, longest: int) -> str:
-    """A class name in at most so many letters."""
+    """A class name, cut to at most `longest` letters."""
     return name if len(name) <= longest else name[: longest - 1] + "…"

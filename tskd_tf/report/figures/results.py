@@ -1,4 +1,4 @@
-"""Figures of what was trained and what it gets wrong, drawn from a run's report."""
+"""Figures of training curves and wrong answers, drawn from a report."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from tskd_tf.report.figures.plotting import (
 from tskd_tf.report.page.html import percent
 from tskd_tf.report.record import CLASSIFIERS, Confusion, Report
 
-# Of more classes, neither names nor counts can be read in a figure
+# With more classes, names and counts in a figure would be too small to read
 MOST_CELLS = 12
 _MOST_COUNTS = 12
 _MOST_NAMES = 40
@@ -28,17 +28,17 @@ _PICTURES_A_ROW = 5
 
 
 def _curves(report: Report) -> list[tuple[str, Curve | None]]:
-    """Who was trained, and how it went; None for a teacher that was loaded."""
+    """The learning curves by classifier; None for a teacher that was loaded."""
     trials = [("trials", trial["curve"]) for trial in report["search"]["trials"]]
     return [*((who, report[who]["curve"]) for who in CLASSIFIERS), *trials]
 
 
 def training_curves(report: Report, dark: bool = False) -> Figure:
-    """Validation accuracy and training loss by epoch of all that was trained.
+    """Validation accuracy and training loss by epoch, for all trainings.
 
     Args:
-        report: As in `report.json`.
-        dark: For a dark page.
+        report: A report, as in `report.json`.
+        dark: Whether the figure is for a dark page. Default: False.
     """
     canvas = empty_figure(dark, height=5.6, num_panels=2)
     accuracy_axes, loss_axes = canvas.axes
@@ -70,14 +70,14 @@ def training_curves(report: Report, dark: bool = False) -> Figure:
 
 
 def confusion(report: Report, dark: bool = False) -> Figure:
-    """What the student takes the test images of each class for.
+    """The student's confusion matrix on the test images.
 
-    A row a class, shaded by its share of the row; right and wrong answers have shades
-    of their own. Up to twelve classes have their counts written in.
+    Each row is a class. Cells are shaded by their share of the row, with different
+    colours for right and wrong answers. Up to twelve classes, cells show their counts.
 
     Args:
-        report: As in `report.json`, with `confusion`.
-        dark: For a dark page.
+        report: A report, as in `report.json`.
+        dark: Whether the figure is for a dark page. Default: False.
     """
     matrix = report["confusion"]
     counts = np.array(matrix["student"])
@@ -108,7 +108,7 @@ def confusion(report: Report, dark: bool = False) -> Figure:
 
 
 def _name_classes(axes: Any, matrix: Confusion) -> None:
-    """Names at both axes; of very many classes, their place in the task instead."""
+    """Labels both axes by class names or, for many classes, by position in the task."""
     by_place = len(matrix["row_names"]) > _MOST_NAMES
     for axis, says, names, degrees in (
         (axes.xaxis, "the student says", matrix["column_names"], 90),
@@ -131,12 +131,13 @@ def _name_classes(axes: Any, matrix: Confusion) -> None:
 
 
 def wrong_images(report: Report, images: np.ndarray, dark: bool = False) -> Figure:
-    """Test images that the student gets wrong and the teacher right, the surest first.
+    """Test images that only the student gets wrong, by descending probability.
 
     Args:
-        report: As in `report.json`, with `wrong_images`.
-        images: uint8, shape `(n, height, width, channels)`, in that order; n ≥ 1.
-        dark: For a dark page.
+        report: A report, as in `report.json`, with `wrong_images`.
+        images: uint8, shape `(n, height, width, channels)`, n ≥ 1, in the order of
+            `wrong_images`.
+        dark: Whether the figure is for a dark page. Default: False.
     """
     num_rows = -(-len(images) // _PICTURES_A_ROW)
     figure, palette = blank_figure(dark, 1.6 * num_rows)
@@ -177,38 +178,38 @@ TRAINING_CURVES = ReportFigure(
     section="training",
     description=_curves_text,
     caption=lambda report: (
-        "Each minimises a loss of its own: compare the shapes of the losses, not their "
-        "heights. A search stops a trial as soon as its verdict is known."
+        "The trainings minimise different losses: compare shapes of the curves, not "
+        "their heights. A search stops a trial as soon as its verdict is known."
     ),
 )
 CONFUSION = ReportFigure(
     name="confusion",
     draw=lambda report, _, dark: confusion(report, dark),
-    summary="What the student takes the test images of each class for.",
+    summary="Confusion matrix of the student on the test images.",
     section="classes",
     description=lambda report: (
         f"Confusion matrix of the student, {len(report['confusion']['row_names'])} "
-        "classes. The table below has its largest numbers outside of the diagonal."
+        "classes. The table below has its largest numbers off the diagonal."
     ),
     caption=lambda report: (
-        "A row a class, shaded by the share of its test images; right answers are on "
-        "the diagonal."
+        "Each row is a class; cells are shaded by their share of its test images. "
+        "Right answers are on the diagonal."
     ),
-    # The page has a table of the numbers, as far as one can be read
+    # For few classes, the page has a table of the numbers instead
     is_on_page=lambda report: (len(report["confusion"]["row_names"]) > MOST_CELLS),
 )
 
 
 def _draw_wrong_images(report: Report, images: np.ndarray | None, dark: bool) -> Figure:
-    assert images is not None  # `is_drawn` says so
+    assert images is not None  # checked by `is_drawn`
     return wrong_images(report, images, dark)
 
 
 WRONG_IMAGES = ReportFigure(
     name="wrong_images",
     draw=_draw_wrong_images,
-    summary="Test images that only the student gets wrong, the surest first.",
-    # The page shows the pictures one by one
+    summary="Test images that only the student gets wrong, by descending probability.",
+    # The page shows the single pictures
     section="",
     description=lambda report: "",
     caption=lambda report: "",

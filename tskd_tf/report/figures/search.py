@@ -28,15 +28,15 @@ _VERDICTS = (
 
 
 def accuracy_against_macs(report: Report, dark: bool = False) -> Figure:
-    """The search: validation accuracy of every trial over its multiply-adds.
+    """Validation accuracy of every trial over its multiply-adds.
 
-    Feasible students are filled circles, infeasible ones crosses, the chosen one is
-    ringed, and the dashed line is the smallest accuracy that Eq. 4 allows, if it asks
-    for any. Numbers are those of the trials; the thin line joins them in this order.
+    Feasible students are circles, infeasible ones crosses, and the chosen one has a
+    ring. The dashed line is the smallest accuracy that meets Eq. 4, if it is above 0.
+    Numbers are those of the trials, and arrows follow their order.
 
     Args:
-        report: As in `report.json`.
-        dark: For a dark page.
+        report: A report, as in `report.json`.
+        dark: Whether the figure is for a dark page. Default: False.
     """
     canvas = empty_figure(dark, height=4.4)
     (axes,), palette = canvas.axes, canvas.palette
@@ -109,7 +109,7 @@ def _number(
     points: Sequence[tuple[float, float]],
     palette: Palette,
 ) -> None:
-    """Numbers of the trials, those of one rate together below the lowest of them."""
+    """Writes the numbers of the trials of each rate below their lowest mark."""
     of_rate: dict[float, list[int]] = {}
     for i, trial in enumerate(report["search"]["trials"]):
         of_rate.setdefault(trial["rate"], []).append(i)
@@ -123,13 +123,13 @@ def _number(
             ha="center",
             fontsize=9 if has_room else 7,
             color=palette.ink,
-            # Readable on the path
+            # A background, so that the number is readable on the arrows
             bbox={"facecolor": palette.paper, "edgecolor": "none", "pad": 0.5},
         )
 
 
 def _draw_floor(axes: Any, floor: float, palette: Palette) -> None:
-    # Where any loss is allowed, no accuracy is needed
+    # If any loss is allowed, no accuracy is needed
     if floor <= 0:
         return
     axes.axhline(100 * floor, color=palette.ink, linestyle="--", linewidth=1)
@@ -146,15 +146,15 @@ def _draw_floor(axes: Any, floor: float, palette: Palette) -> None:
 
 
 def search_by_trial(report: Report, dark: bool = False) -> Figure:
-    """The search as it closed in: the rate of every trial, as they ended.
+    """The rate of every trial, in the order in which they ended.
 
-    Marks are those of `accuracy_against_macs`; hollow ones trained a rate once more,
-    with another seed. The band is where the smallest feasible rate could still lie,
-    see `open_intervals`.
+    Marks are those of `accuracy_against_macs`. Hollow marks are repeated trainings of a
+    rate with another seed. The band shows where the smallest feasible rate could still
+    be, see `open_intervals`.
 
     Args:
-        report: As in `report.json`.
-        dark: For a dark page.
+        report: A report, as in `report.json`.
+        dark: Whether the figure is for a dark page. Default: False.
     """
     canvas = empty_figure(dark, height=4.4)
     (axes,), palette = canvas.axes, canvas.palette
@@ -230,7 +230,7 @@ def _ring(axes: Any, point: tuple[float, float], palette: Palette) -> None:
 
 def _accuracy_text(report: Report) -> str:
     search = report["search"]
-    # Where any loss is allowed, the floor is below 0
+    # If any loss is allowed, the floor is below 0
     needed = max(search["validation_floor"], 0.0)
     return (
         f"Validation accuracy over multiply-adds of {len(search['trials'])} students; "
@@ -255,8 +255,8 @@ def _search_text(report: Report) -> str:
 def _accuracy_caption(report: Report) -> str:
     has_path = 1 < len(report["search"]["trials"]) <= MOST_NUMBERS
     return (
-        "What each student costs and gets right on validation images, with the number "
-        "of its trial." + " The arrows follow their order." * has_path
+        "Cost and validation accuracy of each student, with the number of its trial."
+        + " The arrows follow the order of the trials." * has_path
     )
 
 
@@ -271,12 +271,12 @@ ACCURACY_AGAINST_MACS = ReportFigure(
 SEARCH = ReportFigure(
     name="search",
     draw=lambda report, _, dark: search_by_trial(report, dark),
-    summary="The search as it closed in, trial by trial.",
+    summary="The rate of each trial, and the range of the smallest feasible rate.",
     section="search",
     description=_search_text,
     caption=lambda report: (
-        "How the search closed in on the smallest rate that is enough."
+        "The rate of each trial. The band narrows down the smallest sufficient rate."
     ),
-    # Of one trial there is no search to see
+    # One trial is not a search
     is_on_page=lambda report: len(report["search"]["trials"]) > 1,
 )

@@ -1,4 +1,4 @@
-"""The page's part about classes: accuracy a class, what is taken for what."""
+"""The page's section about classes: accuracies, confusion matrix, wrong images."""
 
 from typing import Literal
 
@@ -28,13 +28,13 @@ def classes_section(
     figures: Pngs,
     wrong_images: np.ndarray | None,
 ) -> str:
-    """Accuracy by class, the confusion matrix, and the student's own mistakes.
+    """Accuracy by class, the confusion matrix, and images only the student gets wrong.
 
     Args:
-        report: As in `report.json`.
-        figures: PNG files by name.
+        report: A report, as in `report.json`.
+        figures: PNG files by name, for a light and for a dark page.
         wrong_images: uint8, shape `(n, height, width, channels)`, in the order of the
-            report's `wrong_images`; None where there are none.
+            report's `wrong_images`; or None.
     """
     body = _by_class(report) + _confusion(report, figures)
     if report["wrong_images"] and wrong_images is not None:
@@ -43,7 +43,7 @@ def classes_section(
 
 
 def _by_class(report: Report) -> str:
-    """Accuracies by class; of many, those that lose most, and all when asked for."""
+    """Accuracies by class; of many classes, those that lose most, then all folded."""
     shown, classes = classes_to_show(report), report["classes"]
     rows = [*class_rows(shown, percent), balanced_row(report, percent)]
     caption = "Accuracy on the test images of each class, and their mean"
@@ -65,18 +65,18 @@ def _class_table(caption: str, rows: list[ClassRow]) -> str:
 
 def _confusion(report: Report, pngs: Pngs) -> str:
     matrix = report["confusion"]
-    body = "<h3>What is taken for what</h3>\n"
+    body = "<h3>Confusion matrix</h3>\n"
     if len(matrix["row_names"]) <= MOST_CELLS:
         body += (
-            f"{_matrix(matrix, 'student')}<details><summary>The same of the teacher"
-            f"</summary>{_matrix(matrix, 'teacher')}</details>\n"
+            f"{_matrix(matrix, 'student')}<details><summary>Confusion matrix of the "
+            f"teacher</summary>{_matrix(matrix, 'teacher')}</details>\n"
         )
     body += figures_of("classes", report, pngs)
     return body + _mistakes(matrix)
 
 
 def _matrix(matrix: Confusion, who: Literal["teacher", "student"]) -> str:
-    """Counts in shaded cells: right answers framed and bold, wrong ones by share."""
+    """A table of counts; cells are shaded by share, and right answers have a frame."""
     counts = np.array(matrix[who])
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     is_hit = np.eye(*counts.shape) > 0
@@ -117,7 +117,7 @@ def _mistakes(matrix: Confusion) -> str:
     ]
     if not rows:
         return note("The student gets every test image right.")
-    caption = "The student's commonest mistakes, in test images"
+    caption = "The student's most frequent mistakes, in test images"
     return table(caption, ["mistake", "student", "teacher"], rows, "named")
 
 
@@ -137,7 +137,7 @@ def _wrong_images(report: Report, images: np.ndarray) -> str:
     which = "All" if num_shown == num_wrong else f"{num_shown} of the"
     return (
         "<h3>Images that the student gets wrong and the teacher right</h3>\n"
-        + note(f"{which} {num_wrong} of them, those it is surest of first.")
+        + note(f"{which} {num_wrong} images, those of the highest probability first.")
         + f'<ul class="pictures">{"".join(items)}</ul>\n'
     )
 

@@ -10,7 +10,7 @@ def figures_of(section: str, report: Report, pngs: Pngs) -> str:
 
     Args:
         section: One of `figure.SECTIONS`.
-        report: As in `report.json`.
+        report: A report, as in `report.json`.
         pngs: PNG files by name, for a light and for a dark page.
     """
     return "".join(

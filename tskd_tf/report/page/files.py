@@ -1,4 +1,4 @@
-"""The page's part about the exported files: which to take, and how to load it."""
+"""The page's section about exported files: a comparison, and how to load them."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -18,12 +18,12 @@ from tskd_tf.report.rows import (
 from tskd_tf.report.words import points, short_bytes
 
 _UNKNOWN = "not measured"
-# Rows that mean nothing where any loss is allowed
+# Rows without meaning if any loss is allowed
 _VERDICTS = ("keeps the bargain", "a larger loss than allowed is ruled out")
 
 
 def files_section(report: Report) -> str:
-    """Table of the files, how an int8 file was rescued, lines to load each."""
+    """A table of the files, attempts to write an int8 file, and code to load each."""
     exports = report.get("exports", [])
     if not exports:
         return ""
@@ -33,7 +33,7 @@ def files_section(report: Report) -> str:
 
 
 def file_name(export: ExportRow) -> str:
-    """The file and what it is: `student.tflite (LiteRT float32)`."""
+    """The file and its format: `student.tflite (LiteRT float32)`."""
     known = title_of(export["format"])
     method = shipped_method(export)
     if method:
@@ -42,7 +42,7 @@ def file_name(export: ExportRow) -> str:
 
 
 def _files(report: Report, exports: list[ExportRow]) -> str:
-    """A column a file."""
+    """A table with one column per file."""
     teacher_bytes = report["teacher"]["size_bytes"]
     rows: list[tuple[str, Callable[[ExportRow], str]]] = [
         ("size", lambda e: short_bytes(e["size_bytes"])),
@@ -100,7 +100,7 @@ def _ratio(ratio: float | None) -> str:
 
 
 def microseconds(latency_us: Latency | None, name: Literal["p50", "p90"]) -> str:
-    """`p50` or `p90` of a latency, in one piece."""
+    """`p50` or `p90` of a latency, with a no-break space before the unit."""
     if latency_us is None:
         return _UNKNOWN
     return f"{latency_us[name]:.0f}\N{NO-BREAK SPACE}µs"
@@ -119,8 +119,8 @@ def _attempts(export: ExportRow) -> str:
     rows = [_attempt(attempt) for attempt in attempts]
     header = ["method", "test accuracy", "lost", "interval", "size"]
     return table(
-        f"What was tried so that {export['path']} keeps the bargain, in this order",
-        [*header, "keeps the bargain", "is the file"],
+        f"Attempts to write {export['path']} so that it keeps the bargain, in order",
+        [*header, "keeps the bargain", "was chosen"],
         rows,
     )
 
@@ -141,14 +141,14 @@ def _attempt(attempt: IntegerAttempt) -> list[str]:
 
 
 def _loading(report: Report, exports: list[ExportRow]) -> str:
-    """Lines to paste."""
+    """Code to paste."""
     parts = ["<h3>To load them</h3>\n"]
     parts.append(
         note(
-            "From the run's folder, without this package unless it is imported. image "
-            "is a uint8 array of height × width × channels, 0 to 255; its preparation "
-            "is inside the file. "
-            "Integers that a file gives rank as what they stand for; "
+            "Run this code in the run's folder. It needs this package only where it "
+            "imports it. image is a uint8 array of height × width × channels, 0 to "
+            "255; the preprocessing is part of the file. "
+            "Integer outputs have the same order as the values they stand for; "
             "run.get_output_details() has their scale and zero point."
         )
     )
@@ -161,14 +161,14 @@ def _loading(report: Report, exports: list[ExportRow]) -> str:
         if code:
             parts.append(f"<p>{text(file_name(export))}</p><pre>{text(code)}</pre>\n")
     if "labels" in report:
-        parts.append("<p>Then, after any of them, the class by name</p><pre>")
+        parts.append("<p>Then, for each format, the name of the class</p><pre>")
         parts.append(f"{text(class_of_outputs(report['labels']))}</pre>\n")
         parts.append(note(f"{labels_text(report)}."))
     return "".join(parts)
 
 
 def _has_own_layers(convolutions: str) -> bool:
-    """Whether they are layers of this package; not if this version does not know."""
+    """Whether convolutions need layers of this package; False for unknown ones."""
     if convolutions not in CONVOLUTIONS:
         return False
     return bool(convolution_named(convolutions).own_layers)

@@ -1,4 +1,4 @@
-"""What the page is put together from: escaped text, tables, pictures."""
+"""The building blocks of the page: escaped text, tables, figures."""
 
 import base64
 import html
@@ -12,30 +12,30 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def text(value: str) -> str:
-    """Any text, so that nothing in it is taken for HTML."""
+    """Escapes text for HTML."""
     return html.escape(value)
 
 
 def percent(fraction: float, decimals: int = 2) -> str:
-    """`0.98914` → `98.91 %`, in one piece."""
+    """`0.98914` → `98.91 %`, with a no-break space."""
     return f"{100 * fraction:.{decimals}f}{_SPACE}%"
 
 
 def note(words: str) -> str:
-    """A paragraph of less weight."""
+    """A paragraph in small print."""
     return f'<p class="note">{text(words)}</p>\n'
 
 
 def table(
     caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = ""
 ) -> str:
-    """A table that scrolls by itself where it is wider than the page.
+    """A table with its own scroll bar if it is wider than the page.
 
     Args:
-        caption: What it shows; also its name for who cannot see it.
-        header: A name a column.
-        rows: Texts; the first of each is the row's name.
-        kind: A class of the style sheet.
+        caption: Caption of the table, also read by screen readers.
+        header: One name per column; may be empty.
+        rows: Rows of text; the first text of each row is its name.
+        kind: A CSS class. Default: none.
     """
     head = "".join(f'<th scope="col">{text(cell)}</th>' for cell in header)
     body = "".join(
@@ -49,7 +49,7 @@ def table(
 
 
 def framed_table(caption: str, content: str, kind: str = "") -> str:
-    """The same of rows that are HTML already."""
+    """A table like that of `table`, from rows in HTML."""
     name = text(caption)
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{name}">'
@@ -63,8 +63,8 @@ def figure(pngs: tuple[bytes, bytes], description: str, caption: str) -> str:
 
     Args:
         pngs: PNG files for a light and for a dark page.
-        description: What it shows, for who cannot see it.
-        caption: What stands below it.
+        description: Text alternative for readers who cannot see it.
+        caption: Text below the figure.
     """
     light, dark = map(data_address, pngs)
     return (
@@ -75,5 +75,5 @@ def figure(pngs: tuple[bytes, bytes], description: str, caption: str) -> str:
 
 
 def data_address(png: bytes) -> str:
-    """A PNG file as an address that needs no network."""
+    """A PNG file as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -23,7 +23,7 @@ from tskd_tf.report.words import (
     short_count,
 )
 
-# Nothing is loaded from anywhere, and nothing runs
+# The page loads no other file and runs no script
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
@@ -34,17 +34,17 @@ _MOST_NAMES = 20
 def render(
     report: Report, figures: Pngs, wrong_images: np.ndarray | None = None
 ) -> str:
-    """The page.
+    """Renders a report as an HTML page.
 
     Args:
-        report: As in `report.json`.
-        figures: PNG files by name, for a light and for a dark page; those that are
-            missing are left out.
+        report: A report, as in `report.json`.
+        figures: PNG files by name, for a light and for a dark page; missing figures are
+            left out.
         wrong_images: uint8, shape `(n, height, width, channels)`, in the order of the
-            report's `wrong_images`.
+            report's `wrong_images`. Default: none.
 
     Returns:
-        HTML that loads nothing from anywhere.
+        HTML that loads no other file.
     """
     body = (
         f"{_header(report)}<main>{_classifiers(report)}{_budgets(report)}"
@@ -92,7 +92,7 @@ task.</p></header>
 
 
 def _numbers(report: Report) -> list[tuple[str, str, str]]:
-    """Four numbers, each with its name and what it is made of."""
+    """Four numbers, each with its name and details."""
     teacher, student = report["teacher"], report["student"]
     loss, allowed = loss_and_allowed(report)
     if allows_any_loss(report):
@@ -178,9 +178,9 @@ def _classifiers(report: Report) -> str:
         "the student's network trained on the hard labels only. The teacher gets "
         f"{percent(teacher['accuracy_all_outputs'])} right choosing among all its "
         f"outputs and {percent(teacher['accuracy_task_outputs'])} choosing among the "
-        "task's. Intervals: Wilson's score interval for an accuracy; for the "
-        f"loss {text(report['accuracy_loss_interval_method'])}, image by image, which "
-        "is narrower than the accuracies one by one let expect.</p>\n"
+        "task's. Accuracies have Wilson's score interval. The loss has "
+        f"{text(report['accuracy_loss_interval_method'])}: it compares image by image, "
+        "and is narrower than the separate intervals suggest.</p>\n"
     )
 
 
@@ -205,7 +205,7 @@ def _loss_plot(report: Report) -> str:
 def _comparison(
     report: Report, intervals: dict[Classifier, tuple[float, float]]
 ) -> str:
-    """A column a fact; the control costs what the student does."""
+    """A table of accuracies and costs; the control costs as much as the student."""
     costs = cost_rows(report)
     of_student = [f"{row.student:,}" for row in costs]
     cost_cells = [[f"{row.teacher:,}" for row in costs], of_student, of_student]
@@ -227,7 +227,7 @@ def _budgets(report: Report) -> str:
     rows = budget_rows(report)
     if not rows:
         return ""
-    caption = "What the student may cost, and does"
+    caption = "Largest allowed costs, and costs of the student"
     return f"<h2>Budgets</h2>\n{table(caption, ['', 'limit', 'student'], rows)}"
 
 

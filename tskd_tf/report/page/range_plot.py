@@ -1,4 +1,4 @@
-"""Numbers with their intervals, drawn in SVG that takes the colours of the page."""
+"""A plot of numbers with their intervals, as SVG in the colours of the page."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -19,11 +19,11 @@ class Range(NamedTuple):
     """A measured number and its interval, in the unit of the axis.
 
     Attributes:
-        name: Whose it is, with the numbers in words.
-        who: `"teacher"`, `"student"` or `"control"`, for shape and colour.
+        name: Label, with the numbers as text.
+        who: `"teacher"`, `"student"` or `"control"`; sets shape and colour.
         low: Lower end of the interval.
-        value: As measured.
-        high: Upper end.
+        value: The measured number.
+        high: Upper end of the interval.
     """
 
     name: str
@@ -36,15 +36,16 @@ class Range(NamedTuple):
 def range_plot(
     description: str, ranges: Sequence[Range], limit: tuple[float, str] | None = None
 ) -> str:
-    """Ranges one below the other over one axis.
+    """Draws ranges in rows over a common axis.
 
-    Places are shares of the width and sizes are pixels, so that text stays as large as
-    it is on the page, whatever the width.
+    Horizontal positions are percentages and sizes are pixels, so that text has the
+    size of the page's text at any width.
 
     Args:
-        description: What it shows, for who cannot see it.
-        ranges: At least one.
-        limit: Where a line crosses all of them, and its name. The axis then shows 0.
+        description: Text alternative for readers who cannot see it.
+        ranges: The ranges, at least one.
+        limit: Position and name of a line across all ranges; the axis then includes 0.
+            Default: none.
     """
     ends = [end for r in ranges for end in (r.low, r.high)]
     ends += [0.0, limit[0]] if limit else []
@@ -56,7 +57,7 @@ def range_plot(
         return 100 * (value - low) / (high - low)
 
     ticks = [t for t in MaxNLocator(4).tick_values(low, high) if low <= t <= high]
-    names = _told_apart(ticks)
+    names = _tick_names(ticks)
     drawn = [_line("limit", place(limit[0]), bottom + 22)] if limit else []
     drawn += [
         _line("tick", place(tick), bottom) + _name(place(tick), bottom + 16, name, 5)
@@ -72,7 +73,7 @@ def range_plot(
     )
 
 
-def _told_apart(ticks: Sequence[float]) -> list[str]:
+def _tick_names(ticks: Sequence[float]) -> list[str]:
     """The numbers at an axis, with as many decimals as they need."""
     for decimals in range(6):
         names = [f"{tick:.{decimals}f}" for tick in ticks]
@@ -88,13 +89,13 @@ def _line(kind: str, place: float, bottom: int) -> str:
 
 
 def _name(place: float, y: int, name: str, reach: int) -> str:
-    """A name below a place, kept within the width.
+    """A text below a position, kept within the width.
 
     Args:
-        place: In percent of it.
-        y: In pixels.
-        name: What to write.
-        reach: Percent of a phone's width that the name takes on either side.
+        place: Horizontal position, in percent of the width.
+        y: Vertical position, in pixels.
+        name: The text.
+        reach: Half of the text's width, in percent of a phone's width.
     """
     anchor = "start" if place < reach else "end" if place > 100 - reach else "middle"
     return (

@@ -1,4 +1,4 @@
-"""The page's part about the search: its figures, its trials, how they were trained."""
+"""The page's sections about the search and the training: figures and trials."""
 
 from tskd_tf.report.page.figures import figures_of
 from tskd_tf.report.page.html import Pngs, note, percent, table
@@ -10,7 +10,7 @@ _MOST_WIDTHS = 8
 
 
 def search_section(report: Report, figures: Pngs) -> str:
-    """Its figures and all of its trials."""
+    """The section of the search: its figures and a table of all trials."""
     trials = report["search"]["trials"]
     shown = figures_of("search", report, figures)
     rates = [trial["rate"] for trial in trials]
@@ -44,14 +44,14 @@ def _trials(report: Report) -> str:
     header = ["trial", "rate", "widths", "multiply-adds", "validation accuracy"]
     kind = describe_kind(report)
     return table(
-        "Every student that was trained, in this order" + f"; {kind}" * bool(kind),
+        "All trained students, in this order" + f"; {kind}" * bool(kind),
         [*header, "enough", "epochs", "seconds"],
         rows,
     )
 
 
 def _widths(widths: list[int]) -> str:
-    """`10-25-250-10`; of very many only those at both ends."""
+    """Widths as `10-25-250-10`; of many widths, only the first and last ones."""
     shown = [str(width) for width in widths]
     if len(shown) > _MOST_WIDTHS:
         shown[3:-2] = ["…"]
@@ -59,6 +59,6 @@ def _widths(widths: list[int]) -> str:
 
 
 def training_section(report: Report, figures: Pngs) -> str:
-    """Curves of all that was trained; empty where the report has none."""
+    """The section with learning curves; empty if the report has none."""
     shown = figures_of("training", report, figures)
     return f'<h2>Training</h2>\n<div class="figures">{shown}</div>' if shown else ""

@@ -1,10 +1,10 @@
-"""How the page looks: on a screen, by light and by dark, on a phone, on paper."""
+"""The style sheet of the page, for light and dark screens, phones and paper."""
 
 from tskd_tf.report.figures.palette import DARK, LIGHT, Palette
 
 
 def style() -> str:
-    """The page's style sheet; paper is always light."""
+    """The page's style sheet; printed pages are always light."""
     return (
         f":root {{ color-scheme: light dark; {_variables(LIGHT)} }}\n"
         f"@media {DARK_SCREEN} {{ :root {{ {_variables(DARK)} }} }}\n{_RULES}"

@@ -84,7 +84,7 @@ def search_with_workers(
             raise WorkerError(f"{path.stem} failed: {path.read_text('utf-8')}")
         ended = processes.killed()
         killed.update(ended)
-        # Killed workers are silent, too
+        # Killed workers are also silent
         silent = [name for name in listener.lost_workers() if name not in killed]
         return [*ended, *silent]
 
