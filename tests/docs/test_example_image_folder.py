@@ -43,6 +43,7 @@ def run(monkeypatch):
     return run_example
 
 
+@pytest.mark.long
 def test_it_writes_a_folder_and_distils_a_student_for_it(run, tmp_path):
     arguments = (
         *("--dataset=mnist", "--num_images=500", "--teacher=lenet", "--classes=4,0"),

@@ -36,6 +36,7 @@ def settings(tmp_path):
     return "--epochs=2", "--num_images=600", f"--output_dir={tmp_path / 'out'}"
 
 
+@pytest.mark.long
 def test_own_model(tmp_path):
     printed = run("own_model.py", *settings(tmp_path))
     teacher, student = (

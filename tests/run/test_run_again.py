@@ -12,6 +12,7 @@ from tskd_tf.export import litert
 DISTILLED = (*SMALL, "--mode=distill", "--rate=0.3", "--exports=keras")
 
 
+@pytest.mark.long
 def test_budgets_with_a_loss_allowed_and_resumed(run, tmp_path, monkeypatch):
     given = (*PRESET_COST, "--classes=4,9", "--exports=keras", "--rate_step=0.05")
     given += ("--epochs=1", "--max_accuracy_loss=0", "--max_latency_us=1000000")

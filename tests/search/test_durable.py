@@ -208,6 +208,7 @@ def undisturbed_report(find, tmp_path_factory):
     return find(tmp_path_factory.mktemp("undisturbed"))
 
 
+@pytest.mark.long
 def test_a_real_search_without_room(find, undisturbed_report, tmp_path):
     folder = tmp_path / "search"
     old = resource.getrlimit(resource.RLIMIT_FSIZE)

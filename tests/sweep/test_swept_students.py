@@ -128,6 +128,7 @@ def test_a_damaged_student_is_named(materials, tmp_path, text):
     assert path.read_text() == text
 
 
+@pytest.mark.long
 def test_workers_give_what_one_process_gives(materials, tmp_path):
     alone = run_cells(CELLS, tmp_path / "one", materials, lambda *_: None)
     shared = run_cells(CELLS, tmp_path / "two", materials, lambda *_: None, by_two)
