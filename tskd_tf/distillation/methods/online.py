@@ -125,8 +125,8 @@ class OnlineDistiller(Distiller):
                 and classes, so that of an example counts for a C-th of that. Without
                 the head τ², which at their τ = 1 is Zhang et al.'s.
             stop_gradient: Whether P_t, or P_k, is a constant in the divergence. By
-                default as in the sources: not with the fused head, which then learns
-                from its students as well. Without a teacher, they do.
+                default as in the sources: False with the fused head, which then also
+                learns from its students, and True without it.
             **kwargs: As in `Distiller.compile`. There is no λ: `soft_loss_weight` and
                 `scale_soft_loss` have no effect.
 
