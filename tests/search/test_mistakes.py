@@ -50,7 +50,7 @@ def test_large_logits_are_no_overflow():
 
 
 def test_of_equal_probability_the_earlier_image_comes_first():
-    # The same three differences, summed in another order
-    logits = np.array([[-1, -3, 4], [3, -2, -4]], np.float32)
-    got = surest_mistakes(logits, np.array([0, 1]), np.array([True, True]), 2)
+    # The same three logits; in this order the second sum is smaller by its last bit
+    logits = np.array([[-4, -3, -1], [-4, -1, -3]], np.float32)
+    got = surest_mistakes(logits, np.array([0, 0]), np.array([True, True]), 2)
     assert got.indices.tolist() == [0, 1]

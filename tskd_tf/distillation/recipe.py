@@ -17,13 +17,13 @@ from tskd_tf.distillation.training_settings import TrainingSettings
 from tskd_tf.errors import InputError
 from tskd_tf.networks.families.family import family_named
 from tskd_tf.networks.importance import channel_importance
+from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.networks.students import check_convolutions, thin_student
 from tskd_tf.networks.width import StudentBuilder
 
 # What a small network needs to settle, whatever the size of the transfer set
 _SETTLING_STEPS = 1500
 _FEWEST_EPOCHS = 10
-_WITH_TEACHER_KERNELS = ("plain", "dominant")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +96,11 @@ class Recipe(TrainingSettings):
         """
         if self.initialize != "auto":
             return self.initialize
-        is_like_teacher = self.family == THIN
-        has_kernels = is_like_teacher and self.convolutions in _WITH_TEACHER_KERNELS
+        kind = convolution_named(self.convolutions)
+        takes_kernels = kind.replace is None or kind.start_from is not None
+        has_shape = self.family == THIN and takes_kernels
         unused = method_named(self.method).unused_settings
-        return "teacher" if has_kernels and "initialize" not in unused else "random"
+        return "teacher" if has_shape and "initialize" not in unused else "random"
 
     @property
     def uses_live_teacher(self) -> bool:

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tskd_tf.choices import CONVOLUTIONS
+from tskd_tf.choices import CONVOLUTIONS, check_choice
 from tskd_tf.errors import InputError
 
 
@@ -77,11 +77,7 @@ def convolution_named(name: str) -> Convolution:
     Raises:
         InputError: If the kind is unknown.
     """
-    if name not in CONVOLUTIONS:
-        raise InputError(
-            f"Expected convolutions out of {', '.join(CONVOLUTIONS)}. Received: "
-            f"{name!r}"
-        )
+    check_choice("convolutions", name, CONVOLUTIONS)
     convolution: Convolution = CONVOLUTIONS[name].load()
     return convolution
 
