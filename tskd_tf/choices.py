@@ -253,9 +253,9 @@ FAMILIES: dict[str, Choice] = {
         f"{_FAMILIES}.thin:FAMILY",
     ),
     "compact": Choice(
-        "its first convolution strided, the others depthwise with a 1x1 convolution "
-        "behind, batch normalisation where the teacher has none. Far fewer multiply-"
-        "adds at the same accuracy.",
+        "the first convolution gets a stride; the others become depthwise, each with a "
+        "1x1 convolution behind it. Batch normalisation is added where the teacher has "
+        "none.",
         f"{_FAMILIES}.compact:FAMILY",
     ),
 }

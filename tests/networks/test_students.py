@@ -170,7 +170,7 @@ def test_settings_that_do_not_fit_are_refused(teacher, trained_teacher, splits):
             find(teacher, splits, recipe=dataclasses.replace(RECIPE, **changes))
     recipe = dataclasses.replace(RECIPE, convolutions="shift")
     with pytest.raises(
-        InputError, match="are and start as you build them.*convolutions=shift"
+        InputError, match="your function decides.*convolutions=shift"
     ):
         find(teacher, splits, recipe=recipe, build_student=lambda rate: teacher)
     # Its one convolution is that of the images

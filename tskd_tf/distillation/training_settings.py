@@ -123,7 +123,7 @@ class TrainingSettings:
         INITIALIZATIONS,
     )
     family: str = setting(
-        THIN, f"Which networks students are. {help_of(FAMILIES)}", FAMILIES
+        THIN, f"Network of the students. {help_of(FAMILIES)}", FAMILIES
     )
     convolutions: str = setting(
         "plain",
@@ -159,7 +159,7 @@ class TrainingSettings:
 
 
 def check_own_students(settings: TrainingSettings, prefix: str = "") -> None:
-    """Checks that nothing is asked of students that the user builds.
+    """Checks that no setting changes students that the user builds.
 
     Args:
         settings: The training's.
@@ -176,6 +176,6 @@ def check_own_students(settings: TrainingSettings, prefix: str = "") -> None:
         received = " ".join(f"{prefix}{name}={value}" for name, value in given.items())
         raise InputError(
             f"Expected {prefix}{f', {prefix}'.join(names)} at their defaults with "
-            "students of your own, which are and start as you build them. "
+            "students of your own: your function decides their layers and weights. "
             f"Received: {received}"
         )
