@@ -169,9 +169,7 @@ def test_settings_that_do_not_fit_are_refused(teacher, trained_teacher, splits):
         with pytest.raises(InputError, match=message):
             find(teacher, splits, recipe=dataclasses.replace(RECIPE, **changes))
     recipe = dataclasses.replace(RECIPE, convolutions="shift")
-    with pytest.raises(
-        InputError, match="your function decides.*convolutions=shift"
-    ):
+    with pytest.raises(InputError, match="your function decides.*convolutions=shift"):
         find(teacher, splits, recipe=recipe, build_student=lambda rate: teacher)
     # Its one convolution is that of the images
     with pytest.raises(InputError, match="which has none"):
