@@ -12,6 +12,7 @@ can say whether one of them is equivalent to the original.
 
 import argparse
 import itertools
+import os
 import pathlib
 import random
 import shutil
@@ -92,6 +93,7 @@ def is_caught(tree, module, code):
         ended = subprocess.run(
             [*command, *test_files(tree, module)],
             cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree)},
             capture_output=True,
             text=True,
             timeout=_LONGEST_SECONDS,
