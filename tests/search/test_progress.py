@@ -94,6 +94,9 @@ def test_where_no_terminal_is_nothing_is_live():
     assert stream.getvalue() == ""
 
 
+KINDS = {"family": "string_value", "feasible": "bool_value"}
+
+
 def table(log_dir):
     """Run → what its row says, of every event file; no run twice."""
     rows = {}
@@ -106,7 +109,7 @@ def table(log_dir):
                     run = path.parent.relative_to(log_dir).as_posix()
                     assert run not in rows
                     rows[run] = {
-                        k: v.bool_value if k == "feasible" else v.number_value
+                        k: getattr(v, KINDS.get(k, "number_value"))
                         for k, v in info.hparams.items()
                     }
     return rows
