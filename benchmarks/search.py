@@ -269,7 +269,11 @@ def prepare(name, teacher, data, options):
         teacher,
         data,
         task,
-        buildable_rates(teacher, task, spaced_rates(options.rate_step)),
+        list(
+            buildable_rates(
+                teacher, task, spaced_rates(options.rate_step), Recipe(family="thin")
+            )
+        ),
         max_accuracy_loss,
         accuracy_floor(of_teacher, max_accuracy_loss),
         dataclasses.replace(recipe, epochs=recipe.num_epochs(num_train)),

@@ -179,7 +179,9 @@ def describe_settings(settings: type) -> str:
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 DISTRIBUTIONS = ("auto", "none", "mirrored")
-INITIALIZATIONS = ("auto", "random", "teacher")
+# The default of settings that follow from others
+AUTO = "auto"
+INITIALIZATIONS = (AUTO, "random", "teacher")
 CLASS_WEIGHTS = ("none", "balanced")
 # "smallest" is ours, the others are engines of KerasTuner
 ORACLES = ("smallest", "grid", "random", "bayesian", "hyperband")
@@ -245,7 +247,6 @@ CONVOLUTIONS: dict[str, Choice] = {
 }
 
 THIN = "thin"
-ALL_FAMILIES = "auto"
 _FAMILIES = "tskd_tf.networks.families"
 
 # In the order in which a search takes them: the most promising first

@@ -42,7 +42,7 @@ def test_a_search_among_compact_students(trained_teacher, tmp_path):
     found = find(trained_teacher, **settings)
     report = json.loads(json.dumps(found.report))
     check_schema(report)
-    rates = buildable_rates(trained_teacher, TASK, None, RECIPE)
+    rates = list(buildable_rates(trained_teacher, TASK, None, RECIPE))
     tried = [trial["rate"] for trial in report["search"]["trials"]]
     assert set(tried) <= set(rates) and min(tried) == report["student"]["rate"]
     assert report["student"]["family"] == "compact"
@@ -68,7 +68,7 @@ def test_rates_of_ones_own(trained_teacher):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_students_of_a_family_cost_more_from_rate_to_rate(trained_teacher, family):
     recipe = dataclasses.replace(RECIPE, family=family)
-    rates = buildable_rates(trained_teacher, TASK, None, recipe)
+    rates = list(buildable_rates(trained_teacher, TASK, None, recipe))
     build = recipe.students_of(trained_teacher, TASK)
     costs = [complexity(build(rate)).num_macs for rate in rates]
     assert costs == sorted(set(costs)) and len(rates) > 2
@@ -116,7 +116,7 @@ def cheapest(teacher):
     found = {}
     for family in ("compact", "thin"):
         recipe = dataclasses.replace(RECIPE, family=family)
-        rate = buildable_rates(teacher, TASK, None, recipe)[0]
+        rate = min(buildable_rates(teacher, TASK, None, recipe))
         student = recipe.students_of(teacher, TASK)(rate)
         found[family, rate] = complexity(student).num_macs
     return found

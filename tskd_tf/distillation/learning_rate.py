@@ -11,7 +11,6 @@ import math
 
 import keras
 
-AUTO = "auto"
 WARM_UP_SHARE = 0.1
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tskd_tf.choices import (
-    ALL_FAMILIES,
+    AUTO,
     FAMILIES,
     PLAIN,
     THIN,
@@ -70,7 +70,7 @@ class Recipe(TrainingSettings):
             )
 
     def _check_family(self) -> None:
-        if self.family in (THIN, ALL_FAMILIES):
+        if self.family in (THIN, AUTO):
             return
         if self.convolutions != PLAIN or self.initialize == "teacher":
             raise InputError(
@@ -106,7 +106,7 @@ class Recipe(TrainingSettings):
             return self.initialize
         kind = convolution_named(self.convolutions)
         takes_kernels = kind.replace is None or kind.start_from is not None
-        has_shape = self.family == THIN and takes_kernels
+        has_shape = self.family in (THIN, AUTO) and takes_kernels
         unused = method_named(self.method).unused_settings
         return "teacher" if has_shape and "initialize" not in unused else "random"
 
@@ -116,7 +116,7 @@ class Recipe(TrainingSettings):
 
         Other convolutions and the teacher's weights are for thin students only.
         """
-        if self.family != ALL_FAMILIES:
+        if self.family != AUTO:
             return (self.family,)
         is_thin = self.convolutions != PLAIN or self.initialize == "teacher"
         return (THIN,) if is_thin else tuple(FAMILIES)
@@ -140,13 +140,15 @@ class Recipe(TrainingSettings):
     ) -> StudentBuilder:
         """Builds the students of a teacher that this recipe asks for.
 
+        Without a choice of family they are thin.
+
         Args:
             teacher: A Keras classifier that gives logits.
             task: θ and the head.
             initialize: `"random"` or `"teacher"`, for thin students only.
             importance: Of the teacher's channels, see `thin_student`.
         """
-        if self.family != THIN:
+        if self.family not in (THIN, AUTO):
             return functools.partial(
                 family_named(self.family).build, teacher, task=task
             )

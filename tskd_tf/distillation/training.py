@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tskd_tf.choices import AUTO
 from tskd_tf.data.batches import batches
 from tskd_tf.data.splits import Split, balanced_weights
 from tskd_tf.data.task import Task
@@ -24,7 +25,6 @@ from tskd_tf.distillation.device import (
     choose_strategy,
 )
 from tskd_tf.distillation.event_files import CurveWriter
-from tskd_tf.distillation.learning_rate import AUTO
 from tskd_tf.distillation.methods.method import Compilation, Parts, method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import TransferSet

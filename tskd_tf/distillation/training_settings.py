@@ -9,7 +9,7 @@ import dataclasses
 from tskd_tf.choices import (
     ABOVE_0,
     ABOVE_0_OR_AUTO,
-    ALL_FAMILIES,
+    AUTO,
     CLASS_WEIGHTS,
     CONVOLUTIONS,
     DISTRIBUTIONS,
@@ -88,7 +88,7 @@ class TrainingSettings:
         felt_by_teacher=True,
     )
     learning_rate: float | str = setting(
-        2e-3,
+        AUTO,
         "Adam's learning rate at the first step, above 0; it falls to 0 by a cosine. "
         "auto: by the width rate and batch normalisation of the network, with a "
         "warm-up over the first tenth of the steps; Caffe's own with its solvers.",
@@ -117,17 +117,17 @@ class TrainingSettings:
         within=FROM_0_ON,
     )
     initialize: str = setting(
-        "random",
+        AUTO,
         "Initial weights of students. random: as in the paper. teacher: the weights "
         "of the teacher's channels that matter most for the task. auto: teacher where "
         "students have the teacher's shape, else random.",
         INITIALIZATIONS,
     )
     family: str = setting(
-        THIN,
+        AUTO,
         "Network of the students. auto: the search looks for the smallest student of "
         f"all families. {help_of(FAMILIES)}",
-        (ALL_FAMILIES, *FAMILIES),
+        (AUTO, *FAMILIES),
     )
     convolutions: str = setting(
         "plain",
@@ -170,13 +170,16 @@ def check_own_students(settings: TrainingSettings, prefix: str = "") -> None:
         prefix: What stands before a setting's name in the message, e.g. `"--"`.
 
     Raises:
-        InputError: If `family` or `convolutions` is not the default, or `initialize`
-            is `"teacher"`.
+        InputError: If `family` is neither `"auto"` nor `"thin"`, if `convolutions` is
+            not the default, or if `initialize` is `"teacher"`.
     """
     names = ("family", "initialize", "convolutions")
     given = {name: getattr(settings, name) for name in names}
-    kind = settings.family, settings.convolutions
-    if settings.initialize == "teacher" or kind != (THIN, PLAIN):
+    is_kind_given = settings.convolutions != PLAIN or settings.family not in (
+        AUTO,
+        THIN,
+    )
+    if settings.initialize == "teacher" or is_kind_given:
         received = " ".join(f"{prefix}{name}={value}" for name, value in given.items())
         raise InputError(
             f"Expected {prefix}{f', {prefix}'.join(names)} at their defaults with "

@@ -108,7 +108,7 @@ def scale_width(
             "Layer %r keeps its width: its channels are tied to those of the images",
             name,
         )
-    kept = channels.keep(_scale_sets(rate, round_to), outputs, importance)
+    kept = channels.keep(scale_sets(rate, round_to), outputs, importance)
     student = with_widths(model, channels, kept, rate, dtype_policy)
     if initialize == "teacher":
         _take_weights(channels, student, kept)
@@ -238,8 +238,14 @@ def _take_weights(channels: Channels, student: keras.Model, kept: Kept) -> None:
         copies[id(layer)].set_weights(weights)
 
 
-def _scale_sets(rate: float, round_to: int) -> Callable[[int, int], int]:
-    """A function of `num_sets` and `size`: the number to keep, see `Channels.keep`."""
+def scale_sets(rate: float, round_to: int = 1) -> Callable[[int, int], int]:
+    """A function of `num_sets` and `size`: the number to keep, see `Channels.keep`.
+
+    Args:
+        rate: Width rate, in (0, 1].
+        round_to: Below rate 1, widths are multiples of this number, where possible;
+            ≥ 1. Default: 1.
+    """
     return lambda num_sets, size: scaled_width(
         num_sets, rate, round_to // math.gcd(round_to, size)
     )
@@ -340,7 +346,7 @@ def distinct_rates(model: keras.Model, rates: Sequence[float]) -> list[float]:
     outputs = range(model.outputs[0].shape[-1])
     distinct: dict[tuple[int, ...], float] = {}
     for rate in rates:
-        kept = channels.keep(_scale_sets(rate, 1), outputs)
+        kept = channels.keep(scale_sets(rate), outputs)
         everything = [*channels.made.values(), *channels.inner.values()]
         widths = [kept.count(made) for made in everything]
         distinct[tuple(widths)] = rate

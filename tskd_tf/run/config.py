@@ -150,10 +150,12 @@ class RunConfig(TrainingSettings, Budgets):
         "--max_accuracy_loss is set, 1 - max_accuracy_loss is added.",
         on_resume="more",
     )
-    rate_step: float = setting(
-        0.05,
-        "Step between the width rates that a search chooses from; the largest is 1. "
-        "Halving the step costs one more trial.",
+    rate_step: float | None = setting(
+        None,
+        "Step between the width rates that a search of thin or your own students "
+        "chooses from; the largest is 1. Halving the step costs one more trial. "
+        "Default: each family's own rates, about a tenth apart in multiply-adds; 0.05 "
+        "for other convolutions and your own students.",
     )
     max_accuracy_loss: float | None = setting(
         None,

@@ -27,8 +27,8 @@ from tskd_tf.networks.width import StudentBuilder
 from tskd_tf.networks.zoo.models import build_teacher, image_shape_of
 from tskd_tf.run.config import RunConfig, parse_image_size
 from tskd_tf.run.output_folder import TEACHER_SETTINGS
-from tskd_tf.run.settings import is_file, rates_of, recipe_of
-from tskd_tf.search.candidates import buildable_rates
+from tskd_tf.run.settings import is_file, recipe_of, search_settings_of
+from tskd_tf.search.candidates import BuiltOnce, buildable_chains
 
 _logger = logging.getLogger(__name__)
 
@@ -124,7 +124,15 @@ def check_teacher_fits(
     for split in (data.train, data.validation, data.test):
         task.indices(split.class_ids)
     complexity(teacher)
-    buildable_rates(teacher, task, rates_of(config), recipe_of(config), build_student)
+    settings = search_settings_of(config, build_student)
+    buildable_chains(
+        teacher,
+        task,
+        settings.rates,
+        settings.recipe,
+        settings.families_of_search(),
+        build_student and BuiltOnce(build_student),
+    )
 
 
 def train_or_resume_teacher(

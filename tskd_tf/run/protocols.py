@@ -11,6 +11,7 @@ many passes over D(θ) as its teacher over D.
 import dataclasses
 from typing import Any
 
+from tskd_tf.choices import THIN
 from tskd_tf.distillation.solvers import CAFFE_SOLVERS
 from tskd_tf.errors import InputError
 from tskd_tf.run.config import RunConfig
@@ -54,6 +55,7 @@ def protocol_settings(protocol: str, teacher: str) -> dict[str, Any]:
         return {
             **_FEW_TO_WATCH,
             "head": "task",
+            "family": THIN,
             "initialize": "teacher",
             "learning_rate": 3e-3,
             **_BEST.get(teacher, {}),
@@ -71,6 +73,8 @@ def protocol_settings(protocol: str, teacher: str) -> dict[str, Any]:
     return {
         **_FEW_TO_WATCH,
         "head": "full",
+        "family": THIN,
+        "rate_step": 0.05,
         "initialize": "random",
         "solver": solver,
         "learning_rate": found.learning_rate,

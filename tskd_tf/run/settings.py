@@ -8,7 +8,7 @@ import platform
 import shlex
 from typing import Any
 
-from tskd_tf.choices import THIN, Budgets
+from tskd_tf.choices import AUTO, THIN, Budgets
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.distillation.device import (
     choose_jit_compile,
@@ -41,9 +41,10 @@ def recipe_of(config: RunConfig) -> Recipe:
     """The recipe that trains the students."""
     pixels = config.augmentation_pixels
     shared = _values_of(config, TrainingSettings)
-    if config.mode == "sweep" and config.initialize == "auto":
-        # The paper's experiment is about students from random weights
-        shared["initialize"] = "random"
+    if config.mode == "sweep":
+        # The paper's experiment is about thinner teachers from random weights
+        defaults = {"family": THIN, "initialize": "random"}
+        shared.update({k: v for k, v in defaults.items() if shared[k] == AUTO})
     return Recipe(
         **{**shared, "precision": choose_precision(config.precision)},
         augmentation=Augmentation(
@@ -65,9 +66,7 @@ def rates_of(config: RunConfig) -> list[float] | None:
     """The width rates a run may choose from; None for those of its family."""
     if config.rate is not None:
         return [config.rate]
-    if config.family != THIN and config.rate_step == RunConfig.rate_step:
-        return None
-    return spaced_rates(config.rate_step)
+    return None if config.rate_step is None else spaced_rates(config.rate_step)
 
 
 def budgets_of(config: RunConfig) -> Budgets:

@@ -12,7 +12,7 @@ from typing import cast
 import keras
 import numpy as np
 
-from tskd_tf.choices import THIN
+from tskd_tf.choices import AUTO, THIN
 from tskd_tf.data.splits import ImageData
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.kept_soft_targets import fingerprint_of, kept_soft_targets
@@ -71,7 +71,7 @@ def run(config: RunConfig) -> tuple[int, str]:
     folder = pathlib.Path(config.output_dir)
     check_output_dir(config)
     check_settings(config)
-    if config.family != THIN:
+    if config.family not in (AUTO, THIN):
         raise InputError(
             "Expected --family=thin in a sweep: its students are thinner teachers. "
             f"Received: --family={config.family}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tskd_tf.choices import THIN
+from tskd_tf.choices import PLAIN, THIN
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.distiller import check_student
 from tskd_tf.distillation.methods.method import Parts, method_named
@@ -61,7 +61,7 @@ def buildable_chains(
     recipe: Recipe,
     families: Sequence[str],
     built: BuiltOnce | None = None,
-) -> list[list[Candidate]]:
+) -> list[dict[Candidate, int]]:
     """The candidates of each family that has students of a teacher.
 
     Args:
@@ -73,26 +73,27 @@ def buildable_chains(
         built: The user's students, which are the only ones then. Default: None.
 
     Returns:
-        One list per family, in ascending order of cost.
+        Of each family its candidates and their multiply-adds, both ascending. The
+        multiply-adds are 0 where they were not counted.
 
     Raises:
         InputError: If no family has students of this teacher that fit the recipe.
     """
     if built is not None:
-        found = buildable_rates(teacher, task, rates, recipe, built)
-        check_method_fits(teacher, task, found[0], recipe, built.fresh_copy)
-        return [[Candidate(OWN, rate) for rate in found]]
-    chains: list[list[Candidate]] = []
+        own = buildable_rates(teacher, task, rates, recipe, built)
+        check_method_fits(teacher, task, min(own), recipe, built.fresh_copy)
+        return [{Candidate(OWN, rate): own[rate] for rate in own}]
+    chains: list[dict[Candidate, int]] = []
     refusals: dict[str, InputError] = {}
     for family in families:
         of_family = dataclasses.replace(recipe, family=family)
         try:
             found = buildable_rates(teacher, task, rates, of_family)
-            check_method_fits(teacher, task, found[0], of_family)
+            check_method_fits(teacher, task, min(found), of_family)
         except InputError as error:
             refusals[family] = error
         else:
-            chains.append([Candidate(family, rate) for rate in found])
+            chains.append({Candidate(family, rate): found[rate] for rate in found})
     if not chains:
         raise refusals[families[-1]]
     for family, refusal in refusals.items():
@@ -106,7 +107,7 @@ def buildable_rates(
     rates: Sequence[float] | None,
     recipe: Recipe,
     build_student: StudentBuilder | None = None,
-) -> list[float]:
+) -> dict[float, int]:
     """The rates whose students can be built and are distinct.
 
     A wider student may cost no more than a thinner one, e.g. if groups do not divide
@@ -115,13 +116,15 @@ def buildable_rates(
     Args:
         teacher: Its students are built if there is no builder.
         task: θ and the head.
-        rates: Rates in (0, 1]. None: the rates of the recipe's family.
+        rates: Rates in (0, 1]. None: the rates of the recipe's family; 0.05, 0.10, …
+            1.0 for other convolutions and the user's students.
         recipe: Names the family and the convolutions of the students.
         build_student: The user's function of the rate; all its students are built here.
             Default: None, students of the recipe's family.
 
     Returns:
-        Rates, ascending; of rates that give the same student, the largest.
+        Multiply-adds by rate, both ascending; of rates that give the same student, the
+        largest. The multiply-adds are 0 where they were not counted.
 
     Raises:
         InputError: If there is no rate, if a student cannot be built, if the builder's
@@ -131,39 +134,38 @@ def buildable_rates(
     if rates is not None and len(rates) == 0:
         raise InputError("Expected at least one rate. Received: none")
     if build_student is not None:
-        wanted = spaced_rates(0.05) if rates is None else rates
-        return _distinct_rates(teacher, task, _ascending(wanted), build_student)
+        own = _distinct_rates(teacher, task, _wanted(rates), build_student)
+        return dict.fromkeys(own, 0)
     build = recipe.students_of(teacher, task)
-    if recipe.family != THIN:
+    if rates is None and recipe.convolutions == PLAIN:
         distinct = family.rates(teacher, task)
-        if rates is not None:
-            distinct = _rising_rates(_ascending(rates), build)
-    else:
-        wanted = family.rates(teacher, task) if rates is None else rates
-        distinct = distinct_rates(teacher, _ascending(wanted))
+    elif recipe.family == THIN:
+        distinct = dict.fromkeys(distinct_rates(teacher, _wanted(rates)), 0)
         if convolution_named(recipe.convolutions).default_groups is not None:
-            distinct = _rising_rates(distinct, build)
-    for rate in (distinct[-1], distinct[0]):
+            distinct = _rising_rates(list(distinct), build)
+    else:
+        distinct = _rising_rates(_wanted(rates), build)
+    for rate in (max(distinct), min(distinct)):
         student = build(rate)
         complexity(student)
     _check_can_be_kept(student)
     return distinct
 
 
-def _ascending(rates: Sequence[float]) -> list[float]:
-    return sorted({float(rate) for rate in rates})
+def _wanted(rates: Sequence[float] | None) -> list[float]:
+    """The rates to choose from, ascending; without a choice in steps of 0.05."""
+    return sorted({float(r) for r in (spaced_rates(0.05) if rates is None else rates)})
 
 
-def _rising_rates(rates: list[float], build: StudentBuilder) -> list[float]:
-    """The rates whose students cost less than all wider ones."""
-    rising: list[float] = []
+def _rising_rates(rates: list[float], build: StudentBuilder) -> dict[float, int]:
+    """The rates whose students cost less than all wider ones, and their costs."""
+    rising: dict[float, int] = {}
     least = math.inf
     for rate in reversed(rates):
         num_macs = complexity(build(rate)).num_macs
         if num_macs < least:
-            rising.insert(0, rate)
-            least = num_macs
-    return rising
+            rising[rate] = least = num_macs
+    return dict(reversed(rising.items()))
 
 
 def check_method_fits(

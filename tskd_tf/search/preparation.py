@@ -1,7 +1,9 @@
 """Prepares a search: all checks are done before any student is trained."""
 
 import dataclasses
+import functools
 import logging
+import operator
 import os
 import pathlib
 from typing import Any
@@ -77,7 +79,7 @@ def prepare(
     teacher = as_searched(teacher, all_train)
     complexity(teacher)
     built = None if build_student is None else BuiltOnce(build_student)
-    found = buildable_chains(
+    counted = buildable_chains(
         teacher,
         task,
         settings.rates,
@@ -96,7 +98,9 @@ def prepare(
         build,
         all_train.images,
         _earlier_costs(settings),
+        functools.reduce(operator.or_, counted),
     )
+    found = [list(chain) for chain in counted]
     fitting = _fitting_chains(found, settings.budgets, costs.cost)
     num_found, num_fitting = (sum(map(len, chains)) for chains in (found, fitting))
     if settings.budgets.limits():

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tskd_tf.choices import ALL_FAMILIES, FAMILIES, THIN, Budgets, check_choice
+from tskd_tf.choices import AUTO, FAMILIES, THIN, Budgets, check_choice
 from tskd_tf.data.images import MEMORY_LIMIT_MB
 from tskd_tf.distillation.device import choose_precision
 from tskd_tf.distillation.recipe import Recipe
@@ -90,7 +90,7 @@ class SearchSettings:
         """
         if self.families is not None:
             return tuple(self.families)
-        if self.recipe.family == ALL_FAMILIES and self.rates is not None:
+        if self.recipe.family == AUTO and self.rates is not None:
             return (THIN,)
         return self.recipe.families
 

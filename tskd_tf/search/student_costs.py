@@ -4,7 +4,7 @@ An untrained student has the same costs as the trained one.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 
@@ -43,6 +43,8 @@ class StudentCosts:
         build_student: Maps a candidate to its student.
         images: Images for measuring latency, shape `(n, height, width, channels)`.
         measured: Costs that were measured earlier, by budget and candidate.
+        num_macs: Multiply-adds that were counted earlier, by candidate; 0 if not.
+            Default: empty.
 
     Attributes:
         measured: Measured costs, earlier and new ones, by budget and candidate.
@@ -53,12 +55,15 @@ class StudentCosts:
         build_student: Callable[[Candidate], keras.Model],
         images: Images,
         measured: dict[str, dict[Candidate, float]],
+        num_macs: Mapping[Candidate, int] = {},
     ) -> None:
         self._build_student = build_student
         self._images = images
         # Several budgets need the same student in sequence
         self._build = functools.lru_cache(maxsize=1)(self._build_anew)
-        self._counted: dict[str, dict[Candidate, float]] = {}
+        self._counted: dict[str, dict[Candidate, float]] = {
+            "max_macs": {c: num_macs[c] for c in num_macs if num_macs[c]}
+        }
         self.measured = {name: dict(costs) for name, costs in measured.items()}
 
     def cost(self, name: str, candidate: Candidate) -> float:

@@ -26,17 +26,17 @@ test accuracies, with n = 2 and networks 6-12-60 of 47,928 multiply-adds by defa
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from tskd_tf.data.task import Task
 from tskd_tf.errors import InputError
 from tskd_tf.networks.channels import Channels, Kept
-from tskd_tf.networks.costs import complexity, cost_of_call
+from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.families.family import Family
+from tskd_tf.networks.families.spacing import macs_by_rate, spaced_by_cost
 from tskd_tf.networks.families.structure import (
     stems,
     with_normalization,
@@ -45,15 +45,10 @@ from tskd_tf.networks.families.structure import (
 )
 from tskd_tf.networks.graph import check_logits, check_model
 from tskd_tf.networks.rebuild import with_image_shape
-from tskd_tf.networks.width import narrowed, output_ids, with_widths
+from tskd_tf.networks.width import output_ids, with_widths
 
-_NUM_RATES = 25
-# Below this share of the teacher's multiply-adds, layers have single channels
-_SMALLEST_SHARE = 1e-3
 # Limits the rates if layers cannot become wider, so that costs do not rise
 _LARGEST_RATE = 16.0
-# Factor between neighbouring rates whose multiply-adds are counted
-_RATE_RATIO = 1.04
 
 
 def compact_student(
@@ -114,56 +109,44 @@ def compact_network(teacher: keras.Model) -> keras.Model:
     return with_separable_convolutions(network)
 
 
-def compact_rates(
-    teacher: keras.Model, task: Task | None = None, num_rates: int = _NUM_RATES
-) -> list[float]:
-    """Rates of distinct compact students, in ascending order of cost.
+def compact_rates(teacher: keras.Model, task: Task | None = None) -> dict[float, int]:
+    """Rates of distinct compact students, and their multiply-adds.
 
-    Multiply-adds rise by a nearly constant factor from one student to the next. They
-    start at a thousandth of the teacher's, or at the student with one channel per
-    layer, and end at the teacher's.
+    They start at one channel per layer, and end at the teacher's multiply-adds. Those
+    of neighbours differ by about a tenth.
 
     Args:
         teacher: A built Functional or Sequential classifier with a known image size.
         task: Its head sets the number of outputs. Default: all outputs of the teacher.
-        num_rates: Largest number of rates, ≥ 2. Default: 25.
 
     Returns:
-        Rates, ascending; multiply-adds rise strictly.
+        Multiply-adds by rate, both ascending.
 
     Raises:
-        InputError: If `compact_student` refuses the teacher or task, if no compact
-            student is cheaper than the teacher, or if multiply-adds cannot be counted.
+        InputError: If `compact_student` refuses the teacher or task, if the rules
+            change nothing, if no compact student is cheaper than the teacher, or if
+            multiply-adds cannot be counted.
     """
-    if num_rates < 2:
-        raise InputError(f"Expected num_rates of at least 2. Received: {num_rates}")
     outputs = output_ids(teacher, task)
-    most = complexity(teacher).num_macs
     network = compact_network(teacher)
+    if network is teacher:
+        raise InputError(
+            "Expected a teacher that a rule of compact students changes. Received: "
+            f"{teacher.name!r}, whose compact students are its thin ones"
+        )
     network = with_image_shape(network, teacher.inputs[0].shape[1:])
-    channels = Channels(network)
-    least = _SMALLEST_SHARE * most
-    counted: dict[int, float] = {}
-    count = macs_by_rate(channels, outputs)
-    rate = 1 / max(map(len, channels.made.values()))
-    while rate < 1 and count(2 * rate) < least:
-        rate *= 2
-    while rate <= _LARGEST_RATE and (num_macs := count(rate)) <= most:
-        # Of rates that give the same student, the last is kept
-        counted[num_macs] = rate
-        rate = float(f"{rate * _RATE_RATIO:.4g}")
-    if not counted:
+    channels, most = Channels(network), complexity(teacher).num_macs
+    count = macs_by_rate(channels, lambda rate: _kept(channels, rate, outputs))
+    found = spaced_by_cost(count, channels, _LARGEST_RATE, most)
+    if not found:
+        smallest = count(1 / max(map(len, channels.made.values())))
         raise InputError(
             "Expected a teacher that costs more than its smallest compact student. "
             "Received: "
             f"{teacher.name!r} with {most:,} multiply-adds, where that student has "
-            f"{num_macs:,}"
+            f"{smallest:,}"
         )
-    macs = np.array(list(counted))
-    targets = np.geomspace(max(macs[0], least), macs[-1], num_rates)
-    chosen = np.searchsorted(macs, targets * (1 + 1e-9), side="right") - 1
-    rates = list(counted.values())
-    return [rates[i] for i in sorted(set(chosen.tolist()) - {-1})]
+    return found
 
 
 def _check_rate(rate: Any) -> None:
@@ -177,42 +160,6 @@ def _kept(channels: Channels, rate: float, outputs: Sequence[int]) -> Kept:
     return channels.keep(
         lambda width, _: max(1, math.floor(rate * width + 0.5 + 1e-9)), outputs
     )
-
-
-def macs_by_rate(channels: Channels, outputs: Sequence[int]) -> Callable[[float], int]:
-    """A function that maps a rate to the multiply-adds of its student, not built.
-
-    Args:
-        channels: The channels of a compact network.
-        outputs: Positions of the outputs that students have.
-
-    Raises:
-        InputError: If multiply-adds cannot be counted.
-    """
-    multiplying = [
-        (use, use.call.layer.get_config())
-        for use in channels.uses
-        if cost_of_call(use.call.layer, use.call.input_shapes[0])[1]
-    ]
-    # Layers that differ only by name cost the same, and building a layer is slow
-    known: dict[str, int] = {}
-
-    def count(rate: float) -> int:
-        kept = _kept(channels, rate, outputs)
-        num_macs = 0
-        for use, config in multiplying:
-            kind = type(use.call.layer)
-            config = {**config, **narrowed(config, use, kept), "name": "counted"}
-            shape = list(use.call.input_shapes[0])
-            for axis, size in kept.sizes(use.inputs[0]).items():
-                shape[axis] = size
-            key = f"{kind} {config} {shape}"
-            if key not in known:
-                known[key] = cost_of_call(kind.from_config(config), tuple(shape))[1]
-            num_macs += known[key]
-        return num_macs
-
-    return count
 
 
 FAMILY = Family(compact_student, compact_rates)

@@ -16,12 +16,12 @@ class Family(NamedTuple):
 
     Attributes:
         build: Maps teacher, rate and task to the student, uncompiled.
-        rates: Maps teacher and task to the rates of distinct students, in ascending
-            order of cost.
+        rates: Maps teacher and task to the rates of distinct students and their
+            multiply-adds, both ascending.
     """
 
     build: Callable[..., keras.Model]
-    rates: Callable[[keras.Model, Task], list[float]]
+    rates: Callable[[keras.Model, Task], dict[float, int]]
 
 
 def family_named(name: str) -> Family:

@@ -3,24 +3,38 @@
 import keras
 
 from tskd_tf.data.task import Task
+from tskd_tf.networks.channels import Channels
+from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.families.family import Family
+from tskd_tf.networks.families.spacing import macs_by_rate, spaced_by_cost
+from tskd_tf.networks.rebuild import with_image_shape
 from tskd_tf.networks.students import thin_student
-from tskd_tf.networks.width import distinct_rates, spaced_rates
-
-_RATE_STEP = 0.05
+from tskd_tf.networks.width import output_ids, scale_sets
 
 
-def thin_rates(teacher: keras.Model, task: Task) -> list[float]:
-    """Rates of distinct thin students, in steps of 0.05 up to 1.
+def thin_rates(teacher: keras.Model, task: Task | None = None) -> dict[float, int]:
+    """Rates of distinct thin students up to 1, and their multiply-adds.
+
+    They start at one channel per layer. The multiply-adds of neighbours differ by about
+    a tenth.
 
     Args:
-        teacher: A built Functional or Sequential classifier that gives logits.
-        task: Not used: all tasks have the same rates.
+        teacher: A built Functional or Sequential classifier with a known image size.
+        task: Its head sets the number of outputs. Default: all outputs of the teacher.
+
+    Returns:
+        Multiply-adds by rate, both ascending.
 
     Raises:
-        InputError: If the channels cannot be followed through a layer.
+        InputError: If the channels cannot be followed through a layer, or if
+            multiply-adds cannot be counted.
     """
-    return distinct_rates(teacher, spaced_rates(_RATE_STEP))
+    outputs = output_ids(teacher, task)
+    channels = Channels(with_image_shape(teacher, teacher.inputs[0].shape[1:]))
+    count = macs_by_rate(
+        channels, lambda rate: channels.keep(scale_sets(rate), outputs)
+    )
+    return spaced_by_cost(count, channels, 1.0, complexity(teacher).num_macs)
 
 
 FAMILY = Family(thin_student, thin_rates)
