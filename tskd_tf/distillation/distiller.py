@@ -151,11 +151,11 @@ class Distiller(keras.Model):
 
         Args:
             optimizer: A Keras optimiser, or its name.
-            temperature: τ > 0 of the soft loss, by default 3.
-            soft_loss_weight: λ in [0, 1], by default 0.9. The weight of the hard loss
-                is 1 − λ. 0 means training on hard labels only.
+            temperature: τ > 0 of the soft loss. Default: 3.
+            soft_loss_weight: λ in [0, 1]. Default: 0.9. The weight of the hard
+                loss is 1 − λ. 0 means training on hard labels only.
             scale_soft_loss: Whether to multiply the soft loss by τ², as Hinton does and
-                the paper does not. By default False.
+                the paper does not. Default: False.
             soft_loss: A `keras.distillation.DistillationLoss` of logits with its own
                 temperature that replaces H(P_T^τ, P_S^τ), e.g.
                 `LogitsDistillation(3.0, loss=keras.losses.KLDivergence())`. It gives
@@ -163,7 +163,7 @@ class Distiller(keras.Model):
                 devices are refused with it.
             jit_compile: Whether to use XLA; `"auto"` means on a GPU only.
             auto_scale_loss: Whether to wrap the optimiser in a `LossScaleOptimizer` if
-                any layer of the student computes in float16. By default True.
+                any layer of the student computes in float16. Default: True.
             **kwargs: `metrics`, `weighted_metrics`, `run_eagerly` and
                 `steps_per_execution`, as in `keras.Model.compile`. Metrics compare
                 labels with the student's logits.

@@ -43,7 +43,7 @@ def task_complexity(
         teacher_logits: Shape `(n, task.num_outputs)`, as in a `TransferSet`.
         labels: Shape `(n,)`, in the student's label space, all classes of the task.
         task: θ.
-        temperature: τ > 0 of the softened predictions, by default 3.
+        temperature: τ > 0 of the softened predictions. Default: 3.
     """
     columns = task.to_labels(np.asarray(task.class_ids))
     among_task = np.asarray(teacher_logits, np.float64)[:, columns]

@@ -59,8 +59,8 @@ class AdversarialDistiller(Distiller):
         teacher: Gives logits for all classes of the data set; None if every batch
             carries them.
         task: Which teacher outputs the student learns; by default all of them.
-        discriminator_depth: Number of layers with a kernel, ≥ 1; by default 3.
-        discriminator_dropout: Share of dropped units, in [0, 1); by default 0.3.
+        discriminator_depth: Number of layers with a kernel, ≥ 1. Default: 3.
+        discriminator_dropout: Share of dropped units, in [0, 1). Default: 0.3.
         **kwargs: For `keras.Model`, e.g. `name`.
 
     Raises:
@@ -118,13 +118,14 @@ class AdversarialDistiller(Distiller):
             optimizer: Optimiser of the student: a Keras optimiser, or its name.
             discriminator_optimizer: Optimiser of the discriminator: another object, or
                 a name.
-            hard_loss_weight: Weight of L_S, ≥ 0, by default 1. The weights are
+            hard_loss_weight: Weight of L_S, ≥ 0. Default: 1. The weights are
                 variables, which a callback may `assign`. The paper uses 1 for all, and
                 0 for some in its ablations.
-            l1_loss_weight: Weight of L_L1, ≥ 0, by default 1.
-            adversarial_loss_weight: Weight of L_GAN, ≥ 0, by default 1. At 0 the
+            l1_loss_weight: Weight of L_L1, ≥ 0. Default: 1.
+            adversarial_loss_weight: Weight of L_GAN, ≥ 0. Default: 1. At 0 the
                 discriminator is still trained, but the student ignores it.
             is_saturating: Whether L_GAN has the paper's form, see `adversarial_loss`.
+                Default: True.
             **kwargs: As in `Distiller.compile`, except for the settings of Eq. 8.
 
         Raises:

@@ -28,9 +28,9 @@ def build_discriminator(
 
     Args:
         num_outputs: C, the number of logits, ≥ 2.
-        depth: Number of layers with a kernel, including the last one, ≥ 1; by default
+        depth: Number of layers with a kernel, including the last one, ≥ 1. Default:
             3. The paper tries 1 to 4.
-        dropout: Share of dropped units, in [0, 1); by default 0.3.
+        dropout: Share of dropped units, in [0, 1). Default: 0.3.
 
     Returns:
         A model that maps logits of shape `(batch, C)` to outputs `(batch, C + 2)`: the
@@ -131,7 +131,7 @@ def adversarial_loss(
         of_student: The discriminator's outputs for the student's logits, shape
             `(batch, C + 2)`.
         labels: Positions of the right classes among C, integers of shape `(batch,)`.
-        is_saturating: Whether to use the paper's form, by default True.
+        is_saturating: Whether to use the paper's form. Default: True.
 
     Returns:
         float32, shape `(batch,)`, in nats.

@@ -124,7 +124,7 @@ class HintDistiller(FeatureDistiller):
         Args:
             optimizer: A Keras optimiser, or its name.
             hint_steps: Number of optimiser steps with L_HT as the loss, from the first
-                step on; ≥ 0, by default 500. 0 means Eq. 8 from the start.
+                step on; ≥ 0. Default: 500. 0 means Eq. 8 from the start.
             **kwargs: As in `Distiller.compile`.
 
         Raises:

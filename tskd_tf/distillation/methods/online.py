@@ -56,7 +56,7 @@ class OnlineDistiller(Distiller):
             `build_students`. The first is also `student`, the others are `peers`.
         task: The classes of the students, and their head; None without a check.
         fused_head: Whether the fused head teaches; otherwise the students teach each
-            other. By default True.
+            other. Default: True.
         **kwargs: For `keras.Model`, e.g. `name`.
 
     Raises:
@@ -121,7 +121,7 @@ class OnlineDistiller(Distiller):
         Args:
             optimizer: A Keras optimiser, or its name. It updates all students and the
                 head.
-            temperature: τ > 0 of the divergence, by default 3. Xie et al. use 4, Zhang
+            temperature: τ > 0 of the divergence. Default: 3. Xie et al. use 4, Zhang
                 et al. 1.
             kl_weight: Weight w ≥ 0 of an example's divergence, which is a sum over the
                 classes. With the fused head it is τ²/C by default, C the number of

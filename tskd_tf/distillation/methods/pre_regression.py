@@ -94,8 +94,8 @@ class PreRegressionDistiller(FeatureDistiller):
         Args:
             optimizer: A Keras optimiser, or its name. It updates the student and all
                 heads.
-            stage_weights: β_j ≥ 0: one number per stage, or one number for all stages;
-                by default 1.
+            stage_weights: β_j ≥ 0: one number per stage, or one number for all stages.
+                Default: 1.
             **kwargs: As in `Distiller.compile`.
 
         Raises:
