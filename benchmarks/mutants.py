@@ -75,12 +75,13 @@ def draw_mutants(num_mutants, generator):
 
 
 def test_files(tree, module):
-    """The test files of a module's room, its own first."""
+    """The test files of a module's room, its own first, and that of all docstrings."""
     own = sorted(tree.glob(MODULES[module]))
     parts = pathlib.PurePath(module).parts
     room = tree / "tests" / ("tuner" if parts[0] == "tuner" else parts[1])
     others = sorted(room.glob("test_*.py")) if room.is_dir() else []
-    return [str(path) for path in dict.fromkeys([*own, *others])]
+    whole = [tree / "tests" / "test_documented_defaults.py"]
+    return [str(path) for path in dict.fromkeys([*own, *whole, *others])]
 
 
 def is_caught(tree, module, code):

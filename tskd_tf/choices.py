@@ -245,18 +245,20 @@ CONVOLUTIONS: dict[str, Choice] = {
 }
 
 THIN = "thin"
+ALL_FAMILIES = "auto"
 _FAMILIES = "tskd_tf.networks.families"
 
+# In the order in which a search takes them: the most promising first
 FAMILIES: dict[str, Choice] = {
-    THIN: Choice(
-        "the teacher's network with fewer channels, the paper's rule.",
-        f"{_FAMILIES}.thin:FAMILY",
-    ),
     "compact": Choice(
         "the first convolution gets a stride; the others become depthwise, each with a "
         "1x1 convolution behind it. Batch normalisation is added where the teacher has "
         "none.",
         f"{_FAMILIES}.compact:FAMILY",
+    ),
+    THIN: Choice(
+        "the teacher's network with fewer channels, the paper's rule.",
+        f"{_FAMILIES}.thin:FAMILY",
     ),
 }
 

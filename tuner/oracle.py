@@ -1,10 +1,11 @@
 """An oracle that finds the cheapest candidate above an accuracy floor."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras_tuner
 
-from tuner.bisection import Bisection
+from tuner.chains import Chains
 from tuner.durable import Durable, Status
 
 CANDIDATE = "candidate"
@@ -12,10 +13,10 @@ EXECUTION = "execution"
 
 
 class SmallestFeasibleOracle(Durable, keras_tuner.Oracle):
-    """Bisects an ordered list of candidates for the smallest that is feasible.
+    """Bisects ordered lists of candidates for the smallest that is feasible.
 
     Candidates are the integers 0 (cheapest) to `num_candidates − 1` (dearest); see
-    `bisection.Bisection` for what is tried and when it is tried again. Every execution
+    `chains.Chains` for what is tried and when it is tried again. Every execution
     is a trial of its own. An infeasible candidate is a score like any other, not a
     failure; a failed trial stops the search.
 
@@ -27,6 +28,8 @@ class SmallestFeasibleOracle(Durable, keras_tuner.Oracle):
             answer rests on it.
         max_executions: Of one candidate, at least 1.
         num_workers: Expected to ask for trials; more may come, fewer may be.
+        chains: Of each chain the numbers of its candidates, ascending, the most
+            promising chain first. Default: one chain of all candidates.
 
     Raises:
         ValueError: If there is no candidate, or no execution.
@@ -44,6 +47,7 @@ class SmallestFeasibleOracle(Durable, keras_tuner.Oracle):
         margin: float = 0.0,
         max_executions: int = 1,
         num_workers: int = 1,
+        chains: Sequence[Sequence[int]] = (),
     ) -> None:
         if num_candidates < 1:
             raise ValueError(
@@ -65,7 +69,8 @@ class SmallestFeasibleOracle(Durable, keras_tuner.Oracle):
             seed=1,
             max_consecutive_failed_trials=1,
         )
-        self.bisection = Bisection(num_candidates, floor, margin, max_executions)
+        members = tuple(map(tuple, chains or [range(num_candidates)]))
+        self.chains = Chains(members, floor, margin, max_executions)
         self._num_workers = num_workers
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
@@ -77,7 +82,7 @@ class SmallestFeasibleOracle(Durable, keras_tuner.Oracle):
             if trial.status == Status.RUNNING
         ]
         num_workers = max(self._num_workers, len(self.tuner_ids))
-        candidate = self.bisection.next_candidate(scores, running, num_workers)
+        candidate = self.chains.next_candidate(scores, running, num_workers)
         if candidate is None:
             # What runs now may turn a verdict round
             status = Status.IDLE if running else Status.STOPPED
@@ -97,4 +102,4 @@ class SmallestFeasibleOracle(Durable, keras_tuner.Oracle):
 
     def smallest_feasible(self) -> int | None:
         """The answer once the search has stopped; None if nothing is feasible."""
-        return self.bisection.smallest_feasible(self.scores())
+        return self.chains.smallest_feasible(self.scores())

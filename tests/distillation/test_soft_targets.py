@@ -328,3 +328,16 @@ def test_tasks_that_are_not_within_a_set_are_refused(arrays, teacher, small_task
         of_two.for_task(Task([2, 3], 4))
     with pytest.raises(InputError, match="all 5 classes"):
         of_two.for_task(Task([2, 0], 5))
+
+
+def test_training_draws_every_stored_view(arrays, teacher, small_task):
+    """The first view and the last one too, each beside its own logits."""
+    flipped = Augmentation(shift=2)
+    stored = capture(teacher, *arrays, small_task, flipped, num_views=3)
+    drawn = set()
+    for epoch in range(12):
+        _, logits, _ = collect(stored.batches(16, seed=epoch))
+        distances = np.abs(logits[:, None, None] - stored.teacher_logits).max(-1)
+        assert distances.min((1, 2)).max() < 1e-5
+        drawn |= {int(d.argmin()) % 3 for d in distances}
+    assert drawn == {0, 1, 2}

@@ -22,11 +22,13 @@ from tskd_tf.report.page.search import search_section
 from tskd_tf.report.words import summary_table
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.settings import check_settings
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.candidates import buildable_rates
 from tskd_tf.search.smallest_student import find_smallest_student
 from tskd_tf.search.student_costs import StudentCosts
 
 TASK = Task([3, 1], 4, head="task")
+HALF = Candidate("thin", 0.5)
 RECIPE = Recipe(epochs=2, batch_size=32, learning_rate=0.02)
 
 
@@ -97,12 +99,17 @@ def test_wider_candidates_cost_more(teacher):
 
 def test_budgets_are_about_the_students_as_they_are(teacher):
     images, _ = make_data(8)
+
+    def built_by(recipe):
+        build = recipe.students_of(teacher, TASK)
+        return lambda candidate: build(candidate.rate)
+
     shifting = dataclasses.replace(RECIPE, convolutions="shift")
-    costs = StudentCosts(shifting.students_of(teacher, TASK), images, {})
+    costs = StudentCosts(built_by(shifting), images, {})
     student = thin_student(teacher, 0.5, TASK, "shift")
-    assert costs.cost("max_macs", 0.5) == complexity(student).num_macs
-    plain = StudentCosts(RECIPE.students_of(teacher, TASK), images, {})
-    assert costs.cost("max_macs", 0.5) < plain.cost("max_macs", 0.5)
+    assert costs.cost("max_macs", HALF) == complexity(student).num_macs
+    plain = StudentCosts(built_by(RECIPE), images, {})
+    assert costs.cost("max_macs", HALF) < plain.cost("max_macs", HALF)
 
 
 @pytest.mark.parametrize(

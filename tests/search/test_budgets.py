@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -14,19 +15,20 @@ from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.width import scale_width
 from tskd_tf.search.budgets import (
     allowed_loss,
-    fitting_rates,
+    fitting_candidates,
     keep_costs,
     kept_costs,
 )
+from tskd_tf.search.candidate import OWN, Candidate
 from tskd_tf.search.student_costs import StudentCosts
 
-RATES = [0.25, 0.5, 0.75, 1.0]
+ALL = [Candidate("thin", rate) for rate in (0.25, 0.5, 0.75, 1.0)]
 NAMES = [field.name for field in dataclasses.fields(Budgets)]
 
 
 def table(**columns):
     """A cost function of made-up costs, rate by rate."""
-    return lambda name, rate: columns[name][RATES.index(rate)]
+    return lambda name, candidate: columns[name][ALL.index(candidate)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,8 +37,8 @@ def table(**columns):
 )
 def test_exactly_the_limit_fits(name, limit, num_fitting):
     cost = table(**{name: [10, 20, 30, 40]})
-    got = fitting_rates(RATES, Budgets(**{name: limit}), cost)
-    assert got == RATES[:num_fitting]
+    got = fitting_candidates(ALL, Budgets(**{name: limit}), cost)
+    assert got == ALL[:num_fitting]
 
 
 def test_several_budgets_hold_together():
@@ -46,21 +48,22 @@ def test_several_budgets_hold_together():
         max_latency_us=[0.5, 1.5, 1.75, 2.5],
     )
     macs, params = Budgets(max_macs=30), Budgets(max_params=2)
-    assert fitting_rates(RATES, macs, cost) == [0.25, 0.5, 0.75]
-    assert fitting_rates(RATES, params, cost) == [0.25, 0.5]
-    assert fitting_rates(RATES, dataclasses.replace(macs, max_params=2), cost) == [
-        0.25,
-        0.5,
-    ]
-    assert fitting_rates(
-        RATES, dataclasses.replace(params, max_latency_us=1.0), cost
-    ) == [0.25]
-    assert fitting_rates(RATES, Budgets(), cost) == RATES
+    assert fitting_candidates(ALL, macs, cost) == ALL[:3]
+    assert fitting_candidates(ALL, params, cost) == ALL[:2]
+    assert (
+        fitting_candidates(ALL, dataclasses.replace(macs, max_params=2), cost)
+        == ALL[:2]
+    )
+    assert (
+        fitting_candidates(ALL, dataclasses.replace(params, max_latency_us=1.0), cost)
+        == ALL[:1]
+    )
+    assert fitting_candidates(ALL, Budgets(), cost) == ALL
 
 
 def test_parameters_of_ones_own_students_need_not_grow():
     cost = table(max_params=[8, 3, 9, 4])
-    assert fitting_rates(RATES, Budgets(max_params=4), cost) == [0.5, 1.0]
+    assert fitting_candidates(ALL, Budgets(max_params=4), cost) == ALL[1::2]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,13 +71,13 @@ def test_when_nothing_fits_it_is_said_by_how_much(name):
     cost = table(**{name: [1010, 2020, 3030, 4040]})
     message = rf"at rate 0.25, fits.*{name}=1,000, but it costs 1,010, 10 too many"
     with pytest.raises(InputError, match=message):
-        fitting_rates(RATES, Budgets(**{name: 1000}), cost)
+        fitting_candidates(ALL, Budgets(**{name: 1000}), cost)
 
 
 def test_only_the_broken_budgets_are_named():
     cost = table(max_macs=[10, 20, 30, 40], max_bytes=[50, 60, 70, 80])
     with pytest.raises(InputError) as caught:
-        fitting_rates(RATES, Budgets(max_macs=10, max_bytes=49), cost)
+        fitting_candidates(ALL, Budgets(max_macs=10, max_bytes=49), cost)
     assert "max_bytes=49" in str(caught.value) and "max_macs" not in str(caught.value)
 
 
@@ -87,28 +90,30 @@ def test_the_last_is_the_widest_that_fits(data):
     }
     limits = {name: data.draw(st.none() | numbers) for name in NAMES}
     fits = [
-        rate
-        for i, rate in enumerate(RATES)
+        candidate
+        for i, candidate in enumerate(ALL)
         if all(limits[n] is None or columns[n][i] <= limits[n] for n in NAMES)
     ]
     if fits:
-        assert fitting_rates(RATES, Budgets(**limits), table(**columns)) == fits
+        assert fitting_candidates(ALL, Budgets(**limits), table(**columns)) == fits
     else:
         with pytest.raises(InputError):
-            fitting_rates(RATES, Budgets(**limits), table(**columns))
+            fitting_candidates(ALL, Budgets(**limits), table(**columns))
 
 
 def test_latency_is_bisected_among_those_that_fit_the_rest():
-    rates = [i / 100 for i in range(1, 101)]
+    candidates = [Candidate("thin", i / 100) for i in range(1, 101)]
     measured = []
 
-    def cost(name, rate):
+    def cost(name, candidate):
         if name == "max_latency_us":
-            measured.append(rate)
-        return 1000 * rate
+            measured.append(candidate.rate)
+        return 1000 * candidate.rate
 
-    got = fitting_rates(rates, Budgets(max_macs=600, max_latency_us=333.0), cost)
-    assert got[-1] == 0.33
+    got = fitting_candidates(
+        candidates, Budgets(max_macs=600, max_latency_us=333.0), cost
+    )
+    assert got[-1].rate == 0.33
     assert len(measured) <= 7 and max(measured) <= 0.6
 
 
@@ -135,27 +140,38 @@ def test_untrained_students_are_counted_and_measured_once(
 ):
     built = []
 
-    def build(rate):
-        built.append(rate)
-        return scale_width(trained_teacher, rate, small_task)
+    def build(candidate):
+        built.append(candidate)
+        return scale_width(trained_teacher, candidate.rate, small_task)
 
-    costs = StudentCosts(build, arrays[0], {"max_latency_us": {0.25: 3.5}})
+    quarter, half, *_ = ALL
+    costs = StudentCosts(build, arrays[0], {"max_latency_us": {quarter: 3.5}})
     expected = complexity(scale_width(trained_teacher, 0.5, small_task))
-    assert costs.cost("max_macs", 0.5) == expected.num_macs
-    assert costs.cost("max_params", 0.5) == expected.num_params
-    assert costs.cost("max_bytes", 0.5) == expected.size_bytes
-    assert costs.cost("max_latency_us", 0.25) == 3.5
-    latency_us = costs.cost("max_latency_us", 0.5)
-    assert 0 < latency_us == costs.cost("max_latency_us", 0.5)
-    assert costs.measured == {"max_latency_us": {0.25: 3.5, 0.5: latency_us}}
-    assert built == [0.5]
+    assert costs.cost("max_macs", half) == expected.num_macs
+    assert costs.cost("max_params", half) == expected.num_params
+    assert costs.cost("max_bytes", half) == expected.size_bytes
+    assert costs.cost("max_latency_us", quarter) == 3.5
+    latency_us = costs.cost("max_latency_us", half)
+    assert 0 < latency_us == costs.cost("max_latency_us", half)
+    assert costs.measured == {"max_latency_us": {quarter: 3.5, half: latency_us}}
+    assert built == [half]
 
 
-def test_latencies_are_kept(tmp_path):
-    assert kept_costs(tmp_path) == {}
-    keep_costs(tmp_path, {"max_macs": {1.0: 3}, "max_latency_us": {}})
+@pytest.mark.parametrize(
+    ("family", "keys"),
+    [
+        ("thin", ["0.05", "1.0"]),
+        (OWN, ["0.05", "1.0"]),
+        ("compact", ["compact 0.05", "compact 1.0"]),
+    ],
+)
+def test_latencies_are_kept(tmp_path, family, keys):
+    small, large = Candidate(family, 0.05), Candidate(family, 1.0)
+    assert kept_costs(tmp_path, family == OWN) == {}
+    keep_costs(tmp_path, {"max_macs": {large: 3}, "max_latency_us": {}})
     assert not list(tmp_path.iterdir())
-    measured = {"max_latency_us": {0.05: 1.5, 1.0: 20.25}}
+    measured = {"max_latency_us": {small: 1.5, large: 20.25}}
     keep_costs(tmp_path, measured)
-    assert kept_costs(tmp_path) == measured
-    assert [path.name for path in tmp_path.iterdir()] == ["latencies.json"]
+    assert kept_costs(tmp_path, family == OWN) == measured
+    (path,) = tmp_path.iterdir()
+    assert path.name == "latencies.json" and list(json.loads(path.read_text())) == keys

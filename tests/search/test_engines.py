@@ -15,6 +15,7 @@ from tskd_tf.errors import InputError
 from tskd_tf.files import write_json
 from tskd_tf.run.config import RunConfig
 from tskd_tf.search import plan, trainer, trials
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.evidence import Trial
 from tskd_tf.search.smallest_student import find_smallest_student
 from tuner.engines import BARGAIN, ENGINES, bargain_score, build_engine
@@ -197,12 +198,13 @@ def test_kerastuner_takes_0_for_no_seed():
 
 
 def test_of_equally_good_trials_the_longest_is_chosen(tmp_path, monkeypatch):
-    searched = plan.SearchPlan([0.5, 1.0], FLOOR, "hyperband")
+    candidates = [Candidate("thin", rate) for rate in (0.5, 1.0)]
+    searched = plan.SearchPlan(candidates, FLOOR, "hyperband")
 
     def train(attempt, trial_dir):
-        rate = searched.rates[attempt.candidate]
+        candidate = searched.candidates[attempt.candidate]
         curve = {"validation_accuracy": [0.9], "loss": [0.1]}
-        record = Trial(rate, [1], 1, 0.9, True, attempt.epochs, 1.0, 1, curve)
+        record = Trial(*candidate, [1], 1, 0.9, True, attempt.epochs, 1.0, 1, curve)
         write_json(pathlib.Path(trial_dir) / "result.json", record._asdict())
         score = bargain_score(attempt.candidate, 0.9, FLOOR, 2)
         return {"val_accuracy": 0.9, BARGAIN: score}

@@ -3,11 +3,12 @@
 import dataclasses
 import json
 
+import keras
 import pytest
 from conftest import make_data
 from schemas import check_schema
 
-from tskd_tf.choices import FAMILIES
+from tskd_tf.choices import FAMILIES, Budgets
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError
@@ -20,6 +21,7 @@ from tskd_tf.run import sweep_job
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.settings import search_settings_of
 from tskd_tf.search.candidates import buildable_rates
+from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.smallest_student import find_smallest_student
 
 RECIPE = Recipe(
@@ -44,6 +46,7 @@ def test_a_search_among_compact_students(trained_teacher, tmp_path):
     tried = [trial["rate"] for trial in report["search"]["trials"]]
     assert set(tried) <= set(rates) and min(tried) == report["student"]["rate"]
     assert report["student"]["family"] == "compact"
+    assert {t["family"] for t in report["search"]["trials"]} == {"compact"}
     figures = draw_figures(found.report, found.wrong_images)
     page = search_section(found.report, figures)
     for text in (summary_table(found.report), markdown(found.report), page):
@@ -74,7 +77,7 @@ def test_students_of_a_family_cost_more_from_rate_to_rate(trained_teacher, famil
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"family": "flat"}, "family out of thin, compact. Received: flat"),
+        ({"family": "flat"}, "family out of auto, compact, thin. Received: flat"),
         ({"convolutions": "shift"}, "plain convolutions.*convolutions=shift"),
         ({"initialize": "teacher"}, "random start.*initialize=teacher"),
     ],
@@ -97,3 +100,122 @@ def test_a_sweep_is_of_thin_students(tmp_path):
     config = RunConfig(mode="sweep", family="compact", output_dir=str(tmp_path / "run"))
     with pytest.raises(InputError, match="--family=thin in a sweep"):
         sweep_job.run(config)
+
+
+# Both families in one search
+
+
+def both(teacher, loss=0.9, **settings):
+    return find(
+        teacher, max_accuracy_loss=loss, families=["compact", "thin"], **settings
+    )
+
+
+def cheapest(teacher):
+    """The cheapest candidate of each family, and its multiply-adds."""
+    found = {}
+    for family in ("compact", "thin"):
+        recipe = dataclasses.replace(RECIPE, family=family)
+        rate = buildable_rates(teacher, TASK, None, recipe)[0]
+        student = recipe.students_of(teacher, TASK)(rate)
+        found[family, rate] = complexity(student).num_macs
+    return found
+
+
+def test_the_answer_is_the_cheapest_of_all_families(trained_teacher):
+    # Every student is good enough, so that the very cheapest is the answer
+    found = both(trained_teacher)
+    costs = cheapest(trained_teacher)
+    student = found.report["student"]
+    chosen = student.get("family", "thin"), student["rate"]
+    assert chosen == min(costs, key=costs.get)
+    assert student["num_macs"] == min(costs.values())
+    trials = found.report["search"]["trials"]
+    # Nothing dearer than the cheapest found is tried
+    best = trials[0]["num_macs"]
+    for trial in trials[1:]:
+        assert trial["num_macs"] < best
+        best = trial["num_macs"]
+    check_schema(json.loads(json.dumps(found.report)))
+
+
+def test_a_search_over_families_goes_on_and_shows_both(trained_teacher, tmp_path):
+    settings = {"directory": str(tmp_path / "search"), "log_dir": str(tmp_path / "log")}
+    found = both(trained_teacher, 0.0, **settings)
+    trials = found.report["search"]["trials"]
+    assert {trial.get("family") for trial in trials} == {"compact", None}
+    assert both(trained_teacher, 0.0, **settings).report == found.report
+    with pytest.raises(InputError, match="other .*families"):
+        find(trained_teacher, max_accuracy_loss=0.0, **settings)
+    runs = {path.name.partition("_")[2] for path in (tmp_path / "log").iterdir()}
+    assert any("_compact_rate_" in run for run in runs)
+    assert any(run.startswith("trial") and "compact" not in run for run in runs)
+    figures = draw_figures(found.report, found.wrong_images)
+    page = search_section(found.report, figures)
+    assert ">family</th>" in page and "compact</td>" in page
+
+
+def test_with_any_loss_allowed_the_most_accurate_of_the_widest_is_chosen(
+    trained_teacher,
+):
+    limit = complexity(trained_teacher).num_macs // 3
+    recipe = dataclasses.replace(RECIPE, family="auto")
+    found = find(trained_teacher, recipe=recipe, budgets=Budgets(max_macs=limit))
+    trials = found.report["search"]["trials"]
+    assert [trial.get("family", "thin") for trial in trials] == ["thin", "compact"]
+    best = max(trials, key=lambda trial: (trial["accuracy"], -trial["num_macs"]))
+    student = found.report["student"]
+    assert (student.get("family"), student["rate"]) == (
+        best.get("family"),
+        best["rate"],
+    )
+    assert all(trial["num_macs"] <= limit for trial in trials)
+
+
+def test_what_cannot_be_made_compact_is_passed_over(caplog, arrays):
+    model = keras.Sequential(
+        [
+            keras.Input(arrays[0].shape[1:]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, "relu"),
+            keras.layers.Dense(4),
+        ]
+    )
+    with caplog.at_level("INFO"):
+        found = both(model, 0.9)
+    assert "No compact students: Expected a teacher with a convolution" in caplog.text
+    assert {trial.get("family") for trial in found.report["search"]["trials"]} == {None}
+    with pytest.raises(InputError, match="a convolution of its images"):
+        find(model, max_accuracy_loss=0.9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "families"),
+    [
+        ({}, ("compact", "thin")),
+        ({"convolutions": "shift"}, ("thin",)),
+        ({"initialize": "teacher"}, ("thin",)),
+        ({"family": "compact"}, ("compact",)),
+    ],
+)
+def test_which_families_a_recipe_asks_for(changes, families):
+    recipe = Recipe(**{"family": "auto", **changes})
+    recipe.check()
+    assert recipe.families == families
+    with_rates = SearchSettings(recipe=recipe, rates=[0.5])
+    expected = ("thin",) if recipe.family == "auto" else families
+    assert with_rates.families_of_search() == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"families": []}, "at least one family"),
+        ({"families": ["auto"]}, "family out of compact, thin"),
+        ({"families": ["thin"], "build_student": print}, "no students of your own"),
+        ({"families": ["compact", "thin"], "rates": [0.5]}, "rates with one family"),
+    ],
+)
+def test_families_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        SearchSettings(**settings).check()

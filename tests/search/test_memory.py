@@ -27,6 +27,7 @@ from tskd_tf.search.smallest_student import find_smallest_student
 from tskd_tf.distillation.soft_targets import capture
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.plan import SearchPlan
 from tskd_tf.search.trainer import Trainer
 from tuner.student_tuner import Attempt
@@ -56,8 +57,14 @@ transfer = capture(teacher, *train, task)
 trainer = Trainer(
     teacher, transfer, chosen, task, recipe,
     # Widths that differ from trial to trial, large and small by turns
-    SearchPlan([(1 + 7 * number % 30) / 60 for number in range({num_trials})], 0.9),
-    str(folder / "logs"), 0, lambda rate: scale_width(teacher, rate, task),
+    SearchPlan(
+        [
+            Candidate("thin", (1 + 7 * number % 30) / 60)
+            for number in range({num_trials})
+        ],
+        0.9,
+    ),
+    str(folder / "logs"), 0, {{"thin": lambda rate: scale_width(teacher, rate, task)}},
 )
 for number in range({num_trials}):
     trial_dir = folder / f"trial_{{number:04d}}"

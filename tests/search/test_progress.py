@@ -23,7 +23,7 @@ from tskd_tf.search.progress import (
 from tskd_tf.search.smallest_student import find_smallest_student
 
 CURVE = {"validation_accuracy": [0.5, 0.9872], "loss": [0.7, 0.1]}
-TRIAL = Trial(0.25, [5, 10], 203_250, 0.9872, False, 4, 12.0, 1, CURVE)
+TRIAL = Trial("thin", 0.25, [5, 10], 203_250, 0.9872, False, 4, 12.0, 1, CURVE)
 
 
 def test_time_left_is_that_of_the_trials_and_what_follows():
@@ -94,6 +94,9 @@ def test_where_no_terminal_is_nothing_is_live():
     assert stream.getvalue() == ""
 
 
+KINDS = {"family": "string_value", "feasible": "bool_value"}
+
+
 def table(log_dir):
     """Run → what its row says, of every event file; no run twice."""
     rows = {}
@@ -106,19 +109,19 @@ def table(log_dir):
                     run = path.parent.relative_to(log_dir).as_posix()
                     assert run not in rows
                     rows[run] = {
-                        k: v.bool_value if k == "feasible" else v.number_value
+                        k: getattr(v, KINDS.get(k, "number_value"))
                         for k, v in info.hparams.items()
                     }
     return rows
 
 
-COLUMNS = ("rate", "num_macs", "seed", "epochs", "feasible", "accuracy")
+COLUMNS = ("family", "rate", "num_macs", "seed", "epochs", "feasible", "accuracy")
 
 
 def test_a_trial_written_again_has_one_row(tmp_path):
-    write_hparams(tmp_path / "trial", TRIAL, 10, 2_293_000)
+    write_hparams(tmp_path / "trial", "2_trial_0000", TRIAL, 10, 2_293_000)
     finished = TRIAL._replace(epochs=10, accuracy=0.99, feasible=True)
-    write_hparams(tmp_path / "trial", finished, 10, 2_293_000)
+    write_hparams(tmp_path / "trial", "2_trial_0000", finished, 10, 2_293_000)
     expected = {name: getattr(finished, name) for name in COLUMNS}
     assert table(tmp_path) == {"trial": expected}
 
@@ -152,7 +155,7 @@ def test_a_search_tells_each_training_once(trained_teacher, tmp_path, capsys):
 
     rows = {
         f"2_trial_{number:04d}_rate_{trial['rate']:g}": {
-            name: trial[name] for name in COLUMNS
+            name: {"family": "thin", **trial}[name] for name in COLUMNS
         }
         for number, trial in enumerate(search["trials"])
     }

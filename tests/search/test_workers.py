@@ -16,13 +16,14 @@ from conftest import NUM_CLASSES, make_data
 
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.recipe import Recipe, student_builder
+from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import capture
 from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.search import prepared
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.plan import SearchPlan
 from tskd_tf.search.smallest_student import find_smallest_student
-from tskd_tf.search.trainer import Trainer
+from tskd_tf.search.trainer import Trainer, student_builders
 from tskd_tf.search.workers import crew, worker
 from tskd_tf.search.workers.shared import (
     check_importable,
@@ -422,10 +423,11 @@ def _share_elsewhere(teacher, splits, folder):
     """The folder of a search that waits for its workers."""
     task = Task(range(NUM_CLASSES), NUM_CLASSES)
     transfer = capture(teacher, *splits[0], task)
-    build = student_builder(teacher, transfer, task, RECIPE)
-    plan = SearchPlan(RATES, 0.9)
+    candidates = [Candidate("thin", rate) for rate in RATES]
+    builders = student_builders(teacher, transfer, task, RECIPE, candidates)
+    plan = SearchPlan(candidates, 0.9)
     trainer = Trainer(
-        teacher, transfer, Split(*splits[1]), task, RECIPE, plan, None, 0, build
+        teacher, transfer, Split(*splits[1]), task, RECIPE, plan, None, 0, builders
     )
     folder.mkdir()
     share(trainer, None, folder)

@@ -39,19 +39,24 @@ def curve_tag(name: str) -> str | None:
     return None
 
 
-def trial_run(trial: str, rate: float) -> str:
-    """Name of the TensorBoard run of a search trial, from its folder's name."""
-    return f"2_{trial}_rate_{rate:g}"
+def trial_run(trial: str, student: str) -> str:
+    """Name of the TensorBoard run of a search trial.
+
+    Args:
+        trial: Name of the trial's folder.
+        student: Name of its student, e.g. `"rate_0.25"`.
+    """
+    return f"2_{trial}_{student}"
 
 
-def finishing_run(rate: float) -> str:
+def finishing_run(student: str) -> str:
     """Name of the TensorBoard run of the chosen student's training to the end."""
-    return f"3_to_the_end_rate_{rate:g}"
+    return f"3_to_the_end_{student}"
 
 
-def control_run(rate: float) -> str:
+def control_run(student: str) -> str:
     """Name of the TensorBoard run of the training on hard labels only."""
-    return f"4_control_rate_{rate:g}"
+    return f"4_control_{student}"
 
 
 @contextlib.contextmanager

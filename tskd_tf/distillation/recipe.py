@@ -8,7 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from tskd_tf.choices import PLAIN, THIN, check_settings, describe_settings, setting
+from tskd_tf.choices import (
+    ALL_FAMILIES,
+    FAMILIES,
+    PLAIN,
+    THIN,
+    check_settings,
+    describe_settings,
+    setting,
+)
 from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.methods.method import DISTILLATION, method_named
@@ -62,7 +70,7 @@ class Recipe(TrainingSettings):
             )
 
     def _check_family(self) -> None:
-        if self.family == THIN:
+        if self.family in (THIN, ALL_FAMILIES):
             return
         if self.convolutions != PLAIN or self.initialize == "teacher":
             raise InputError(
@@ -101,6 +109,17 @@ class Recipe(TrainingSettings):
         has_shape = self.family == THIN and takes_kernels
         unused = method_named(self.method).unused_settings
         return "teacher" if has_shape and "initialize" not in unused else "random"
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of students to choose from, the most promising first.
+
+        Other convolutions and the teacher's weights are for thin students only.
+        """
+        if self.family != ALL_FAMILIES:
+            return (self.family,)
+        is_thin = self.convolutions != PLAIN or self.initialize == "teacher"
+        return (THIN,) if is_thin else tuple(FAMILIES)
 
     @property
     def uses_live_teacher(self) -> bool:

@@ -9,6 +9,7 @@ import dataclasses
 from tskd_tf.choices import (
     ABOVE_0,
     ABOVE_0_OR_AUTO,
+    ALL_FAMILIES,
     CLASS_WEIGHTS,
     CONVOLUTIONS,
     DISTRIBUTIONS,
@@ -123,7 +124,10 @@ class TrainingSettings:
         INITIALIZATIONS,
     )
     family: str = setting(
-        THIN, f"Network of the students. {help_of(FAMILIES)}", FAMILIES
+        THIN,
+        "Network of the students. auto: the search looks for the smallest student of "
+        f"all families. {help_of(FAMILIES)}",
+        (ALL_FAMILIES, *FAMILIES),
     )
     convolutions: str = setting(
         "plain",

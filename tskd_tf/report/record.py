@@ -201,6 +201,7 @@ class TrialRow(TypedDict):
     """One student of the search; the keys are the fields of `search.evidence.Trial`.
 
     Keys:
+        family: Family, as in `Recipe`; absent for thin students and the user's own.
         rate: Width rate, above 0; at most 1 for thin students.
         widths: Filters or units of its layers, head included.
         num_macs: Multiply-adds of one inference on one image, ≥ 1.
@@ -212,6 +213,7 @@ class TrialRow(TypedDict):
         curve: Learning curve of the training whose student is kept.
     """
 
+    family: NotRequired[str]
     rate: float
     widths: list[int]
     num_macs: int

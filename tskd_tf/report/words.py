@@ -18,7 +18,12 @@ from tskd_tf.report.rows import (
     ratio_of,
     task_text,
 )
-from tskd_tf.report.trials import has_feasible_rate, score_by_rate
+from tskd_tf.report.trials import (
+    candidate_of,
+    has_feasible_candidate,
+    name_of,
+    score_by_candidate,
+)
 
 _SPACE = "\N{NO-BREAK SPACE}"
 
@@ -41,7 +46,7 @@ def headline(report: Report) -> str:
         return f"{size}; the cost was pre-set, any loss allowed."
     if report["meets_threshold"]:
         return f"{size}; {allowed} were allowed."
-    if has_feasible_rate(report["search"]):
+    if has_feasible_candidate(report["search"]):
         failure = "The student chosen on validation data fails on the test data."
     elif report["search"]["num_over_budget"]:
         failure = _contradiction(report)
@@ -67,13 +72,14 @@ def broken_files(report: Report) -> str:
 def _contradiction(report: Report) -> str:
     """A sentence that says how far the budgets and the allowed loss are apart."""
     search, allowed = report["search"], report["max_accuracy_loss"]
-    # A search that ends without a feasible student has tried the widest one
-    widest, accuracy = max(score_by_rate(search["trials"]).items())
+    # A search that ends without a feasible student has tried the widest ones
+    widest = max(search["trials"], key=lambda trial: trial["num_macs"])
+    accuracy = score_by_candidate(search["trials"])[candidate_of(widest)]
     loss = search["validation_teacher_accuracy"] - accuracy
     lost, allowed_points = _distinct_points(loss, allowed)
     return (
         "The budgets and the loss allowed contradict each other: the widest student "
-        f"that fits, at rate {widest:g}, loses {lost} on the validation "
+        f"that fits, at {name_of(widest)}, loses {lost} on the validation "
         f"images, {allowed_points} were allowed."
     )
 

@@ -42,7 +42,7 @@ from tskd_tf.run.settings import (
 )
 from tskd_tf.search.budgets import keep_costs
 from tskd_tf.search.found import SearchResults
-from tskd_tf.search.prepared import prepare
+from tskd_tf.search.preparation import prepare
 from tskd_tf.search.workers.worker import run as run_worker
 from tuner import chief
 

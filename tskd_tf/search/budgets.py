@@ -6,10 +6,11 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
-from tskd_tf.choices import Budgets, mark_of
+from tskd_tf.choices import THIN, Budgets, mark_of
 from tskd_tf.errors import InputError
 from tskd_tf.files import read_json_object, write_json
 from tskd_tf.report.record import Spending
+from tskd_tf.search.candidate import OWN, Candidate
 from tskd_tf.search.student_costs import CostOf
 
 DEFAULT_MAX_ACCURACY_LOSS = 0.002
@@ -29,10 +30,10 @@ def allowed_loss(max_accuracy_loss: float | None, budgets: Budgets) -> float:
     return ANY_LOSS if budgets.limits() else DEFAULT_MAX_ACCURACY_LOSS
 
 
-def fitting_rates(
-    rates: Sequence[float], budgets: Budgets, cost: CostOf
-) -> list[float]:
-    """The rates whose students fit all budgets; a cost equal to its limit fits.
+def fitting_candidates(
+    candidates: Sequence[Candidate], budgets: Budgets, cost: CostOf
+) -> list[Candidate]:
+    """The candidates of a family that fit all budgets; a cost equal to its limit fits.
 
     Countable costs are counted for every candidate. A measured cost takes seconds, and
     rises with the rate except for noise, so it is found by bisection. Measurements are
@@ -40,12 +41,12 @@ def fitting_rates(
     load on the machine makes students slower, so the result may be too narrow.
 
     Args:
-        rates: Ascending, at least one.
+        candidates: In ascending order of rate, at least one.
         budgets: The limits.
-        cost: Maps the name of a budget, and a rate, to the cost of the student.
+        cost: Maps the name of a budget, and a candidate, to the cost of its student.
 
     Returns:
-        Rates, ascending, at least one.
+        Candidates in ascending order of rate, at least one.
 
     Raises:
         InputError: If the smallest student exceeds a budget.
@@ -53,23 +54,25 @@ def fitting_rates(
     limits = budgets.limits()
     measured = {name: limits.pop(name) for name in (*limits,) if kept_in(name)}
     fitting = [
-        rate
-        for rate in rates
-        if all(cost(name, rate) <= limit for name, limit in limits.items())
+        candidate
+        for candidate in candidates
+        if all(cost(name, candidate) <= limit for name, limit in limits.items())
     ]
     if not fitting:
-        raise _over_budget(rates[0], limits, cost)
+        raise _over_budget(candidates[0], limits, cost)
     for name, limit in measured.items():
-        cost_of_rate = functools.partial(cost, name)
-        num_fitting = bisect.bisect_right(fitting, limit, key=cost_of_rate)
+        cost_of = functools.partial(cost, name)
+        num_fitting = bisect.bisect_right(fitting, limit, key=cost_of)
         if num_fitting == 0:
             raise _over_budget(fitting[0], {name: limit}, cost)
         fitting = fitting[:num_fitting]
     return fitting
 
 
-def _over_budget(rate: float, limits: dict[str, float], cost: CostOf) -> InputError:
-    costs = {name: cost(name, rate) for name in limits}
+def _over_budget(
+    smallest: Candidate, limits: dict[str, float], cost: CostOf
+) -> InputError:
+    costs = {name: cost(name, smallest) for name in limits}
     excesses = "; ".join(
         f"{name}={limit:,}, but it costs {costs[name]:,.9g}, "
         f"{costs[name] - limit:,.9g} too many"
@@ -77,15 +80,17 @@ def _over_budget(rate: float, limits: dict[str, float], cost: CostOf) -> InputEr
         if costs[name] > limit
     )
     return InputError(
-        f"Expected budgets that the smallest student tried, at rate {rate:g}, fits. "
+        f"Expected budgets that the smallest student tried, at {smallest}, fits. "
         f"Received: {excesses}. Allow that much, or smaller rates"
     )
 
 
-def spending(budgets: Budgets, rate: float, cost: CostOf) -> dict[str, Spending]:
-    """Limit of each budget, and the cost of the student of a rate, by budget."""
+def spending(
+    budgets: Budgets, candidate: Candidate, cost: CostOf
+) -> dict[str, Spending]:
+    """Limit of each budget, and the cost of a candidate's student, by budget."""
     return {
-        name: {"limit": limit, "student": cost(name, rate)}
+        name: {"limit": limit, "student": cost(name, candidate)}
         for name, limit in budgets.limits().items()
     }
 
@@ -96,23 +101,41 @@ def kept_in(name: str) -> str | None:
     return file_name
 
 
-def kept_costs(folder: pathlib.Path) -> dict[str, dict[float, float]]:
-    """Reads the costs that `keep_costs` wrote, by budget and rate.
+def kept_costs(folder: pathlib.Path, is_own: bool) -> dict[str, dict[Candidate, float]]:
+    """Reads the costs that `keep_costs` wrote, by budget and candidate.
 
     A resumed search must not measure again: noise could change its candidates.
+
+    Args:
+        folder: The search's folder.
+        is_own: Whether the search is among the user's own students.
     """
+    plain = OWN if is_own else THIN
     kept = {}
     for field in dataclasses.fields(Budgets):
         file_name = kept_in(field.name)
         if file_name and (folder / file_name).exists():
             costs = read_json_object(folder / file_name)
-            kept[field.name] = {float(rate): cost for rate, cost in costs.items()}
+            kept[field.name] = {_candidate(key, plain): costs[key] for key in costs}
     return kept
 
 
-def keep_costs(folder: pathlib.Path, measured: dict[str, dict[float, float]]) -> None:
-    """Writes measured costs, by budget and rate, to one file per budget."""
+def keep_costs(
+    folder: pathlib.Path, measured: dict[str, dict[Candidate, float]]
+) -> None:
+    """Writes measured costs, by budget and candidate, to one file per budget."""
     for name, costs in measured.items():
         file_name = kept_in(name)
         if costs and file_name:
-            write_json(folder / file_name, costs)
+            write_json(folder / file_name, {_key(c): costs[c] for c in costs})
+
+
+def _key(candidate: Candidate) -> str:
+    """Key of a candidate in a file of costs: `"0.25"` for a thin or own student."""
+    family, rate = candidate
+    return f"{rate}" if family in (THIN, OWN) else f"{family} {rate}"
+
+
+def _candidate(key: str, plain: str) -> Candidate:
+    *family, rate = key.split()
+    return Candidate(family[0] if family else plain, float(rate))

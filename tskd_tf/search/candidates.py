@@ -1,5 +1,7 @@
 """The candidates of a search: rates whose students can be built and are distinct."""
 
+import dataclasses
+import logging
 import math
 import pathlib
 import tempfile
@@ -18,6 +20,9 @@ from tskd_tf.networks.families.family import family_named
 from tskd_tf.networks.layers.convolution import convolution_named
 from tskd_tf.networks.rebuild import load_kept_model, with_policy
 from tskd_tf.networks.width import StudentBuilder, distinct_rates, spaced_rates
+from tskd_tf.search.candidate import OWN, Candidate
+
+_logger = logging.getLogger(__name__)
 
 
 class BuiltOnce:
@@ -47,6 +52,52 @@ class BuiltOnce:
     def forget(self) -> None:
         """Frees the models."""
         self._built.clear()
+
+
+def buildable_chains(
+    teacher: keras.Model,
+    task: Task,
+    rates: Sequence[float] | None,
+    recipe: Recipe,
+    families: Sequence[str],
+    built: BuiltOnce | None = None,
+) -> list[list[Candidate]]:
+    """The candidates of each family that has students of a teacher.
+
+    Args:
+        teacher: Its students are built if there is no builder.
+        task: θ and the head.
+        rates: Rates above 0. None: the rates of each family.
+        recipe: How students are trained.
+        families: Names in `choices.FAMILIES`, the most promising first.
+        built: The user's students, which are the only ones then. Default: None.
+
+    Returns:
+        One list per family, in ascending order of cost.
+
+    Raises:
+        InputError: If no family has students of this teacher that fit the recipe.
+    """
+    if built is not None:
+        found = buildable_rates(teacher, task, rates, recipe, built)
+        check_method_fits(teacher, task, found[0], recipe, built.fresh_copy)
+        return [[Candidate(OWN, rate) for rate in found]]
+    chains: list[list[Candidate]] = []
+    refusals: dict[str, InputError] = {}
+    for family in families:
+        of_family = dataclasses.replace(recipe, family=family)
+        try:
+            found = buildable_rates(teacher, task, rates, of_family)
+            check_method_fits(teacher, task, found[0], of_family)
+        except InputError as error:
+            refusals[family] = error
+        else:
+            chains.append([Candidate(family, rate) for rate in found])
+    if not chains:
+        raise refusals[families[-1]]
+    for family, refusal in refusals.items():
+        _logger.info("No %s students: %s", family, refusal)
+    return chains
 
 
 def buildable_rates(

@@ -29,6 +29,7 @@ from tskd_tf.report.record import (
     TrialRow,
     WrongImage,
 )
+from tskd_tf.search.candidate import OWN, Candidate
 from tskd_tf.search.settings import SearchSettings
 
 
@@ -36,6 +37,7 @@ class Trial(NamedTuple):
     """One student of the search.
 
     Attributes:
+        family: A name in `choices.FAMILIES`, or `candidate.OWN`.
         rate: Width rate, above 0.
         widths: Filters or units of its layers, head included.
         num_macs: Multiply-adds of one inference on one image.
@@ -47,6 +49,7 @@ class Trial(NamedTuple):
         curve: Learning curve of the training whose student is kept.
     """
 
+    family: str
     rate: float
     widths: list[int]
     num_macs: int
@@ -56,6 +59,11 @@ class Trial(NamedTuple):
     seconds: float
     seed: int
     curve: Curve
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate that was trained."""
+        return Candidate(self.family, self.rate)
 
 
 class TestResults(NamedTuple):
@@ -169,8 +177,15 @@ def search_record(
         validation_floor=floor,
         num_over_budget=num_over_budget,
         # A test checks that the two have the same fields
-        trials=[cast(TrialRow, trial._asdict()) for trial in trials],
+        trials=[_trial_row(trial) for trial in trials],
     )
+
+
+def _trial_row(trial: Trial) -> TrialRow:
+    row = cast(TrialRow, trial._asdict())
+    if trial.family in (THIN, OWN):
+        del row["family"]
+    return row
 
 
 def _teacher_result(results: TestResults, cost: Complexity) -> TeacherResult:
@@ -190,8 +205,8 @@ def _student_result(
     results: TestResults, cost: Complexity, chosen: Trial, recipe: Recipe
 ) -> StudentResult:
     kind = _kind(recipe.convolutions, recipe.groups)
-    if recipe.family != THIN:
-        kind["family"] = recipe.family
+    if chosen.family not in (THIN, OWN):
+        kind["family"] = chosen.family
     # The default is left out, as in older reports
     if recipe.method != DISTILLATION:
         kind["method"] = recipe.method

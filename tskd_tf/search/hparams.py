@@ -2,6 +2,7 @@
 
 import pathlib
 
+from tskd_tf.choices import FAMILIES
 from tskd_tf.distillation.event_files import fresh_events
 from tskd_tf.search.evidence import Trial
 
@@ -9,7 +10,11 @@ _TITLES = {"num_macs": "multiply-adds", "accuracy": "validation accuracy"}
 
 
 def write_hparams(
-    run_dir: pathlib.Path, record: Trial, num_epochs: int, most_macs: int
+    run_dir: pathlib.Path,
+    trial_name: str,
+    record: Trial,
+    num_epochs: int,
+    most_macs: int,
 ) -> None:
     """Writes the row of a trial into the folder of its curves.
 
@@ -18,6 +23,7 @@ def write_hparams(
 
     Args:
         run_dir: Folder of the trial's curves.
+        trial_name: Name of the row.
         record: The record of the trial.
         num_epochs: Number of epochs of a training that is not stopped early.
         most_macs: Upper limit of the students' multiply-adds.
@@ -28,6 +34,7 @@ def write_hparams(
     # Accuracy is a column, not a metric, because a metric must be the end of a curve.
     # The trial's curve ends elsewhere if its student was trained to the end
     columns = {
+        "family": api.Discrete(sorted({*FAMILIES, record.family})),
         "rate": api.RealInterval(0.0, max(1.0, record.rate)),
         "num_macs": api.IntInterval(0, max(most_macs, record.num_macs)),
         "seed": api.IntInterval(0, 2**32 - 1),
@@ -44,4 +51,4 @@ def write_hparams(
             metrics=[],
         )
         values = {name: getattr(record, name) for name in columns}
-        api.hparams(values, trial_id=run_dir.name.partition("_rate")[0])
+        api.hparams(values, trial_id=trial_name)

@@ -1,10 +1,12 @@
 """The plan of a search: candidates, accuracy floor and oracle."""
 
 import numbers
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tskd_tf.choices import ORACLES
 from tskd_tf.errors import InputError
+from tskd_tf.search.candidate import Candidate
 from tuner.engines import build_engine, missing_packages
 from tuner.oracle import SmallestFeasibleOracle
 
@@ -19,7 +21,7 @@ class SearchPlan(NamedTuple):
     """The candidates of a search, and how it chooses among them.
 
     Attributes:
-        rates: Rates of the candidates, ascending.
+        candidates: In ascending order of multiply-adds.
         floor: Smallest feasible accuracy on the validation data.
         oracle: One of `choices.ORACLES`: `"smallest"` (default) bisects, the others are
             KerasTuner's.
@@ -27,13 +29,19 @@ class SearchPlan(NamedTuple):
             to the floor, ≥ 1; see `tuner.bisection.Bisection`. Only for `"smallest"`.
             Default: 2.
         num_workers: Number of processes that train trials in parallel, ≥ 1. Default: 1.
+        chains: Positions of each family's candidates, ascending, the most promising
+            family first. Default: one family.
+        any_loss: Whether any accuracy loss is allowed. Then all candidates are trained,
+            and the most accurate one is the answer. Default: False.
     """
 
-    rates: list[float]
+    candidates: Sequence[Candidate]
     floor: float
     oracle: str = SMALLEST
     max_executions: int = DEFAULT_MAX_EXECUTIONS
     num_workers: int = 1
+    chains: Sequence[Sequence[int]] = ()
+    any_loss: bool = False
 
     def check(self) -> None:
         """Checks the ranges.
@@ -61,12 +69,12 @@ class SearchPlan(NamedTuple):
     @property
     def is_a_search(self) -> bool:
         """Whether there is more than one candidate."""
-        return len(self.rates) > 1
+        return len(self.candidates) > 1
 
     @property
     def bisects(self) -> bool:
         """Whether the search bisects, so that it needs verdicts, not accuracies."""
-        return self.oracle == SMALLEST and self.is_a_search
+        return self.oracle == SMALLEST and self.is_a_search and not self.any_loss
 
     def build_oracle(self, standard_error: float, seed: int, max_epochs: int) -> Any:
         """Builds the oracle; the chief and each worker build their own.
@@ -76,12 +84,16 @@ class SearchPlan(NamedTuple):
             seed: Seed of KerasTuner's engines.
             max_epochs: Largest number of epochs of a trial.
         """
+        num_candidates = len(self.candidates)
+        if self.any_loss and self.is_a_search and self.oracle == SMALLEST:
+            return build_engine("grid", num_candidates, seed, max_epochs)
         if not self.is_a_search or self.oracle == SMALLEST:
             return SmallestFeasibleOracle(
-                len(self.rates),
+                num_candidates,
                 self.floor,
                 margin=_CLOSE * standard_error,
                 max_executions=self.max_executions if self.is_a_search else 1,
                 num_workers=self.num_workers,
+                chains=self.chains,
             )
-        return build_engine(self.oracle, len(self.rates), seed, max_epochs)
+        return build_engine(self.oracle, num_candidates, seed, max_epochs)

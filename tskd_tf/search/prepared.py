@@ -1,11 +1,11 @@
-"""Prepares a search: all checks are done before any student is trained."""
+"""A search after all checks: it trains, chooses and judges."""
 
 import dataclasses
 import functools
 import logging
-import os
 import pathlib
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,37 +14,29 @@ import numpy as np
 from tskd_tf.acceptance import accuracy_floor
 from tskd_tf.data.images import as_uint8, fingerprint
 from tskd_tf.data.splits import Split
-from tskd_tf.data.task import Task, check_pairs
+from tskd_tf.data.task import Task
 from tskd_tf.distillation.kept_soft_targets import fingerprint_of, kept_soft_targets
-from tskd_tf.distillation.recipe import student_builder
-from tskd_tf.distillation.soft_targets import check_teacher
-from tskd_tf.errors import InputError
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import accuracy, predict_logits
-from tskd_tf.networks.graph import check_model
-from tskd_tf.networks.rebuild import as_functional, as_logits
-from tskd_tf.networks.width import StudentBuilder, layer_widths
 from tskd_tf.report.record import DataRecord
 from tskd_tf.search.budgets import (
-    ANY_LOSS,
-    fitting_rates,
     keep_costs,
-    kept_costs,
     spending,
 )
-from tskd_tf.search.candidates import BuiltOnce, buildable_rates, check_method_fits
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.evidence import Trial, build_report, search_record
 from tskd_tf.search.found import FoundStudent, SearchResults
-from tskd_tf.search.inputs import as_searched, checked_split
+from tskd_tf.search.inputs import as_searched
 from tskd_tf.search.judge import judge
 from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
-from tskd_tf.search.trainer import Trainer
+from tskd_tf.search.trainer import Trainer, student_builders
 from tskd_tf.search.trials import search_widths
-from tskd_tf.search.workers.crew import address_refused, search_with_workers
-from tskd_tf.search.workers.shared import check_importable, stop_sharing
+from tskd_tf.search.workers.crew import search_with_workers
+from tskd_tf.search.workers.shared import stop_sharing
 from tuner import chief
+from tuner.chains import number_by_cost
 from tuner.student_tuner import StudentTuner
 
 _logger = logging.getLogger(__name__)
@@ -62,13 +54,14 @@ class PreparedSearch:
         test: The task's test images, with the student's labels.
         task: θ and the head.
         settings: Settings of the search, with a recipe of plain numbers.
-        rates: Rates whose students can be built and are distinct, ascending.
-        candidates: The rates that fit the budgets. Without a limit of the accuracy
-            loss, only the widest of them.
-        num_over_budget: Number of `rates` that exceed a budget.
-        costs: Costs of the student of each rate.
+        found: Of each family the candidates whose students can be built and are
+            distinct, ascending.
+        chains: Those of them that fit the budgets. Without a limit of the accuracy
+            loss, only the widest of each family.
+        num_over_budget: Number of candidates that exceed a budget.
+        costs: Costs of the student of each candidate.
         is_by_others: Whether workers train the trials.
-        shapes: Maps rates to widths and multiply-adds of the user's own students.
+        shapes: Maps candidates to widths and multiply-adds of the user's own students.
     """
 
     teacher: keras.Model
@@ -77,12 +70,12 @@ class PreparedSearch:
     test: Split
     task: Task
     settings: SearchSettings
-    rates: list[float]
-    candidates: list[float]
+    found: list[list[Candidate]]
+    chains: list[list[Candidate]]
     num_over_budget: int
     costs: StudentCosts
     is_by_others: bool
-    shapes: dict[float, tuple[list[int], int]]
+    shapes: dict[Candidate, tuple[list[int], int]]
 
     def run(self, trained_teacher: keras.Model | None = None) -> SearchResults:
         """Searches the smallest student that meets Eq. 4, and judges it.
@@ -129,7 +122,9 @@ class PreparedSearch:
                 chosen=chosen,
                 results=results,
                 control_curve=control_curve,
-                budgets=spending(self.settings.budgets, chosen.rate, self.costs.cost),
+                budgets=spending(
+                    self.settings.budgets, chosen.candidate, self.costs.cost
+                ),
                 search=search_record(
                     trials, teacher_accuracy, trainer.plan.floor, self.num_over_budget
                 ),
@@ -143,12 +138,13 @@ class PreparedSearch:
 
     def _note_smallest(self, chosen: Trial) -> None:
         """Logs that smaller students may suffice if the smallest one was chosen."""
-        is_smallest = chosen.feasible and chosen.rate == self.rates[0]
-        if is_smallest and len(self.candidates) > 1:
+        smallest = {chain[0] for chain in self.found}
+        num_candidates = sum(map(len, self.chains))
+        if chosen.feasible and chosen.candidate in smallest and num_candidates > 1:
             _logger.info(
-                "Rate %g is the smallest candidate: with a smaller rate, an even "
+                "The smallest candidate was chosen, %s: with a smaller rate, an even "
                 "smaller student may meet Eq. 4",
-                chosen.rate,
+                chosen.candidate,
             )
 
     def _trainer(self, folder: pathlib.Path) -> tuple[Trainer, float]:
@@ -172,20 +168,39 @@ class PreparedSearch:
         transfer = kept_soft_targets(
             self.teacher, self.train, self.task, recipe, folder, mark
         )
+        candidates, members = self._ordered()
         trainer = Trainer(
             self.teacher,
             transfer,
             self.validation,
             self.task,
             recipe,
-            settings.plan(self.candidates, floor),
+            settings.plan(candidates, floor, members),
             settings.log_dir,
             settings.verbose,
-            settings.build_student
-            or student_builder(self.teacher, transfer, self.task, recipe),
+            student_builders(
+                self.teacher,
+                transfer,
+                self.task,
+                recipe,
+                candidates,
+                settings.build_student,
+            ),
             self.shapes,
         )
         return trainer, teacher_accuracy
+
+    def _ordered(self) -> tuple[list[Candidate], Sequence[Sequence[int]]]:
+        """All candidates by cost, and the positions of each family's among them."""
+        if len(self.chains) == 1:
+            return self.chains[0], ()
+        costs = {
+            chain[0].family: [self.costs.cost("max_macs", c) for c in chain]
+            for chain in self.chains
+        }
+        rates = {chain[0].family: chain for chain in self.chains}
+        order, members = number_by_cost(costs)
+        return [rates[family][place] for family, place in order], members
 
     def _common_settings(self, transfer_mark: str, floor: float) -> dict[str, Any]:
         """The settings that a resumed search in the same folder must share."""
@@ -194,13 +209,14 @@ class PreparedSearch:
             "transfer_set": transfer_mark,
             "validation": fingerprint(*self.validation),
             "floor": floor,
-            "rates": self.rates,
+            "rates": [candidate.rate for chain in self.found for candidate in chain],
+            "families": [chain[0].family for chain in self.found],
             "budgets": settings.budgets.limits(),
             "oracle": settings.oracle,
             "max_executions": settings.max_executions,
             # None for students of the teacher's families
             "student_macs": settings.build_student
-            and [self.costs.cost("max_macs", rate) for rate in self.rates],
+            and [self.costs.cost("max_macs", c) for chain in self.found for c in chain],
             "recipe": recipe.as_json(),
         }
 
@@ -211,138 +227,3 @@ class PreparedSearch:
                 search_with_workers, trainer, self.settings.build_student, folder
             )
         return StudentTuner.search
-
-
-def prepare(
-    teacher: keras.Model,
-    train: Any,
-    validation: Any,
-    test: Any,
-    task: Task | None = None,
-    settings: SearchSettings = SearchSettings(),
-) -> PreparedSearch:
-    """Does all checks of a search and finds its candidates; each is built once.
-
-    Args:
-        teacher: A classifier as in `find_smallest_student`. It may still be untrained,
-            see `PreparedSearch.run`.
-        train: All training images and their class ids, as a `tf.data.Dataset` of
-            batches or a pair of arrays.
-        validation: The validation images and class ids, in the same form.
-        test: The test images and class ids, in the same form.
-        task: θ and the head. Default: all classes of the teacher.
-        settings: Settings of the search.
-
-    Raises:
-        InputError: If an argument is invalid, or if no student fits the budgets.
-    """
-    build_student = settings.build_student
-    teacher = _with_known_shape(teacher, train, settings)
-    if task is None:
-        num_classes = teacher.outputs[0].shape[-1]
-        task = Task(range(num_classes), num_classes)
-    settings.check()
-    settings = settings.with_plain_recipe()
-    by_others = is_by_others(
-        settings.directory, teacher, build_student, settings.num_workers
-    )
-    check_teacher(teacher, task)
-    all_train, all_validation, all_test = (
-        checked_split(teacher, task, split, settings.memory_limit_mb)
-        for split in (train, validation, test)
-    )
-    teacher = as_searched(teacher, all_train)
-    complexity(teacher)
-    built = None if build_student is None else BuiltOnce(build_student)
-    rates = buildable_rates(teacher, task, settings.rates, settings.recipe, built)
-    check_method_fits(
-        teacher, task, rates[0], settings.recipe, built and built.fresh_copy
-    )
-    costs = StudentCosts(
-        built or settings.recipe.students_of(teacher, task),
-        all_train.images,
-        kept_costs(pathlib.Path(settings.directory)) if settings.directory else {},
-    )
-    fitting = fitting_rates(rates, settings.budgets, costs.cost)
-    if settings.budgets.limits():
-        _logger.info(
-            "%d of %d candidates fit the budgets: rates up to %g",
-            len(fitting),
-            len(rates),
-            fitting[-1],
-        )
-    shapes = {} if built is None else _own_shapes(built, rates, costs)
-    return PreparedSearch(
-        teacher,
-        all_train,
-        Split(*task.filter(tuple(all_validation))),
-        Split(*task.filter(tuple(all_test))),
-        task,
-        settings,
-        rates,
-        fitting if settings.allowed_loss < ANY_LOSS else fitting[-1:],
-        len(rates) - len(fitting),
-        costs,
-        by_others,
-        shapes,
-    )
-
-
-def _with_known_shape(
-    teacher: keras.Model, train: Any, settings: SearchSettings
-) -> keras.Model:
-    """The teacher without its softmax; with the user's students it may be any model."""
-    if settings.build_student is not None:
-        check_pairs(train)
-        spec = getattr(train, "element_spec", None)
-        shape = np.shape(train[0]) if spec is None else spec[0].shape
-        teacher = as_functional(teacher, shape[1:])
-    check_model(teacher, "the teacher")
-    return as_logits(teacher)
-
-
-def _own_shapes(
-    built: BuiltOnce, rates: list[float], costs: StudentCosts
-) -> dict[float, tuple[list[int], int]]:
-    """Widths and multiply-adds of the user's students; their models are freed."""
-    shapes = {
-        rate: (layer_widths(built(rate)), int(costs.cost("max_macs", rate)))
-        for rate in rates
-    }
-    built.forget()
-    return shapes
-
-
-def is_by_others(
-    directory: str | None,
-    teacher: keras.Model,
-    build_student: StudentBuilder | None,
-    num_workers: int,
-) -> bool:
-    """Whether workers train the trials; includes the checks that workers need.
-
-    Raises:
-        InputError: If this process is a worker, if a chief has no directory or no free
-            address, or if workers cannot import the user's code.
-    """
-    role = chief.role()
-    if role == "worker":
-        raise InputError(
-            "Expected a search in a chief, or without KERASTUNER_TUNER_ID. Received: "
-            f"{os.environ['KERASTUNER_TUNER_ID']}, a worker; start workers by python "
-            "-m tskd_tf.worker DIRECTORY"
-        )
-    if role == "chief" and directory is None:
-        raise InputError(
-            "Expected a directory that the chief shares with its workers. Received: "
-            "none"
-        )
-    by_others = role == "chief" or num_workers > 1
-    if by_others:
-        check_importable(teacher, build_student)
-    if role == "chief":
-        try:
-            chief.check_address()
-        except chief.AddressError as error:
-            raise address_refused(error) from None
-    return by_others

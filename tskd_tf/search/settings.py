@@ -4,14 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tskd_tf.choices import Budgets
+from tskd_tf.choices import ALL_FAMILIES, FAMILIES, THIN, Budgets, check_choice
 from tskd_tf.data.images import MEMORY_LIMIT_MB
 from tskd_tf.distillation.device import choose_precision
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.training_settings import check_own_students
 from tskd_tf.errors import InputError
 from tskd_tf.networks.width import StudentBuilder, check_rate
-from tskd_tf.search.budgets import allowed_loss
+from tskd_tf.search.budgets import ANY_LOSS, allowed_loss
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
 
 
@@ -21,7 +22,7 @@ class SearchSettings:
 
     Attributes:
         max_accuracy_loss: Tacc_loss of Eq. 4, a fraction in [0, 1), or None.
-        rates: Width rates to choose from, or None for those of the recipe's family.
+        rates: Width rates to choose from, or None for those of each family.
         recipe: How each student is trained.
         confidence: Confidence level of the interval for the loss, in (0, 1).
         directory: Folder for the trials, or None for a temporary folder.
@@ -33,6 +34,8 @@ class SearchSettings:
         oracle: One of `choices.ORACLES`.
         max_executions: Number of trainings of a width close to the floor, ≥ 1.
         num_workers: Number of processes that train in parallel, ≥ 1.
+        families: Families to choose from, the most promising first, or None for those
+            of the recipe.
     """
 
     max_accuracy_loss: float | None = None
@@ -48,6 +51,7 @@ class SearchSettings:
     oracle: str = SMALLEST
     max_executions: int = DEFAULT_MAX_EXECUTIONS
     num_workers: int = 1
+    families: Sequence[str] | None = None
 
     def check(self) -> None:
         """Checks the settings, without teacher and data.
@@ -68,6 +72,7 @@ class SearchSettings:
         self.budgets.check()
         self.plan([], 0.0).check()
         self.recipe.check()
+        self._check_families()
         for rate in () if self.rates is None else self.rates:
             check_rate(rate)
         if self.build_student is not None:
@@ -78,11 +83,58 @@ class SearchSettings:
         """Tacc_loss of Eq. 4, in [0, 1]; see `budgets.allowed_loss`."""
         return allowed_loss(self.max_accuracy_loss, self.budgets)
 
-    def plan(self, candidates: list[float], floor: float) -> SearchPlan:
-        """The plan over these candidates, each in (0, 1], and this accuracy floor."""
+    def families_of_search(self) -> tuple[str, ...]:
+        """Names of the families to choose from, the most promising first.
+
+        Rates are those of thin students where several families could have them.
+        """
+        if self.families is not None:
+            return tuple(self.families)
+        if self.recipe.family == ALL_FAMILIES and self.rates is not None:
+            return (THIN,)
+        return self.recipe.families
+
+    def plan(
+        self,
+        candidates: Sequence[Candidate],
+        floor: float,
+        chains: Sequence[Sequence[int]] = (),
+    ) -> SearchPlan:
+        """The plan over these candidates and this accuracy floor.
+
+        Args:
+            candidates: In ascending order of multiply-adds.
+            floor: Smallest feasible accuracy on the validation data.
+            chains: Positions of each family's candidates. Default: one family.
+        """
         return SearchPlan(
-            candidates, floor, self.oracle, self.max_executions, self.num_workers
+            candidates,
+            floor,
+            self.oracle,
+            self.max_executions,
+            self.num_workers,
+            chains,
+            self.allowed_loss >= ANY_LOSS,
         )
+
+    def _check_families(self) -> None:
+        if self.families is None:
+            return
+        if not self.families or self.build_student is not None:
+            raise InputError(
+                "Expected at least one family of the teacher's students, and no "
+                f"students of your own. Received: families={self.families!r}, "
+                f"build_student={self.build_student!r}"
+            )
+        for name in self.families:
+            check_choice("family", name, FAMILIES)
+            dataclasses.replace(self.recipe, family=name).check()
+        if self.rates is not None and len(self.families) > 1:
+            raise InputError(
+                "Expected rates with one family only, because other families have "
+                f"other rates. Received: families={self.families!r}, "
+                f"rates={self.rates!r}"
+            )
 
     def with_plain_recipe(self) -> "SearchSettings":
         """A copy whose recipe has Python numbers and a precision other than `auto`."""

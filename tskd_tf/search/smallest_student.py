@@ -12,7 +12,7 @@ from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.networks.width import StudentBuilder
 from tskd_tf.search.found import FoundStudent
 from tskd_tf.search.plan import DEFAULT_MAX_EXECUTIONS, SMALLEST
-from tskd_tf.search.prepared import prepare
+from tskd_tf.search.preparation import prepare
 from tskd_tf.search.settings import SearchSettings
 
 
@@ -35,6 +35,7 @@ def find_smallest_student(
     oracle: str = SMALLEST,
     max_executions: int = DEFAULT_MAX_EXECUTIONS,
     num_workers: int = 1,
+    families: Sequence[str] | None = None,
 ) -> FoundStudent:
     """Finds the smallest student that meets Eq. 4 (Shi et al. 2017).
 
@@ -54,8 +55,8 @@ def find_smallest_student(
         task: θ and the head. Default: all classes of the teacher.
         max_accuracy_loss: Tacc_loss of Eq. 4, a fraction in [0, 1). Default: 0.002, or
             any loss if there are `budgets`.
-        rates: Width rates to choose from. Default: those of the recipe's family; 0.05,
-            0.10, … 1.0 for thin students.
+        rates: Width rates to choose from. Default: those of each family; 0.05, 0.10, …
+            1.0 for thin students.
         recipe: How each student is trained.
         confidence: Confidence level of the interval for the loss, in (0, 1). Default:
             0.95.
@@ -71,14 +72,17 @@ def find_smallest_student(
             or Sequential model with the task's outputs, smaller at smaller rates.
             Default: students of the recipe's family.
         budgets: Upper limits of the student's costs. Students above a limit are not
-            trained. Without `max_accuracy_loss`, only the widest student that fits is
-            trained.
+            trained. Without `max_accuracy_loss`, only the widest student of each family
+            that fits is trained, and the most accurate one is the answer.
         oracle: `"smallest"` (default) bisects. KerasTuner's engines `"grid"`,
             `"random"`, `"bayesian"` and `"hyperband"` need more trials.
         max_executions: Number of trainings, with different seeds, of a width whose
             accuracy is close to the floor, ≥ 1. Default: 2.
         num_workers: Number of processes of this machine that train in parallel, ≥ 1.
             Default: 1.
+        families: Families of students to choose from, names in `choices.FAMILIES`, the
+            most promising first. The smallest student of any of them is the answer.
+            Default: `recipe.family`.
 
     Returns:
         The student, in float32, and the report.
@@ -106,5 +110,6 @@ def find_smallest_student(
         oracle=oracle,
         max_executions=max_executions,
         num_workers=num_workers,
+        families=families,
     )
     return prepare(teacher, train, validation, test, task, settings).run().found

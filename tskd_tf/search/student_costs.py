@@ -12,10 +12,10 @@ from tskd_tf.choices import Budgets, load_named, mark_of
 from tskd_tf.data.images import Images
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.rebuild import with_policy
-from tskd_tf.networks.width import StudentBuilder
+from tskd_tf.search.candidate import Candidate
 
-# Maps the name of a budget, and a rate, to the cost of the student
-CostOf = Callable[[str, float], float]
+# Maps the name of a budget, and a candidate, to the cost of its student
+CostOf = Callable[[str, Candidate], float]
 
 
 def num_macs(student: keras.Model, images: Images) -> int:
@@ -37,43 +37,43 @@ def size_bytes(student: keras.Model, images: Images) -> int:
 
 
 class StudentCosts:
-    """Costs of the student of each rate: built, not trained, and measured once.
+    """Costs of the student of each candidate: built, not trained, and measured once.
 
     Args:
-        build_student: Maps a rate to its student.
+        build_student: Maps a candidate to its student.
         images: Images for measuring latency, shape `(n, height, width, channels)`.
-        measured: Costs that were measured earlier, by budget and rate.
+        measured: Costs that were measured earlier, by budget and candidate.
 
     Attributes:
-        measured: Measured costs, earlier and new ones, by budget and rate.
+        measured: Measured costs, earlier and new ones, by budget and candidate.
     """
 
     def __init__(
         self,
-        build_student: StudentBuilder,
+        build_student: Callable[[Candidate], keras.Model],
         images: Images,
-        measured: dict[str, dict[float, float]],
+        measured: dict[str, dict[Candidate, float]],
     ) -> None:
         self._build_student = build_student
         self._images = images
         # Several budgets need the same student in sequence
         self._build = functools.lru_cache(maxsize=1)(self._build_anew)
-        self._counted: dict[str, dict[float, float]] = {}
+        self._counted: dict[str, dict[Candidate, float]] = {}
         self.measured = {name: dict(costs) for name, costs in measured.items()}
 
-    def cost(self, name: str, rate: float) -> float:
+    def cost(self, name: str, candidate: Candidate) -> float:
         """The cost that a budget limits, in the budget's unit.
 
         Args:
             name: A field of `choices.Budgets`.
-            rate: Rate of the student, above 0.
+            candidate: The student's.
         """
         costs = self.measured if mark_of(Budgets, name, "kept_in") else self._counted
         known = costs.setdefault(name, {})
-        if rate not in known:
+        if candidate not in known:
             cost_of = load_named(mark_of(Budgets, name, "cost"))
-            known[rate] = cost_of(self._build(rate), self._images)
-        return known[rate]
+            known[candidate] = cost_of(self._build(candidate), self._images)
+        return known[candidate]
 
-    def _build_anew(self, rate: float) -> keras.Model:
-        return with_policy(self._build_student(rate), "float32")
+    def _build_anew(self, candidate: Candidate) -> keras.Model:
+        return with_policy(self._build_student(candidate), "float32")

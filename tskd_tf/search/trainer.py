@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import gc
 import logging
+import math
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,14 @@ from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.curves import Curve, read_curve
 from tskd_tf.distillation.event_files import control_run, finishing_run, trial_run
-from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.recipe import Recipe, student_builder
 from tskd_tf.distillation.soft_targets import TransferSet
 from tskd_tf.distillation.training import TrainedStudent, train_student
 from tskd_tf.files import write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.networks.width import StudentBuilder, layer_widths
+from tskd_tf.search.candidate import OWN, Candidate
 from tskd_tf.search.early_verdict import decision_margin, early_verdict
 from tskd_tf.search.evidence import Trial
 from tskd_tf.search.hparams import write_hparams
@@ -64,8 +66,8 @@ class Trainer(NamedTuple):
         log_dir: Folder for TensorBoard; None writes no curves.
         verbose: `"auto"` writes one line per training to standard error, live on a
             terminal. Other values are those of `keras.Model.fit`.
-        build_student: Maps a rate to its student.
-        shapes: Maps rates to widths and multiply-adds of students that were built
+        builders: Of each family the function that maps a rate to its student.
+        shapes: Maps candidates to widths and multiply-adds of students that were built
             before. Other students are built to find them. Default: empty.
     """
 
@@ -77,8 +79,8 @@ class Trainer(NamedTuple):
     plan: SearchPlan
     log_dir: str | None
     verbose: Any
-    build_student: StudentBuilder
-    shapes: Mapping[float, tuple[list[int], int]] = {}
+    builders: Mapping[str, StudentBuilder]
+    shapes: Mapping[Candidate, tuple[list[int], int]] = {}
 
     @property
     def num_epochs(self) -> int:
@@ -100,9 +102,10 @@ class Trainer(NamedTuple):
         The student and its record are saved in the trial's folder. If they are there
         already, nothing is trained.
         """
-        folder, rate = pathlib.Path(trial_dir), self.plan.rates[attempt.candidate]
+        folder = pathlib.Path(trial_dir)
+        candidate = self.plan.candidates[attempt.candidate]
         recipe = self._recipe(attempt)
-        record = kept_record(folder, rate, recipe.seed)
+        record = kept_record(folder, candidate, recipe.seed)
         if record is None:
             verdict = None
             if self.plan.bisects:
@@ -112,10 +115,14 @@ class Trainer(NamedTuple):
                     floor=self.plan.floor,
                     margin=self.margin,
                 )
-            record = self._train_and_keep(rate, recipe, folder, verdict)
+            record = self._train_and_keep(candidate, recipe, folder, verdict)
         self._write_hparams(record, folder)
         score = bargain_score(
-            attempt.candidate, record.accuracy, self.plan.floor, len(self.plan.rates)
+            attempt.candidate,
+            record.accuracy,
+            # No accuracy is enough where the most accurate student is the answer
+            math.inf if self.plan.any_loss else self.plan.floor,
+            len(self.plan.candidates),
         )
         return {ACCURACY: record.accuracy, BARGAIN: score}
 
@@ -127,13 +134,13 @@ class Trainer(NamedTuple):
         """
         marker = folder / "finished.json"
         if record.epochs < self.num_epochs and not marker.exists():
-            self._log_start("Rate %g is trained to the end", record.rate)
+            self._log_start("%s is trained to the end", _capital(record.candidate))
             recipe = dataclasses.replace(self.recipe, seed=record.seed)
             trained = self._train_more(
                 "to the end",
                 record,
                 recipe,
-                finishing_run(record.rate),
+                finishing_run(record.candidate.file_part),
                 self.plan.floor,
                 workload(kept_records(folder.parent), 0, self.num_epochs, 1),
             )
@@ -152,15 +159,15 @@ class Trainer(NamedTuple):
 
     def control(self, record: Trial, folder: pathlib.Path) -> tuple[keras.Model, Curve]:
         """The same network trained on hard labels only; trained once per folder."""
-        path = folder / f"control_rate_{record.rate:g}.keras"
+        path = folder / f"control_{record.candidate.file_part}.keras"
         if not path.exists():
-            self._log_start("Control: rate %g on hard labels only", record.rate)
+            self._log_start("Control: %s on hard labels only", record.candidate)
             recipe = dataclasses.replace(self.recipe.on_hard_labels(), seed=record.seed)
             trained = self._train_more(
                 "control",
                 record,
                 recipe,
-                control_run(record.rate),
+                control_run(record.candidate.file_part),
                 None,
                 workload(kept_records(folder), 0, self.num_epochs, 0),
             )
@@ -179,13 +186,13 @@ class Trainer(NamedTuple):
         record = read_record(folder / RECORD)
         if self.shows_lines:
             again = self._is_again(record)
-            head = _trial_head(folder, record.rate, record.num_macs, again)
+            head = _trial_head(folder, record.candidate, record.num_macs, again)
             others = self._workload(folder.parent, num_running=0)
             _write_line(self._line(head, record, self.plan.floor, others))
             return
         _logger.info(
-            "Rate %g: %.2f %% of the validation images right, %.2f %% needed: %s",
-            record.rate,
+            "%s: %.2f %% of the validation images right, %.2f %% needed: %s",
+            _capital(record.candidate),
             100 * record.accuracy,
             100 * max(self.plan.floor, 0.0),
             "feasible" if record.feasible else "not feasible",
@@ -201,25 +208,26 @@ class Trainer(NamedTuple):
         )
 
     def _train_and_keep(
-        self, rate: float, recipe: Recipe, folder: pathlib.Path, verdict: Any
+        self, candidate: Candidate, recipe: Recipe, folder: pathlib.Path, verdict: Any
     ) -> Trial:
-        if rate in self.shapes:
-            widths, num_macs = self.shapes[rate]
+        if candidate in self.shapes:
+            widths, num_macs = self.shapes[candidate]
         else:
-            student = self.build_student(rate)
+            student = self.builders[candidate.family](candidate.rate)
             widths, num_macs = layer_widths(student), complexity(student).num_macs
         names = "-".join(map(str, widths))
-        self._log_start("Rate %g: %s, %s MACs", rate, names, f"{num_macs:,}")
+        self._log_start("%s: %s, %s MACs", _capital(candidate), names, f"{num_macs:,}")
         live_line = LiveLine(
-            _trial_head(folder, rate, num_macs, self._is_again(recipe)),
+            _trial_head(folder, candidate, num_macs, self._is_again(recipe)),
             self.plan.floor,
             self._workload(folder.parent, num_running=1),
             sys.stderr,
         )
-        run_name = trial_run(folder.name, rate)
-        trained = self._train(rate, recipe, run_name, live_line, verdict)
+        run_name = trial_run(folder.name, candidate.file_part)
+        trained = self._train(candidate, recipe, run_name, live_line, verdict)
         record = Trial(
-            rate=rate,
+            family=candidate.family,
+            rate=candidate.rate,
             widths=widths,
             num_macs=num_macs,
             accuracy=trained.accuracy,
@@ -243,9 +251,9 @@ class Trainer(NamedTuple):
         others: Workload,
     ) -> TrainedStudent:
         """Trains a student after the trials; its line starts with the title."""
-        head = _head(title, record.rate, record.num_macs)
+        head = _head(title, record.candidate, record.num_macs)
         live_line = LiveLine(head, floor, others, sys.stderr)
-        trained = self._train(record.rate, recipe, run_name, live_line)
+        trained = self._train(record.candidate, recipe, run_name, live_line)
         if self.shows_lines:
             others = others.after(trained.epochs, trained.seconds)
             _write_line(self._line(head, trained, floor, others))
@@ -253,7 +261,7 @@ class Trainer(NamedTuple):
 
     def _train(
         self,
-        rate: float,
+        candidate: Candidate,
         recipe: Recipe,
         run_name: str,
         live_line: LiveLine,
@@ -263,14 +271,14 @@ class Trainer(NamedTuple):
         with live_line:
             trained = train_student(
                 self.teacher,
-                rate,
+                candidate.rate,
                 self.transfer,
                 self.validation,
                 self.task,
                 recipe,
                 log_dir,
                 0 if self.shows_lines else self.verbose,
-                self.build_student,
+                self.builders[candidate.family],
                 verdict,
                 [live_line] if self.shows_lines else [],
             )
@@ -280,9 +288,12 @@ class Trainer(NamedTuple):
 
     def _write_hparams(self, record: Trial, folder: pathlib.Path) -> None:
         if self.log_dir is not None:
-            run_dir = pathlib.Path(self.log_dir) / trial_run(folder.name, record.rate)
+            name = trial_run(folder.name, record.candidate.file_part)
+            run_dir = pathlib.Path(self.log_dir) / name
             most_macs = complexity(self.teacher).num_macs
-            write_hparams(run_dir, record, self.num_epochs, most_macs)
+            write_hparams(
+                run_dir, f"2_{folder.name}", record, self.num_epochs, most_macs
+            )
 
     def _log_start(self, message: str, *values: Any) -> None:
         """Logs the start of a training; at debug level if a live line shows it."""
@@ -329,13 +340,43 @@ class Trainer(NamedTuple):
         if isinstance(oracle, SmallestFeasibleOracle):
             scores: dict[int, list[float]] = {}
             for record in records:
-                candidate = plan.rates.index(record.rate)
+                candidate = plan.candidates.index(record.candidate)
                 scores.setdefault(candidate, []).append(record.accuracy)
-            return oracle.bisection.num_rounds_left(scores, plan.num_workers)
-        num_trials = len(plan.rates) if plan.oracle == "grid" else oracle.max_trials
+            return oracle.chains.num_rounds_left(scores, plan.num_workers)
+        num_trials = oracle.max_trials
+        if plan.oracle == "grid" or plan.any_loss:
+            num_trials = len(plan.candidates)
         if num_trials is None:
             return None
         return -(-max(0, num_trials - len(records)) // plan.num_workers)
+
+
+def student_builders(
+    teacher: keras.Model,
+    transfer: TransferSet,
+    task: Task,
+    recipe: Recipe,
+    candidates: Sequence[Candidate],
+    build_student: StudentBuilder | None = None,
+) -> dict[str, StudentBuilder]:
+    """Of each family the function that maps a rate to its student.
+
+    Args:
+        teacher: The teacher, whose network students are made from.
+        transfer: D(θ), from which the importance of the teacher's channels follows.
+        task: θ.
+        recipe: How students are trained.
+        candidates: The candidates of the search.
+        build_student: The user's function of the rate. Default: None.
+    """
+    if build_student is not None:
+        return {OWN: build_student}
+    return {
+        family: student_builder(
+            teacher, transfer, task, dataclasses.replace(recipe, family=family)
+        )
+        for family in dict.fromkeys(candidate.family for candidate in candidates)
+    }
 
 
 def _write_line(line: str) -> None:
@@ -343,13 +384,18 @@ def _write_line(line: str) -> None:
     sys.stderr.flush()
 
 
-def _head(title: str, rate: float, num_macs: int) -> list[str]:
-    return [title, f"rate {rate:g}", f"{num_macs:,} MACs"]
+def _capital(candidate: Candidate) -> str:
+    """The candidate at the start of a sentence."""
+    return f"{candidate}".capitalize()
+
+
+def _head(title: str, candidate: Candidate, num_macs: int) -> list[str]:
+    return [title, f"{candidate}", f"{num_macs:,} MACs"]
 
 
 def _trial_head(
-    folder: pathlib.Path, rate: float, num_macs: int, again: bool
+    folder: pathlib.Path, candidate: Candidate, num_macs: int, again: bool
 ) -> list[str]:
     """Start of a trial's line; KerasTuner counts from 0: `trial_0002` is trial 3."""
     number = int(folder.name.removeprefix("trial_")) + 1
-    return _head(f"trial {number}" + " (again)" * again, rate, num_macs)
+    return _head(f"trial {number}" + " (again)" * again, candidate, num_macs)

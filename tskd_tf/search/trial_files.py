@@ -4,8 +4,10 @@ import pathlib
 
 import keras
 
+from tskd_tf.choices import THIN
 from tskd_tf.errors import InputError
 from tskd_tf.files import atomic_path, read_json, write_json
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.evidence import Trial
 
 STUDENT = "student.keras"
@@ -20,8 +22,8 @@ def kept_records(search_dir: pathlib.Path) -> list[Trial]:
     return [read_record(path) for path in paths]
 
 
-def kept_record(folder: pathlib.Path, rate: float, seed: int) -> Trial | None:
-    """The record of an earlier training of the same rate and seed, or None.
+def kept_record(folder: pathlib.Path, candidate: Candidate, seed: int) -> Trial | None:
+    """The record of an earlier training of the same candidate and seed, or None.
 
     A process may end after a training and before the oracle gets its result.
     """
@@ -29,7 +31,8 @@ def kept_record(folder: pathlib.Path, rate: float, seed: int) -> Trial | None:
     if not path.exists():
         return None
     record = read_record(path)
-    return record if (record.rate, record.seed) == (rate, seed) else None
+    same = (record.candidate, record.seed) == (candidate, seed)
+    return record if same else None
 
 
 def read_record(path: pathlib.Path) -> Trial:
@@ -39,6 +42,9 @@ def read_record(path: pathlib.Path) -> Trial:
         InputError: If the record is missing or damaged.
     """
     found = read_json(path)
+    if isinstance(found, dict):
+        # Earlier versions had thin students and the user's only
+        found.setdefault("family", THIN)
     if not isinstance(found, dict) or set(found) != set(Trial._fields):
         raise InputError(
             f"Expected {path} to be the record of a trial. Received: another file, or "

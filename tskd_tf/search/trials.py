@@ -3,7 +3,7 @@
 import logging
 import pathlib
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import keras_tuner
@@ -12,7 +12,7 @@ import tensorflow as tf
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.search.evidence import Trial
-from tskd_tf.search.plan import SMALLEST
+from tskd_tf.search.plan import SMALLEST, SearchPlan
 from tskd_tf.search.trainer import ACCURACY, Trainer
 from tskd_tf.search.trial_files import OVER, RECORD, STUDENT, read_record
 from tuner.student_tuner import StudentTuner
@@ -51,11 +51,10 @@ def search_widths(
     folder: pathlib.Path,
     run: Callable[[StudentTuner], None] = StudentTuner.search,
 ) -> tuple[keras.Model, Trial, list[Trial]]:
-    """Runs the search over the rates and chooses a student.
+    """Runs the search over the candidates and chooses a student.
 
-    The smallest feasible student is chosen, and trained to the end. If no student is
-    feasible, the most accurate one is chosen. Of several trainings of a rate, the best
-    is used.
+    The chosen student is trained to the end, see `chosen_candidate`. Of several
+    trainings of a candidate, the best is used.
 
     Args:
         trainer: Trains the trials.
@@ -79,34 +78,50 @@ def search_widths(
         raise
     # A resumed search needs no workers then
     (folder / OVER).touch()
-    folders: dict[float, list[tuple[Trial, pathlib.Path]]] = {}
-    accuracies: dict[float, list[float]] = {}
+    folders: dict[int, list[tuple[Trial, pathlib.Path]]] = {}
+    accuracies: dict[int, list[float]] = {}
     trials = []
     for trial_id in tuner.oracle.end_order:
         trial_dir = pathlib.Path(tuner.get_trial_dir(trial_id))
         record = read_record(trial_dir / RECORD)
         trials.append(record)
-        folders.setdefault(record.rate, []).append((record, trial_dir))
+        number = trainer.plan.candidates.index(record.candidate)
+        folders.setdefault(number, []).append((record, trial_dir))
         # The accuracy that the oracle used; the record may be of a training to the end
         history = tuner.oracle.trials[trial_id].metrics.get_history(ACCURACY)
-        accuracies.setdefault(record.rate, []).append(float(history[-1].value[-1]))
+        accuracies.setdefault(number, []).append(float(history[-1].value[-1]))
     # Trials of Hyperband differ in their numbers of epochs, not by chance
     one_score = statistics.fmean if trainer.plan.oracle == SMALLEST else max
-    scores = {rate: one_score(values) for rate, values in accuracies.items()}
-    feasible = [rate for rate in scores if scores[rate] >= trainer.plan.floor]
-    rate = min(feasible) if feasible else max(scores, key=lambda r: (scores[r], -r))
+    scores = {number: one_score(values) for number, values in accuracies.items()}
+    number = chosen_candidate(scores, trainer.plan)
     # Of equally accurate trials of Hyperband, the longest: it may need no more training
     chosen, trial_dir = max(
-        folders[rate], key=lambda kept: (kept[0].accuracy, kept[0].epochs)
+        folders[number], key=lambda kept: (kept[0].accuracy, kept[0].epochs)
     )
-    if not feasible:
+    if scores[number] < trainer.plan.floor:
         _logger.warning(
-            "No student reaches %.2f %% on the validation images; the best, at rate "
-            "%g, reaches %.2f %%",
+            "No student reaches %.2f %% on the validation images; the best, at %s, "
+            "reaches %.2f %%",
             100 * trainer.plan.floor,
-            rate,
-            100 * scores[rate],
+            chosen.candidate,
+            100 * scores[number],
         )
     finished = trainer.finish(chosen, trial_dir)
     trials[trials.index(chosen)] = finished
     return load_kept_model(trial_dir / STUDENT), finished, trials
+
+
+def chosen_candidate(scores: Mapping[int, float], plan: SearchPlan) -> int:
+    """The answer of a search: the smallest feasible candidate.
+
+    It is the most accurate one if none is feasible, or if any loss is allowed.
+
+    Args:
+        scores: Validation accuracies in [0, 1] by number of the candidate, 0 for that
+            with the fewest multiply-adds; at least one.
+        plan: The plan of the search.
+    """
+    feasible = [number for number in scores if scores[number] >= plan.floor]
+    if feasible and not plan.any_loss:
+        return min(feasible)
+    return max(scores, key=lambda number: (scores[number], -number))

@@ -18,7 +18,15 @@ from tskd_tf.report.figures.plotting import (
 )
 from tskd_tf.report.page.html import percent
 from tskd_tf.report.record import Report, TrialRow
-from tskd_tf.report.trials import chosen_index, open_intervals
+from tskd_tf.report.trials import (
+    CandidateKey,
+    candidate_of,
+    chosen_index,
+    families_of,
+    name_of,
+    open_intervals,
+    smallest_so_far,
+)
 from tskd_tf.report.words import short_count
 
 _VERDICTS = (
@@ -32,7 +40,8 @@ def accuracy_against_macs(report: Report, dark: bool = False) -> Figure:
 
     Feasible students are circles, infeasible ones crosses, and the chosen one has a
     ring. The dashed line is the smallest accuracy that meets Eq. 4, if it is above 0.
-    Numbers are those of the trials, and arrows follow their order.
+    Numbers are those of the trials, and arrows follow their order. With several
+    families of students, a line joins those of each family instead.
 
     Args:
         report: A report, as in `report.json`.
@@ -43,7 +52,9 @@ def accuracy_against_macs(report: Report, dark: bool = False) -> Figure:
     search = report["search"]
     trials = search["trials"]
     points = [(t["num_macs"], 100 * t["accuracy"]) for t in trials]
-    if len(trials) <= MOST_NUMBERS:
+    if len(families_of(search)) > 1:
+        _draw_families(axes, trials, palette)
+    elif len(trials) <= MOST_NUMBERS:
         _draw_path(axes, points, palette)
     for feasible, marker, colour, name in _VERDICTS:
         marked = [p for p, t in zip(points, trials) if t["feasible"] == feasible]
@@ -84,6 +95,25 @@ def accuracy_against_macs(report: Report, dark: bool = False) -> Figure:
     return canvas.figure
 
 
+def _draw_families(axes: Any, trials: Sequence[TrialRow], palette: Palette) -> None:
+    """A line through the students of each family, with its name at the dearest."""
+    by_family: dict[str, list[tuple[int, float]]] = {}
+    for trial in trials:
+        point = trial["num_macs"], 100 * trial["accuracy"]
+        by_family.setdefault(candidate_of(trial)[0], []).append(point)
+    for family, points in by_family.items():
+        points.sort()
+        axes.plot(*zip(*points), color=palette.soft, linewidth=1, zorder=2)
+        axes.annotate(
+            family,
+            points[-1],
+            xytext=(8, 4),
+            textcoords="offset points",
+            fontsize=9,
+            color=palette.ink,
+        )
+
+
 def _draw_path(
     axes: Any, points: Sequence[tuple[float, float]], palette: Palette
 ) -> None:
@@ -109,12 +139,12 @@ def _number(
     points: Sequence[tuple[float, float]],
     palette: Palette,
 ) -> None:
-    """Writes the numbers of the trials of each rate below their lowest mark."""
-    of_rate: dict[float, list[int]] = {}
+    """Writes the numbers of each candidate's trials below their lowest mark."""
+    of_candidate: dict[CandidateKey, list[int]] = {}
     for i, trial in enumerate(report["search"]["trials"]):
-        of_rate.setdefault(trial["rate"], []).append(i)
-    has_room = len(of_rate) <= MOST_NUMBERS
-    for indices in of_rate.values():
+        of_candidate.setdefault(candidate_of(trial), []).append(i)
+    has_room = len(of_candidate) <= MOST_NUMBERS
+    for indices in of_candidate.values():
         axes.annotate(
             ", ".join(str(i + 1) for i in indices),
             min((points[i] for i in indices), key=lambda point: point[1]),
@@ -149,8 +179,9 @@ def search_by_trial(report: Report, dark: bool = False) -> Figure:
     """The rate of every trial, in the order in which they ended.
 
     Marks are those of `accuracy_against_macs`. Hollow marks are repeated trainings of a
-    rate with another seed. The band shows where the smallest feasible rate could still
-    be, see `open_intervals`.
+    student with another seed. The band shows where the smallest feasible rate could
+    still be, see `open_intervals`. With several families of students, the figure shows
+    multiply-adds, and a line at the smallest student found feasible so far.
 
     Args:
         report: A report, as in `report.json`.
@@ -159,28 +190,23 @@ def search_by_trial(report: Report, dark: bool = False) -> Figure:
     canvas = empty_figure(dark, height=4.4)
     (axes,), palette = canvas.axes, canvas.palette
     trials = report["search"]["trials"]
-    if len(trials) > 1:
-        low, high = zip(*open_intervals(report), strict=True)
-        axes.fill_between(
-            [0.5, *range(1, len(trials) + 1), len(trials) + 0.5],
-            [*low, low[-1]],
-            [*high, high[-1]],
-            step="post",
-            color=palette.band,
-            linewidth=0,
-            label="where the smallest may lie",
-            zorder=1,
-        )
-    rates = [trial["rate"] for trial in trials]
-    _mark_trials(canvas, trials)
+    has_families = len(families_of(report["search"])) > 1
+    heights: list[float] = [trial["rate"] for trial in trials]
+    if has_families:
+        heights = [trial["num_macs"] for trial in trials]
+        _draw_smallest(axes, report, palette)
+    elif len(trials) > 1:
+        _draw_band(axes, report, palette)
+    _mark_trials(canvas, trials, heights)
     chosen = chosen_index(report)
-    _ring(axes, (chosen + 1, rates[chosen]), palette)
+    _ring(axes, (chosen + 1, heights[chosen]), palette)
     has_room = len(trials) <= MOST_NUMBERS
     if has_room:
         for number, trial in enumerate(trials, start=1):
+            family = f" {candidate_of(trial)[0]}" * has_families
             axes.annotate(
-                f"{100 * trial['accuracy']:.2f}",
-                (number, trial["rate"]),
+                f"{100 * trial['accuracy']:.2f}{family}",
+                (number, heights[number - 1]),
                 xytext=(0, -18),
                 textcoords="offset points",
                 ha="center",
@@ -188,31 +214,71 @@ def search_by_trial(report: Report, dark: bool = False) -> Figure:
                 color=palette.ink,
             )
     axes.set_xlim(0.5, len(trials) + 0.5)
-    # Room for the number below a mark
-    axes.set_ylim(-0.07, 1.06)
+    if has_families:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda macs, _: short_count(macs)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.margins(y=0.15)
+    else:
+        # Room for the number below a mark
+        axes.set_ylim(-0.07, 1.06)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     note = " (at the marks: validation accuracy in %)" * has_room
     axes.set_xlabel(f"trial{note}")
-    axes.set_ylabel("rate")
+    axes.set_ylabel("multiply-adds of one inference" if has_families else "rate")
     add_grid(canvas)
     add_legend(canvas)
     return canvas.figure
 
 
-def _mark_trials(canvas: Canvas, trials: list[TrialRow]) -> None:
-    rates = [trial["rate"] for trial in trials]
+def _draw_band(axes: Any, report: Report, palette: Palette) -> None:
+    """The range of the smallest feasible rate."""
+    low, high = zip(*open_intervals(report), strict=True)
+    num_trials = len(report["search"]["trials"])
+    axes.fill_between(
+        [0.5, *range(1, num_trials + 1), num_trials + 0.5],
+        [*low, low[-1]],
+        [*high, high[-1]],
+        step="post",
+        color=palette.band,
+        linewidth=0,
+        label="where the smallest may lie",
+        zorder=1,
+    )
+
+
+def _draw_smallest(axes: Any, report: Report, palette: Palette) -> None:
+    """The multiply-adds of the smallest student found feasible so far."""
+    smallest = smallest_so_far(report)
+    axes.step(
+        [*range(1, len(smallest) + 1), len(smallest) + 0.5],
+        [*smallest, smallest[-1]],
+        where="post",
+        color=palette.soft,
+        linewidth=1,
+        label="smallest so far",
+        zorder=1,
+    )
+
+
+def _mark_trials(
+    canvas: Canvas, trials: list[TrialRow], heights: Sequence[float]
+) -> None:
+    candidates = [candidate_of(trial) for trial in trials]
     for feasible, marker, colour, name in _VERDICTS:
         for again in (False, True):
             marked = [
                 i
                 for i, trial in enumerate(trials)
-                if trial["feasible"] == feasible and (rates[i] in rates[:i]) == again
+                if trial["feasible"] == feasible
+                and (candidates[i] in candidates[:i]) == again
             ]
             if marked:
                 colour_code = getattr(canvas.palette, colour)
                 canvas.axes[0].scatter(
                     [i + 1 for i in marked],
-                    [rates[i] for i in marked],
+                    [heights[i] for i in marked],
                     marker=marker,
                     s=60,
                     facecolors=canvas.palette.paper if again else colour_code,
@@ -234,30 +300,41 @@ def _accuracy_text(report: Report) -> str:
     needed = max(search["validation_floor"], 0.0)
     return (
         f"Validation accuracy over multiply-adds of {len(search['trials'])} students; "
-        f"{percent(needed)} are needed; the chosen one, at rate "
-        f"{report['student']['rate']:g}, is ringed. The table below has the numbers."
+        f"{percent(needed)} are needed; the chosen one, at "
+        f"{name_of(report['student'])}, is ringed. The table below has the numbers."
     )
 
 
 def _search_text(report: Report) -> str:
-    trials, rate = report["search"]["trials"], report["student"]["rate"]
+    trials = report["search"]["trials"]
     tried = ", ".join(
-        f"{trial['rate']:g} {'enough' if trial['feasible'] else 'not enough'}"
+        f"{name_of(trial)} {'enough' if trial['feasible'] else 'not enough'}"
         for trial in trials
     )
-    return (
-        f"The rates of {len(trials)} trials in their order, and the shrinking band in "
-        f"which the smallest feasible one may lie: {tried}. The chosen one, at rate "
-        f"{rate:g}, is ringed."
+    shown = (
+        "The multiply-adds of"
+        if len(families_of(report["search"])) > 1
+        else "The rates, and the shrinking band in which the smallest feasible one may "
+        "lie, of"
     )
+    return (
+        f"{shown} {len(trials)} trials in their order: {tried}. The chosen one, at "
+        f"{name_of(report['student'])}, is ringed."
+    )
+
+
+def _search_caption(report: Report) -> str:
+    if len(families_of(report["search"])) > 1:
+        return "The cost of each trial, and of the smallest sufficient student so far."
+    return "The rate of each trial. The band narrows down the smallest sufficient rate."
 
 
 def _accuracy_caption(report: Report) -> str:
+    head = "Cost and validation accuracy of each student, with the number of its trial."
+    if len(families_of(report["search"])) > 1:
+        return f"{head} A line joins the students of each family."
     has_path = 1 < len(report["search"]["trials"]) <= MOST_NUMBERS
-    return (
-        "Cost and validation accuracy of each student, with the number of its trial."
-        + " The arrows follow the order of the trials." * has_path
-    )
+    return head + " The arrows follow the order of the trials." * has_path
 
 
 ACCURACY_AGAINST_MACS = ReportFigure(
@@ -271,12 +348,11 @@ ACCURACY_AGAINST_MACS = ReportFigure(
 SEARCH = ReportFigure(
     name="search",
     draw=lambda report, _, dark: search_by_trial(report, dark),
-    summary="The rate of each trial, and the range of the smallest feasible rate.",
+    summary="The rate of each trial, and the range of the smallest feasible rate; "
+    "with several families of students, their multiply-adds.",
     section="search",
     description=_search_text,
-    caption=lambda report: (
-        "The rate of each trial. The band narrows down the smallest sufficient rate."
-    ),
+    caption=_search_caption,
     # One trial is not a search
     is_on_page=lambda report: len(report["search"]["trials"]) > 1,
 )

@@ -3,7 +3,7 @@
 from tskd_tf.report.page.figures import figures_of
 from tskd_tf.report.page.html import Pngs, note, percent, table
 from tskd_tf.report.record import Report
-from tskd_tf.report.trials import chosen_index
+from tskd_tf.report.trials import candidate_of, chosen_index, families_of
 from tskd_tf.report.words import describe_kind
 
 _MOST_WIDTHS = 8
@@ -13,11 +13,10 @@ def search_section(report: Report, figures: Pngs) -> str:
     """The section of the search: its figures and a table of all trials."""
     trials = report["search"]["trials"]
     shown = figures_of("search", report, figures)
-    rates = [trial["rate"] for trial in trials]
     again = ""
-    if len(set(rates)) < len(rates):
+    if len(set(map(candidate_of, trials))) < len(trials):
         again = note(
-            "A rate that was trained more than once counts by the mean of its "
+            "A student that was trained more than once counts by the mean of its "
             "accuracies."
         )
     return (
@@ -28,9 +27,11 @@ def search_section(report: Report, figures: Pngs) -> str:
 
 def _trials(report: Report) -> str:
     chosen = chosen_index(report)
+    has_families = len(families_of(report["search"])) > 1
     rows = [
         [
             f"{i + 1}, chosen" if i == chosen else f"{i + 1}",
+            *[candidate_of(trial)[0]] * has_families,
             f"{trial['rate']:g}",
             _widths(trial["widths"]),
             f"{trial['num_macs']:,}",
@@ -41,8 +42,16 @@ def _trials(report: Report) -> str:
         ]
         for i, trial in enumerate(report["search"]["trials"])
     ]
-    header = ["trial", "rate", "widths", "multiply-adds", "validation accuracy"]
-    kind = describe_kind(report)
+    family = ["family"] * has_families
+    header = [
+        "trial",
+        *family,
+        "rate",
+        "widths",
+        "multiply-adds",
+        "validation accuracy",
+    ]
+    kind = "" if has_families else describe_kind(report)
     return table(
         "All trained students, in this order" + f"; {kind}" * bool(kind),
         [*header, "enough", "epochs", "seconds"],

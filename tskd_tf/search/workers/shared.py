@@ -14,14 +14,15 @@ from tskd_tf.data.augmentation import Augmentation
 from tskd_tf.data.images import save_images
 from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
-from tskd_tf.distillation.recipe import Recipe, student_builder
+from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import TransferSet
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import atomic_path, read_json, write_json
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.networks.width import StudentBuilder
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.plan import SearchPlan
-from tskd_tf.search.trainer import Trainer
+from tskd_tf.search.trainer import Trainer, student_builders
 
 _PLAN = "plan.json"
 
@@ -130,20 +131,24 @@ def load_shared(folder: pathlib.Path) -> Trainer:
         np.load(shared / "validation_images.npy", mmap_mode="r"),
         targets["validation_labels"],
     )
-    builder: Any = student_builder(teacher, transfer, task, recipe)
+    search_plan = SearchPlan(**plan["plan"])
+    candidates = [Candidate(*candidate) for candidate in search_plan.candidates]
+    search_plan = search_plan._replace(candidates=candidates)
+    builder: Any = None
     if plan["build_student"] is not None:
         module, _, name = plan["build_student"].partition(":")
         builder = getattr(_import(module), name)
+    builders = student_builders(teacher, transfer, task, recipe, candidates, builder)
     return Trainer(
         teacher,
         transfer,
         validation,
         task,
         recipe,
-        SearchPlan(**plan["plan"]),
+        search_plan,
         plan["log_dir"],
         2,
-        builder,
+        builders,
     )
 
 
