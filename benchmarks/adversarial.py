@@ -1,12 +1,12 @@
-"""What each part of the adversarial loss is worth (Xu, Hsu and Huang, table 3).
+"""The gain by each part of the adversarial loss (Xu, Hsu and Huang, table 3).
 
-Students of `--rate` learn from `--num_images` of the training images, all of which
-their teacher has seen: a LeNet on MNIST, `cifar10_teacher` on CIFAR-10
-(`--teacher=cifar10_teacher.keras`). Each contestant sets the three weights of
-`AdversarialDistiller`; besides, there are plain distillation and hard labels. Accuracy
-is that on the test images, in per cent: the mean over the seeds, the least and the
-most. The discriminator's learning rate is `--discriminator_factor` times the student's,
-both of Adam.
+Students of rate `--rate` learn from `--num_images` training images. Their teacher has
+learned from all training images: a LeNet on MNIST, or `cifar10_teacher` on CIFAR-10
+(`--teacher=cifar10_teacher.keras`). Each contestant has other values of the three
+weights of `AdversarialDistiller`. Plain distillation and hard labels are contestants,
+too. A row is the accuracy on the test images in percent: mean, minimum and maximum over
+the seeds. Both optimisers are Adam; the discriminator's learning rate is
+`--discriminator_factor` times the student's.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def train(name, student, examples, num_steps, options):
 
 
 def teacher_of(data, options):
-    """The one in the file, or a LeNet."""
+    """The teacher from the file, or a LeNet."""
     if options.teacher:
         return load_or_train(options.teacher)
     keras.utils.set_random_seed(1)
@@ -71,7 +71,8 @@ def main():
     names = [*PLAIN, *ADVERSARIAL]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--teacher", help="of CIFAR-10, trained if there is none; without it, MNIST"
+        "--teacher",
+        help="file of a CIFAR-10 teacher, trained if missing; by default MNIST is used",
     )
     parser.add_argument("--contestants", default=",".join(names))
     parser.add_argument("--rate", type=float, default=0.3)

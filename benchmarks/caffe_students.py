@@ -1,20 +1,20 @@
-"""Why thin students of the paper's CIFAR-10 protocol may stay where they start.
+"""Why thin students of the paper's CIFAR-10 protocol may not learn at all.
 
 python -m tskd_tf.main --flagfile=cifar10.flags --mode=teacher --protocol=paper \
   --teacher_epochs=140 --output_dir=runs/teacher
 python benchmarks/caffe_students.py --teacher=runs/teacher/teacher.keras
 
-Caffe's `cifar10_full` starts with normal weights of standard deviations 0.0001 (first
-convolution) and 0.01, whatever the width, and its solver's decay of the last layer is
-250 times that of the others. Students of rate 0.1 of that teacher are trained by Eq. 8:
+The initial weights of Caffe's `cifar10_full` are normal, with standard deviations of
+0.0001 (first convolution) and 0.01 for any width. Its solver's weight decay of the last
+layer is 250 times that of the others. Students of rate 0.1 are trained by Eq. 8:
 
-- caffe: by that solver
-- no_decay: without any weight decay
-- temperature_squared: by that solver, the softened loss times τ²
-- hard_labels: by that solver, on labels only
+- caffe: with Caffe's solver
+- no_decay: with this solver without weight decay
+- temperature_squared: with this solver, the soft loss times τ²
+- hard_labels: with this solver, on hard labels only
 
-A row is the norm of the last layer's weights before training and after it, the loss of
-the last epoch, and the share of 1,000 validation images that is right.
+A row is the norm of the last layer's weights before and after the training, the loss of
+the last epoch, and the accuracy on 1,000 validation images.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CONTESTANTS = ("caffe", "no_decay", "temperature_squared", "hard_labels")
 
 
 class LastLayer(keras.callbacks.Callback):
-    """Notes the norm of the head's kernel when training starts and ends."""
+    """Measures the norm of the last layer's kernel before and after the training."""
 
     def on_train_begin(self, logs=None):
         self.at_start = self._norm()

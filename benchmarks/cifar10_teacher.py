@@ -1,8 +1,8 @@
-"""What benchmarks that train many students share: a CIFAR-10 teacher of minutes.
+"""A CIFAR-10 teacher for benchmarks that train many students; it trains in minutes.
 
-Caffe's networks start from weights so small that thin students of them spend their
-first thousands of steps where they started. With batch normalisation short trainings
-say what the students can do.
+Caffe's networks start with very small weights, so their thin students learn nothing in
+the first thousands of steps. With batch normalisation, short trainings are enough to
+compare students.
 """
 
 import json
@@ -23,14 +23,14 @@ FILTERS = (24, 48, 96)
 
 
 def build(num_classes=10):
-    """Three 3x3 convolutions, each normalised and pooled; 6.0 M multiply-adds."""
+    """Builds a network of three 3x3 convolutions; 6.0 M multiply-adds."""
     image = keras.Input((32, 32, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)
     for number, filters in enumerate(FILTERS, 1):
         x = layers.Conv2D(
             filters, 3, padding="same", use_bias=False, name=f"conv{number}"
         )(x)
-        # Keras's 0.99 still remembers the first weights after a few hundred steps
+        # With Keras's 0.99, the first steps still count after a few hundred others
         x = layers.BatchNormalization(momentum=0.9, name=f"normalization{number}")(x)
         x = layers.ReLU(name=f"relu{number}")(x)
         if number < len(FILTERS):
@@ -40,7 +40,7 @@ def build(num_classes=10):
 
 
 def load_or_train(path, epochs=12):
-    """The teacher in a file, which is trained and put there first if there is none."""
+    """Loads the teacher from a file; trains and saves it first if there is no file."""
     if not pathlib.Path(path).exists():
         data = load("cifar10")
         keras.utils.set_random_seed(1)
@@ -51,7 +51,7 @@ def load_or_train(path, epochs=12):
 
 
 def some_soft_targets(teacher, train, num_examples):
-    """The teacher's soft targets of all classes, for some of the training images."""
+    """The teacher's soft targets of all classes for `num_examples` training images."""
     chosen = np.random.default_rng(0).permutation(len(train.images))
     chosen = np.sort(chosen[:num_examples])
     some = [np.asarray(part)[chosen] for part in train]
@@ -60,7 +60,7 @@ def some_soft_targets(teacher, train, num_examples):
 
 
 def read(paths):
-    """The records of files, a line each; of none, if there is no such file yet."""
+    """Reads the records of files, one per line; a missing file has none."""
     return [
         json.loads(line)
         for path in paths

@@ -1,22 +1,22 @@
-"""Keeping some classes of a data set: by index in memory, and through tf.data.
+"""Selection of some classes of a data set: by index in memory, and by tf.data.
 
 python benchmarks/class_filter.py [--dataset mnist] [--classes 0,1,2]
 
-Contestants, all on the training split in memory, shuffled, in batches of 128:
+All contestants use the training split in memory, shuffled, in batches of 128:
 
 - ours: `Task.filter` of a pair of arrays, then `tskd_tf.data.batches.batches`
-- tf_data: `from_tensor_slices`, `filter` an example at a time, `shuffle`, `batch`
-- tf_data_cached: the same with `cache` after the filter
-- ours_streaming: `Task.filter` of shuffled batches, for data that is a stream already
+- tf_data: `from_tensor_slices`, `filter` for one example at a time, `shuffle`, `batch`
+- tf_data_cached: as tf_data, with `cache` after the filter
+- ours_streaming: `Task.filter` of shuffled batches, for data that come as a stream
 
-What is timed of each:
+Four times are measured:
 
 - set-up: from the arrays to the finished `tf.data.Dataset`, before any iteration.
   ours_streaming counts its examples here, so that its length is known
-- first use: set-up and the first epoch, which fills the cache where there is one
-- epoch: iterating over all batches, after the first epoch, so that the cache is warm
-- first batch: from a new iterator to its first batch, the cache warm. A shuffle buffer
-  is filled within this time
+- first use: set-up and the first epoch, which fills the cache if there is one
+- epoch: one iteration over all batches with a warm cache, after the first epoch
+- first batch: from a new iterator to its first batch, with a warm cache. This includes
+  the filling of a shuffle buffer
 """
 
 import argparse
@@ -65,18 +65,18 @@ CONTESTANTS = {
 
 
 def count_examples(dataset):
-    """Iterates over all batches, as an eager training loop does."""
+    """Counts the examples of all batches, as an eager training loop reads them."""
     return sum(int(labels.shape[0]) for _, labels in dataset)
 
 
 def first_batch(dataset):
-    """The batch, and its iterator, so that closing it is not timed."""
+    """The first batch and its iterator; the time to close the iterator is left out."""
     iterator = iter(dataset)
     return next(iterator), iterator
 
 
 def time_all(images, class_ids, task, rounds):
-    """Seconds of each measurement, by measurement and contestant."""
+    """Seconds of all rounds, by measurement and contestant."""
 
     def over(action, subjects):
         # Each lambda holds on to its own subject
@@ -106,7 +106,7 @@ def time_all(images, class_ids, task, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="mnist", help="name of a TFDS data set")
-    parser.add_argument("--classes", default="0,1,2", help="class ids to keep")
+    parser.add_argument("--classes", default="0,1,2", help="class ids to select")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     tf.get_logger().setLevel("ERROR")
@@ -152,7 +152,7 @@ def main():
 
 
 def whole_training_split(name):
-    """Images and class ids of TFDS's training split, the validation part included."""
+    """Images and class ids of TFDS's training split, including the validation part."""
     source = tfds.load(name)
     return tuple(
         tf.concat(parts, axis=0).numpy()

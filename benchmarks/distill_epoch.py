@@ -1,36 +1,36 @@
-"""One distillation epoch: ours against what a user would pick instead.
+"""One distillation epoch of `Distiller`, compared with its alternatives.
 
 python benchmarks/distill_epoch.py [--dataset mnist,cifar10] [--rates 1.0,0.3,0.1]
 python benchmarks/distill_epoch.py --contestants ours,hard_labels
 
-Contestants, all on the same images, batch size, student network and optimiser, with no
-metrics but the losses:
+All contestants have the same images, batch size, student network and optimiser, and no
+metrics except the losses:
 
-- ours: `Distiller.fit` on a `transfer_set`, in the precision and the steps per
-  execution that a run chooses by itself
-- ours_float32: the same in float32, in which all that follow the floor compute
-- hard_labels: the floor: the same student on the hard labels only, through plain `fit`
-  in our settings: precision, batches and steps per execution, no XLA. No setting tried
-  was clearly faster (whole-epoch executions, float32, a bare `train_step`; the last
-  within 6%, on a busy machine)
-- keras_distillation: `keras.distillation.Distiller` as a user gets it: arrays, one step
+- ours: `Distiller.fit` on a `transfer_set`, with the precision and the steps per
+  execution that a run chooses by default
+- ours_float32: as ours, in float32, as all contestants below except hard_labels
+- hard_labels: the lower bound: plain `fit` of the same student on hard labels only. It
+  has the precision, batches and steps per execution of ours, and no XLA. No other
+  setting was clearly faster (whole-epoch executions, float32, a bare `train_step`; the
+  last was within 6% on a busy machine)
+- keras_distillation: `keras.distillation.Distiller` with its defaults: arrays, one step
   per execution, `jit_compile="auto"`, which means no XLA on a CPU
-- live_teacher: the custom `train_step` of the Keras guides, teacher on each batch, with
-  the same defaults
+- live_teacher: the custom `train_step` of the Keras guides, which runs the teacher on
+  each batch, with the same defaults
 - torch_live, torch_stored: a plain PyTorch loop, if PyTorch is installed, in the
-  `channels_last` layout (twice as fast here as the default one) and with one thread or
-  one a core, whichever is faster when the benchmark starts. Its OpenMP threads wait for
-  each other: what else runs on the cores can slow it eightfold and TensorFlow far less,
-  so believe its rows from an idle machine only
+  `channels_last` layout (twice as fast here as the default one). It uses one thread or
+  one per core, whichever is faster at the start. Its OpenMP threads wait for each
+  other. Other work on the cores can slow it eightfold, and TensorFlow far less. So its
+  rows are valid from an idle machine only
 
-All minimise the same loss. Keras 3.15's `LogitsDistillation` is τ²·KL(P_T^τ ‖ P_S^τ),
-here with a weight of 1/τ²: its total is Eq. 8 less λ times the entropy of P_T^τ, which
-is constant in the student. Checked once: the difference is that entropy and the
-gradients are equal, both to 2e-7 (Keras clips probabilities at 1e-7, which does not
-show unless they are that small).
+All contestants minimise the same loss. Keras 3.15's `LogitsDistillation` is
+τ²·KL(P_T^τ ‖ P_S^τ); its weight here is 1/τ². So its total is Eq. 8 minus λ times the
+entropy of P_T^τ, which is constant in the student. This was checked once: losses differ
+by that entropy and gradients are equal, both to 2e-7. (Keras clips probabilities at
+1e-7, which matters only for smaller ones.)
 
-The teacher's weights are random and every call trains on: neither changes the time.
-The first pass that stores the logits is not in these times; see teacher_pass.py.
+The teacher's weights are random, and each call continues the training; neither changes
+the time. The pass that stores the logits is not included; see teacher_pass.py.
 """
 
 import argparse
@@ -59,12 +59,12 @@ from tskd_tf.networks.zoo.models import build_teacher  # noqa: E402
 BATCH_SIZE = 128
 TEMPERATURE, SOFT_LOSS_WEIGHT = 3.0, 0.9
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
-# Enough that an epoch takes long against the start of a `fit`
+# Enough images that an epoch takes much longer than the start of `fit`
 NUM_IMAGES = {"mnist": 25_600, "cifar10": 12_800}
 
 
 def steps_per_execution(num_images):
-    """As a run sets it."""
+    """The number of steps per execution that a run chooses by default."""
     return choose_steps_per_execution(-(-num_images // BATCH_SIZE))
 
 
@@ -120,7 +120,7 @@ def keras_distillation(teacher, stored, rate, precision):
 
 
 class LiveTeacher(keras.Model):
-    """The distiller of the Keras examples, its loss corrected."""
+    """The distiller of the Keras examples with the loss of Eq. 8."""
 
     def __init__(self, student, teacher):
         super().__init__()
@@ -183,7 +183,7 @@ def torch_loop(teacher, stored, rate, precision, is_live):
 
 
 def torch_network(model):
-    """The same layers in PyTorch; weights do not matter for time."""
+    """The same layers in PyTorch, with other weights, which do not change the time."""
     import torch
 
     class Scale(torch.nn.Module):
@@ -216,7 +216,7 @@ def torch_network(model):
 
 
 def available():
-    """Makers of the contestants that this environment can run, by name."""
+    """Functions that make the contestants that can run here, by name."""
     makers = {
         "ours": ours,
         "ours_float32": ours_float32,
@@ -236,7 +236,7 @@ def available():
 
 
 def choose_torch_threads(teacher, stored):
-    """Sets PyTorch to one thread or one a core, whichever steps faster; the number."""
+    """Sets PyTorch to one thread or one per core, the faster one; gives the number."""
     import torch
 
     few = stored._replace(
@@ -258,7 +258,7 @@ def choose_torch_threads(teacher, stored):
 
 
 def time_rate(makers, teacher, stored, rate, precision, rounds):
-    """Seconds of each epoch, by contestant; their models are released at the end."""
+    """Seconds of each epoch, by contestant. Afterwards the models are released."""
     epochs = {
         # Each with a teacher of its own, as Keras's distiller freezes it
         name: make(with_policy(teacher, "float32"), stored, rate, precision)
@@ -278,7 +278,9 @@ def main():
     parser.add_argument("--rates", default="1.0,0.3,0.1")
     parser.add_argument("--contestants", default=",".join(makers))
     parser.add_argument(
-        "--num_images", type=int, help=f"by default {NUM_IMAGES}, by data set"
+        "--num_images",
+        type=int,
+        help=f"number of training images; by default {NUM_IMAGES}",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto")
@@ -297,7 +299,7 @@ def main():
         num_images = arguments.num_images or NUM_IMAGES[dataset]
         source = tfds.load(dataset)
         images, class_ids = (part[:num_images] for part in source.train)
-        # Without LRN: PyTorch's is another
+        # Without LRN, which PyTorch defines differently
         teacher = build_teacher(TEACHERS[dataset], images, 10, use_lrn=False)
         stored = capture(teacher, images, class_ids, Task(range(10), 10))
         if any(name.startswith("torch") for name in makers):

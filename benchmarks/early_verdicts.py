@@ -1,13 +1,13 @@
-"""What stopping a trial at its early verdict saves, and how often it is wrong.
+"""The epochs that early verdicts save, and how often early verdicts are wrong.
 
-First the students of all rates are trained to the end for some seeds. The validation
-accuracy after each epoch is kept, a JSON line a student, in the file of `--curves`;
-students found there are not trained again, so that a run can be interrupted and go on.
-Then `verdicts.early_verdict` is replayed on these curves for several floors: the epochs
-it saves, the verdicts that differ from the full training's, and the accuracy that those
-found feasible early would have gained yet; over all students, and over those that a
-search by bisection would have trained. For comparison: the verdicts of full trainings
-that differ from seed to seed.
+First the students of all rates are trained to the end for some seeds. The file
+`--curves` keeps the validation accuracy after each epoch, one JSON line per student.
+Students in the file are not trained again, so an interrupted run can go on. Then
+`early_verdict` is replayed on these curves for several floors. The table has the epochs
+saved and the verdicts that differ from those of the full training. For early feasible
+students it has the accuracy that the further epochs would have gained. It counts all
+students, and those that a search by bisection would train. For comparison, it has the
+verdicts of full trainings that differ between seeds.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from tskd_tf.networks.width import spaced_rates
 from tskd_tf.networks.zoo.models import IMAGE_SHAPES, build_teacher
 from tskd_tf.search.early_verdict import decision_margin, early_verdict
 
-# What a file of curves is of; seeds and rates may be added to it
+# Settings that all curves of a file share; seeds and rates may be added
 SETTINGS = (
     "dataset",
     "teacher",
@@ -54,7 +54,7 @@ ALL_RATES = ",".join(f"{rate:g}" for rate in spaced_rates(0.05))
 
 
 def read_curves(path):
-    """The rows kept so far, one a student."""
+    """The rows of the file, one per student."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 
@@ -112,12 +112,12 @@ def train_curves(options, wanted):
         }
         with options.curves.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        # The step traced for it hangs in cycles
+        # The traced training step is in reference cycles
         gc.collect()
 
 
 def teacher_of(options, data, recipe):
-    """The teacher kept beside the curves, trained the first time."""
+    """The teacher from the file beside the curves; trained if there is none."""
     kept = options.curves.with_suffix(".keras")
     if not kept.exists():
         keras.utils.set_random_seed(1)
@@ -134,7 +134,7 @@ def teacher_of(options, data, recipe):
 
 
 def batch_norm_network(image_shape, num_classes):
-    """Three strided convolutions, each with a BatchNormalization as Keras has it."""
+    """A network of three strided convolutions with Keras's default normalisation."""
     image = x = keras.Input(image_shape)
     x = layers.Rescaling(1 / 255)(x)
     for width in (32, 64, 64):
@@ -145,7 +145,7 @@ def batch_norm_network(image_shape, num_classes):
 
 
 def replay(row, floor, margin):
-    """(verdict, epochs trained, whether it came early) of one student."""
+    """(verdict, epochs trained, whether the verdict was early) of one student."""
     accuracies = row["accuracies"]
     for num_done in range(1, len(accuracies)):
         verdict = early_verdict(accuracies[:num_done], len(accuracies), floor, margin)
@@ -155,7 +155,7 @@ def replay(row, floor, margin):
 
 
 def bisect(feasible):
-    """(smallest feasible position or None, positions tried), as the search does it."""
+    """(smallest feasible position or None, positions tried) of a bisection."""
     low, high, tried = -1, len(feasible), []
     while high - low > 1:
         middle = (low + high) // 2
@@ -172,9 +172,9 @@ def by_seed(rows):
 
 
 def judge(rows, floor, margin):
-    """Counts of what the rule does at one floor, over all students and the searches.
+    """Counts of early and of wrong verdicts at one floor, for students and searches.
 
-    `accuracy_given_up` is the sum over those found feasible early.
+    `accuracy_given_up` is a sum over the students that were found feasible early.
     """
     found = collections.Counter()
     for students in by_seed(rows):
@@ -211,14 +211,14 @@ def judge(rows, floor, margin):
 
 
 def same_rate_pairs(rows):
-    """Pairs of students that differ in the seed only."""
+    """Pairs of students that differ only in the seed."""
     for a, b in itertools.combinations(rows, 2):
         if a["rate"] == b["rate"]:
             yield a, b
 
 
 def spread(rows):
-    """How final accuracies move by seed and by rate, in units of `decision_margin`."""
+    """How final accuracies differ by seed and rate, in units of `decision_margin`."""
     num_validation = rows[0]["num_validation"]
 
     def in_margins(difference, *accuracies):
@@ -253,14 +253,16 @@ def main():
     parser.add_argument(
         "--teacher",
         choices=[*IMAGE_SHAPES, "batch_norm"],
-        help="the data set's if none",
+        help="by default lenet for MNIST, cifar10_full for CIFAR-10",
     )
     parser.add_argument("--classes", default="0,1,2,3,4,5,6,7,8,9")
     parser.add_argument("--rates", default=ALL_RATES)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--every", type=int, default=1, help="nth training image only")
+    parser.add_argument(
+        "--every", type=int, default=1, help="use each nth training image"
+    )
     parser.add_argument("--teacher_epochs", type=int, default=10)
     parser.add_argument("--curves", type=pathlib.Path, required=True)
     parser.add_argument("--losses", default="0.002,0.005,0.01,0.02")
@@ -282,7 +284,7 @@ def main():
         judged[loss] = judge(rows, floor, options.times_margin * margin)
     in_all = collections.Counter()
     for found in judged.values():
-        # Not by +, which drops what is not positive
+        # Not by +, which drops counts that are not positive
         in_all.update(found)
     judged["all"] = in_all
     result = {

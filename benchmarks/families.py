@@ -2,9 +2,9 @@
 
 python benchmarks/families.py --macs=25000,45000
 
-For each family and each number of multiply-adds, the rate is taken whose student comes
-nearest. Students are trained by the product's recipe, from random weights. A row is
-the accuracy on the test images in percent, the mean and each seed's.
+Each family has the student whose number of multiply-adds is nearest to the given one.
+Students are trained from random weights with the package's recipe. A row is the
+accuracy on the test images in percent: the mean, and the value of each seed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FAMILIES = {"thin": thin.FAMILY, "compact": compact.FAMILY}
 
 
 def nearest_rate(family, teacher, task, num_macs):
-    """The rate whose student costs most nearly so many multiply-adds, and its cost."""
+    """The rate whose student is nearest to `num_macs` multiply-adds, and its costs."""
     costs = {
         rate: complexity(family.build(teacher, rate, task))
         for rate in family.rates(teacher, task)

@@ -1,13 +1,17 @@
-"""Students that start from random weights or from trained channels, compared.
+"""Students with random initial weights, compared with students from trained channels.
 
-The same students of one rate, trained by the product's own recipe, from random weights,
-from the teacher's channels of the largest weights (`magnitude`), from those that matter
-most for the task (`taylor`), and from those of a wider student, which itself started
-from the teacher's (`student of 0.5`; of each of `--wider_rates` above the rate). All
-are trained for `--epochs` and, on schedules of their own, for `--fewer_epochs`: what a
-start saves is read off the fewest epochs after which it is as good as random weights
-are after `--epochs`. Random weights are also trained for `--more_epochs`. Accuracy is
-that on the test images; students see no images but the training data.
+The students of a rate have the same widths and the package's recipe. They start from
+
+- random weights (`random`)
+- the teacher's channels with the largest weights (`magnitude`)
+- the teacher's channels that matter most for the task (`taylor`)
+- the channels of a wider student that itself started from the teacher's (`student of
+  0.5`), for each of `--wider_rates` above the rate
+
+All are trained for `--epochs` and, in separate trainings, for `--fewer_epochs`. The
+last column has the fewest epochs that reach the accuracy of random weights after
+`--epochs`.
+Random weights are also trained for `--more_epochs`. Accuracy is on the test images.
 """
 
 import argparse
@@ -41,7 +45,7 @@ TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
 
 
 def student_builder(model, task, transfer, measure):
-    """Function of the rate that thins a trained model to its best channels."""
+    """A function of the rate that thins a trained model to its best channels."""
     images, labels = transfer.images, transfer.labels
     importance = channel_importance(model, task, images, labels, measure)
     return functools.partial(
@@ -54,8 +58,8 @@ def relative_rate(wider, widths, nearest):
 
     Args:
         wider: The student to thin.
-        widths: Of the layers, as `layer_widths` gives them.
-        nearest: Where to look first.
+        widths: Widths of the layers, as `layer_widths` gives them.
+        nearest: The rate to try first.
 
     Raises:
         SystemExit: If no rate gives these widths.
@@ -71,7 +75,7 @@ def relative_rate(wider, widths, nearest):
 
 
 def builders(teacher, train_wider, task, transfer, rate, measures, wider_rates):
-    """Contestant → function of the rate that builds its student, for one seed.
+    """By contestant, the function of the rate that builds its student, for one seed.
 
     `train_wider` is a function of the rate that gives a trained student.
     """
@@ -90,18 +94,18 @@ def builders(teacher, train_wider, task, transfer, rate, measures, wider_rates):
 
 
 def at_rate(build, relative):
-    """Builds at a rate relative to a wider student's, whatever the teacher's is."""
+    """A function of the rate that ignores it and builds at the relative rate."""
     return lambda rate: build(relative)
 
 
 def fewest_epochs(scores, target):
-    """The fewest epochs after which the mean accuracy is the target's, or none."""
+    """The fewest epochs after which the mean accuracy reaches the target, or None."""
     enough = [n for n, values in scores.items() if statistics.mean(values) >= target]
     return min(enough, default=None)
 
 
 def table_row(name, rate, scores, counts, most, target):
-    """Means after each number of epochs, the spread after `most`, and what it saves."""
+    """Means by number of epochs, the range after `most`, and the fewest epochs."""
     means = {n: f"{100 * statistics.mean(values):.2f}" for n, values in scores.items()}
     spread = f"{100 * min(scores[most]):.2f} to {100 * max(scores[most]):.2f}"
     enough = fewest_epochs(scores, target) or "more"
@@ -109,7 +113,7 @@ def table_row(name, rate, scores, counts, most, target):
 
 
 def parts(text, kind):
-    """What a text like `1,2,3` lists, made of a kind; nothing if it is empty."""
+    """The parts of a text like `1,2,3`, each converted by `kind`."""
     return [kind(part) for part in text.split(",") if part]
 
 
@@ -120,7 +124,7 @@ def main():
     parser.add_argument("--rates", default="0.1,0.3")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--fewer_epochs", default="1,2,3")
-    parser.add_argument("--more_epochs", default="15", help="of random weights only")
+    parser.add_argument("--more_epochs", default="15", help="for random weights only")
     parser.add_argument("--measures", default="magnitude,taylor")
     parser.add_argument("--wider_rates", default="0.5")
     parser.add_argument("--learning_rate", type=float, default=2e-3)

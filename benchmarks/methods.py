@@ -1,20 +1,21 @@
 """Every method of distillation and every cheap convolution, at equal cost.
 
-On CIFAR-10 tasks of two, five and all ten classes, students of one teacher
-(`cifar10_teacher`) and one number of multiply-adds (that of the plain student at
-`--rate`; others are as wide as comes nearest to it) are trained for equal CPU seconds
-by each method, and by plain distillation on hard labels only: `--cpu_seconds` for each
-class of the task. How many epochs fill them is measured for each contestant first, from
-the second epoch on, so that building and tracing count nowhere; every schedule ends
-with its training. Online and mutual students share their time among `--num_students`,
-of which the best on validation data is kept. Accuracy is that on the task's test
-images, among its outputs; latency that in LiteRT, float32, one thread, the least of the
-seeds. Intervals are Student's t over the seeds; those of a gain over distillation, and
-over hard labels, are over the differences of the same seeds.
+The tasks are two, five and all ten classes of CIFAR-10, with one teacher
+(`cifar10_teacher`). All students of a task have about the multiply-adds of the plain
+student at `--rate`; their own rates are chosen to be nearest to it. Each method, and
+training on hard labels only, gets the same CPU time: `--cpu_seconds` per class of the
+task. The time of an epoch is measured first for each contestant, without the first
+epoch, so that building and tracing do not count. It gives the number of epochs, and
+each schedule ends with its training. The `--num_students` students of `online` and
+`mutual` share their time; the best on validation data is kept.
 
-Rows are kept in `--partial` as they end, so that a run goes on where another was
-stopped; `--part=0/2` and `--part=1/2` share the contestants between two processes with
-files of their own. `--read` takes any number of such files and only computes.
+Accuracy is on the task's test images, among its outputs. Latency is in LiteRT, float32,
+one thread, the minimum over the seeds. Intervals are Student's t over the seeds. Those
+of a gain over distillation or hard labels use the differences for equal seeds.
+
+Rows are added to `--partial` as they are finished, so an interrupted run can go on.
+`--part=0/2` and `--part=1/2` divide the contestants between two processes, each with
+its own file. `--read` computes the table from any number of such files.
 """
 
 import argparse
@@ -52,7 +53,7 @@ DISTILLATION, HARD_LABELS = "distillation", "hard_labels"
 
 
 class Contestant(NamedTuple):
-    """A method, and what the student's convolutions are."""
+    """A method, and the kind of the student's convolutions."""
 
     method: str
     convolutions: str = "plain"
@@ -76,7 +77,7 @@ CONTESTANTS = {
 
 
 class Setting(NamedTuple):
-    """What the contestants of a task share."""
+    """Inputs that all contestants of a task share."""
 
     teacher: keras.Model
     task: Task
@@ -108,7 +109,7 @@ def nearest_rate(contestant, setting):
 
 
 class EpochClock(keras.callbacks.Callback):
-    """CPU seconds of each epoch."""
+    """Measures the CPU seconds of each epoch."""
 
     def __init__(self):
         super().__init__()
@@ -122,7 +123,7 @@ class EpochClock(keras.callbacks.Callback):
 
 
 def trained(contestant, setting, rate, num_epochs, seed):
-    """A student, and the CPU seconds of an epoch of its training, but of the first."""
+    """A student, and the mean CPU seconds of its epochs, without the first."""
     recipe = dataclasses.replace(setting.recipe, epochs=num_epochs, seed=seed)
     if contestant.method == HARD_LABELS:
         recipe = recipe.on_hard_labels()
@@ -146,13 +147,13 @@ def trained(contestant, setting, rate, num_epochs, seed):
 
 
 def epochs_that_fit(contestant, setting, rate, cpu_seconds):
-    """How many epochs take that long, by what the second to the fourth take."""
+    """The number of epochs for these CPU seconds, from the second to the fourth."""
     an_epoch = trained(contestant, setting, rate, 4, 0)[1]
     return max(1, round(cpu_seconds / an_epoch))
 
 
 def run(options):
-    """Trains what the file has not; a row each is added to it."""
+    """Trains the students that the file lacks, and adds a row for each."""
     data = load("cifar10")
     teacher = load_or_train(options.teacher)
     soft_targets = some_soft_targets(teacher, data.train, options.train_examples)
@@ -178,7 +179,7 @@ def run(options):
             complexity(scale_width(teacher, options.rate, task)).num_macs,
         )
         names = options.contestants.split(",")
-        # So that tasks, which differ in what they cost, begin with another process each
+        # Tasks differ in cost, so each begins with another process
         for name in names[(part + position) % num_parts :: num_parts]:
             contestant = CONTESTANTS[name]
             rate = nearest_rate(contestant, setting)
@@ -200,7 +201,7 @@ def run(options):
 
 
 def measured(contestant, setting, rate, num_epochs, seed):
-    """A row: what was trained, and how it did."""
+    """The row of a trained student: its settings, costs and accuracy."""
     student, an_epoch = trained(contestant, setting, rate, num_epochs, seed)
     cost = complexity(student)
     logits = predict_logits(student, setting.test.images)
@@ -217,7 +218,7 @@ def measured(contestant, setting, rate, num_epochs, seed):
 
 
 def table(rows):
-    """A line a task and contestant, from the rows alone."""
+    """A line per task and contestant, from the rows alone."""
     found = []
     names = [name for name in CONTESTANTS if any(r["contestant"] == name for r in rows)]
     for num_classes in sorted({row["num_classes"] for row in rows}):
@@ -230,7 +231,7 @@ def table(rows):
                 continue
             some = next(iter(of_seed.values()))
             scores = {seed: row["accuracy"] for seed, row in of_seed.items()}
-            # Of one network; whatever else runs only adds to it
+            # The seeds have the same network; other processes only add to its time
             latency_us = min(row["latency_us"] for row in of_seed.values())
             found.append(
                 [
@@ -251,14 +252,14 @@ def table(rows):
 
 
 def gain(scores, others):
-    """Points above another contestant's, over the seeds that both have."""
+    """Gain over another contestant in points, for the seeds that both have."""
     seeds = sorted(set(scores) & set(others))
     differences = [scores[seed] - others[seed]["accuracy"] for seed in seeds]
     return points(differences, "+") if any(differences) else ""
 
 
 def points(values, sign=""):
-    """The mean in points, with half of its interval where there are several values."""
+    """The mean in points, with half of its interval if there are several values."""
     mean = mean_of(values, CONFIDENCE)
     text = f"{100 * mean.mean:{sign}.2f}"
     if mean.low is None or mean.high is None:
@@ -271,7 +272,7 @@ def main():
     parser.add_argument(
         "--teacher",
         default="cifar10_teacher.keras",
-        help="of all ten classes; trained, if there is none",
+        help="file of a teacher of all ten classes; trained if missing",
     )
     parser.add_argument("--task_sizes", default="2,5,10")
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
@@ -284,7 +285,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--partial", default="methods.jsonl")
     parser.add_argument("--part", default="0/1")
-    parser.add_argument("--read", nargs="*", help="files to compute from")
+    parser.add_argument("--read", nargs="*", help="files to read instead of training")
     options = parser.parse_args()
     tf.get_logger().setLevel("ERROR")
     logging.getLogger().setLevel("ERROR")

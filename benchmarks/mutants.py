@@ -1,13 +1,13 @@
-"""How many random faults the tests catch, for the modules that all else rests on.
+"""The share of random faults that the tests catch, for the most important modules.
 
 python benchmarks/mutants.py --num_mutants=150 --seed=1
 
-A mutant is one of these modules with one fault: an operator replaced, a comparison
-turned round, a number off by one, a condition negated, a loop skipped. Positions in the
-source are drawn at random, evenly over the modules, then one of the faults that
-cosmic-ray has for it. Each mutant is tried in a copy of the tree with the tests of its
-own room, its own test file first, until one fails. Survivors are printed. Only a reader
-can say whether one of them is equivalent to the original.
+A mutant is a module with one fault: another operator, an inverted comparison, a number
+off by one, a negated condition, a skipped loop. Positions in the source are drawn at
+random, equally many per module. Then one of cosmic-ray's faults for the position is
+drawn. Each mutant is tried in a copy of the tree: the tests of its own room run, its
+own test file first, until one fails. Survivors are printed. Only a reader can decide
+whether a survivor is equivalent to the original.
 """
 
 import argparse
@@ -35,7 +35,7 @@ MODULES = {
     "tskd_tf/networks/width.py": "tests/networks/test_width*.py",
     "tuner/bisection.py": "tests/tuner/test_bisection.py",
 }
-# Annotations hold most of the `|`; the last two need arguments
+# Most `|` are in annotations; the last two operators need arguments
 _LEFT_OUT = ("BitOr_", "VariableReplacer", "VariableInserter")
 ROOT = pathlib.Path(__file__).parents[1]
 _LONGEST_SECONDS = 1200
@@ -57,7 +57,7 @@ def all_mutants(module):
 
 
 def draw_mutants(num_mutants, generator):
-    """`(module, operator name, occurrence)`s, a position at most once."""
+    """`(module, operator name, occurrence)` of drawn mutants, one per position."""
     by_module = {}
     for module in MODULES:
         by_position = {}
@@ -85,7 +85,7 @@ def test_files(tree, module):
 
 
 def is_caught(tree, module, code):
-    """Whether a test of its room fails, and the last line that pytest wrote."""
+    """Whether a test of the module's room fails, and the last line of pytest."""
     path = tree / module
     original = path.read_text()
     path.write_text(code)
@@ -113,7 +113,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num_mutants", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="part of a module's name")
+    parser.add_argument("--only", default="", help="part of a module's path")
     options = parser.parse_args()
     drawn = draw_mutants(options.num_mutants, random.Random(options.seed))
     counts = {module: [0, 0] for module in MODULES}

@@ -1,31 +1,32 @@
-"""How often the search by bisection is wrong, by simulated searches.
+"""How often the search by bisection is wrong, from simulated searches.
 
-`tuner.bisection` searches 20 candidates, rates 0.05 to 1, on made-up accuracies. Across
-a curve the error falls as a power of the rate,
+`tuner.bisection` searches 20 candidates, rates 0.05 to 1, on simulated accuracies.
+Along a curve the error falls as a power of the rate,
 
-    error(rate) = full · (1 + (ratio − 1) · (rate^−b − 1) / (0.05^−b − 1)),
+    error(rate) = full · (1 + (ratio − 1) · (rate^−b − 1) / (0.05^−b − 1)).
 
-with `full`, the error of rate 1, from 0.5 to 30 %, `ratio`, how many times that of rate
-0.05 is, from 1.5 to 8, both log-uniform, and b from 0.1 to 1.7. Students of MNIST (all
-classes, three classes, few images) and of CIFAR-10, 59 in all, were of that range. Each
-candidate is off the curve by an offset of its own, normal, of `--offset` binomial
-standard errors, which no number of executions averages away: curves need not rise.
-Executions differ by normal noise of `--noise` binomial standard errors. The 59 strayed
-from such curves by 0.3 to 1.0 of them, and executions of the same student from each
-other by 0.5 (MNIST) and 1.1 (three classes). Validation sets have 400 to 10,000
-examples, and accuracies are whole examples. Floors are 0.2, 0.5, 1 or 2 points, and up
-to a tenth of it either way, below the accuracy of rate 1.
+`full` is the error of rate 1, from 0.5 to 30 %. `ratio` is the error of rate 0.05
+divided by `full`, from 1.5 to 8. Both are log-uniform. b is from 0.1 to 1.7. These
+ranges cover 59 students of MNIST (all classes, three classes, few images) and CIFAR-10.
 
-The right answer is the smallest candidate whose accuracy without the noise, but with
-its offset, reaches the floor. Neighbours that differ by less than the noise no search
-can tell apart, so wrong answers are also counted by their distance: of more than one
-candidate, and of more than one standard error in accuracy without noise. Broken
-bargains are chosen students whose accuracy without noise is below the floor, or below
-it by more than that.
+Each candidate has a normal offset from the curve of `--offset` binomial standard
+errors. It is the same in all executions, so curves need not rise. Executions differ by
+normal noise of `--noise` binomial standard errors. The 59 students deviated from such
+curves by 0.3 to 1.0 standard errors. Executions of the same student differed by 0.5
+(MNIST) and 1.1 (three classes). Validation sets have 400 to 10,000 examples, and
+accuracies are rounded to whole examples. Floors are 0.2, 0.5, 1 or 2 points below the
+accuracy of rate 1, varied by up to a tenth of that.
 
-All rows search the same curves and meet the same noise. Trials that are stopped once
-their verdict is known are not modelled: here every training runs to its end, and its
-noise is the same however far from the floor it ends.
+The right answer is the smallest candidate whose accuracy, with its offset and without
+noise, reaches the floor. No search can distinguish neighbours that differ by less than
+the noise. So wrong answers are also counted by distance: by more than one candidate,
+and by more than one standard error in accuracy without noise. "Broken" counts chosen
+students whose accuracy without noise is below the floor, or below it by more than one
+standard error.
+
+All rows have the same curves and the same noise. Early verdicts are not simulated:
+every training runs to its end, and its noise does not depend on the distance to the
+floor.
 """
 
 import argparse
@@ -49,12 +50,12 @@ LENGTHS = {"equal": [1.0] * NUM_CANDIDATES, "as cost": list(RATES**2)}
 
 
 class Problem(NamedTuple):
-    """Accuracies to search in.
+    """A simulated problem: a floor, and the candidates' accuracies.
 
     Attributes:
-        floor: Smallest feasible accuracy.
-        margin: One standard error at the floor.
-        accuracies: Without noise, by candidate.
+        floor: Smallest feasible accuracy, in [0, 1].
+        margin: One binomial standard error at the floor.
+        accuracies: Accuracies without noise, by candidate.
         executions: Accuracies with noise, by candidate and execution.
     """
 
@@ -71,10 +72,10 @@ class Problem(NamedTuple):
 
 
 def draw_problem(generator, noise, offset):
-    """A problem of the family that the module describes."""
+    """Draws a problem as described at the top of the module."""
     full = np.exp(generator.uniform(np.log(0.005), np.log(0.3)))
     ratio = np.exp(generator.uniform(np.log(1.5), np.log(8.0)))
-    # Guessing among 20 classes errs no more
+    # 0.95 is the error of guessing among 20 classes
     ratio = min(ratio, 0.95 / full)
     power = generator.uniform(0.1, 1.7)
     shape = (RATES**-power - 1) / (RATES[0] ** -power - 1)
@@ -96,14 +97,15 @@ def draw_problem(generator, noise, offset):
 
 
 class Search(NamedTuple):
-    """What a simulated search came to.
+    """Result of a simulated search.
 
     Attributes:
         answer: The chosen candidate; 20 if none.
-        started: Candidates in the order in which they started.
-        answered: When the last trial that could change the answer ended, from the
-            start, in lengths of a trial.
-        makespan: When the last one ended: another may run, dearer than the answer.
+        started: Candidates in the order of their start.
+        answered: Time from the start to the end of the last trial that could change the
+            answer, in lengths of a trial.
+        makespan: Time from the start to the end of the last trial, in lengths of a
+            trial. A trial that is more expensive than the answer may end last.
     """
 
     answer: int
@@ -113,7 +115,7 @@ class Search(NamedTuple):
 
 
 def search(problem, margin, max_executions, num_workers=1, lengths=LENGTHS["equal"]):
-    """Searches a problem by workers that ask as soon as they are free."""
+    """Simulates workers that ask for a candidate as soon as they are free."""
     bisection = Bisection(
         NUM_CANDIDATES, problem.floor, margin * problem.margin, max_executions
     )
@@ -139,7 +141,7 @@ def search(problem, margin, max_executions, num_workers=1, lengths=LENGTHS["equa
 
 
 def tally(problems, searches):
-    """Shares of wrong answers, and what the searches cost, over all of them."""
+    """Shares of wrong answers, and mean costs, over all searches."""
     pairs, dearest = list(zip(problems, searches)), NUM_CANDIDATES - 1
     distances = [abs(found.answer - problem.answer) for problem, found in pairs]
     # In standard errors; choosing none breaks no bargain
@@ -149,7 +151,7 @@ def tally(problems, searches):
         if found.answer < NUM_CANDIDATES
     ]
     costs = [sum(RATES[c] ** 2 for c in found.started) for found in searches]
-    # In standard errors; in place of none, the dearest
+    # In standard errors; without an answer, the most expensive candidate counts
     differences = [
         abs(
             p.accuracies[min(found.answer, dearest)]
@@ -172,10 +174,10 @@ def tally(problems, searches):
 
 
 def error_rows(problems_by_noise):
-    """One worker: every margin and number of executions, at every noise."""
+    """Rows for one worker: every noise, number of executions and margin."""
     for noise, problems in problems_by_noise.items():
         for max_executions in EXECUTIONS:
-            # Without a second execution no margin is looked at
+            # Without a second execution the margin has no effect
             for margin in MARGINS if max_executions > 1 else (0.0,):
                 searches = [search(p, margin, max_executions) for p in problems]
                 settings = {
@@ -187,7 +189,7 @@ def error_rows(problems_by_noise):
 
 
 def worker_rows(problems, margin):
-    """Several workers against one, by the length of trials."""
+    """Rows for several workers compared with one, by the length of trials."""
     for kind, lengths in LENGTHS.items():
         for max_executions in EXECUTIONS[:3]:
             alone = None
@@ -214,7 +216,7 @@ def worker_rows(problems, margin):
 
 
 def cells(row):
-    """The columns that both tables share."""
+    """The columns that rows for one and for several workers share."""
     shares = (
         "wrong",
         "wrong_by_more_than_one",
@@ -231,7 +233,7 @@ def cells(row):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--searches", type=int, default=10_000, help="a row")
+    parser.add_argument("--searches", type=int, default=10_000, help="per row")
     parser.add_argument("--noise", default="0.3,0.6,1.0")
     parser.add_argument("--offset", type=float, default=0.3)
     parser.add_argument("--worker_noise", type=float, default=0.6)
@@ -244,7 +246,7 @@ def main():
         return [draw_problem(generator, noise, offset) for _ in range(options.searches)]
 
     noises = [float(noise) for noise in options.noise.split(",")]
-    # What one search errs by without any noise, because the curves do not rise
+    # Errors without noise, because the curves do not rise everywhere
     noiseless = tally(
         exact := problems(0.0), [search(problem, 0.0, 1) for problem in exact]
     )

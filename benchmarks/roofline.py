@@ -1,17 +1,17 @@
-"""How near a training step comes to what this machine multiplies at best.
+"""The speed of a training step, compared with this machine's best matrix product.
 
 python benchmarks/roofline.py [--datasets mnist,cifar10] [--rates 1.0,0.5,0.3,0.1]
 python benchmarks/roofline.py --datasets mnist --rates 0.3 --profile
 
-`Distiller.fit` on stored logits, in the precision that a run chooses by itself, against
-`tf.linalg.matmul` of square matrices of the same dtype: best of all sizes and rounds.
-GFLOP/s are of the median images a second.
+`Distiller.fit` on stored logits, in the precision that a run chooses by default, is
+compared with `tf.linalg.matmul` of square matrices of the same dtype. The product's
+speed is the best of all sizes and rounds; the step's is the median of the rounds.
 
-A step is counted as 3 forward passes (forward, gradient of the weights, gradient of
-the inputs), 2 FLOP a MAC, MACs as `tskd_tf.costs` counts them: convolutions and dense
-layers. Left out, so that the share is not quite that of the work done: pooling,
-activations, biases, the loss, the optimiser, casts and feeding (work not counted), and
-the input gradient of the first layer (counted, yet never computed).
+A step counts as 3 forward passes: forward, gradient of the weights, gradient of the
+inputs. A MAC counts as 2 FLOP. `tskd_tf.networks.costs` counts the MACs of convolutions
+and dense layers. So the share is not exact. Pooling, activations, biases, the loss, the
+optimiser, casts and the input pipeline are not counted. The input gradient of the first
+layer is counted, but not computed.
 """
 
 import argparse
@@ -45,7 +45,7 @@ FLOP_PER_MAC = 2
 PASSES = 3
 MATRIX_SIZES = (1024, 2048)
 NUM_KERNELS_SHOWN = 15
-# Events of these kinds hold others
+# Events of these kinds contain other events
 CONTAINERS = {"If", "PartitionedCall", "StatefulPartitionedCall", "While"}
 
 
@@ -82,10 +82,9 @@ def matrix_product_rates(dtypes, rounds):
 
 
 def kernel_times(run):
-    """Microseconds of each kernel in one call of `run`, by a short name, longest first.
+    """Microseconds of each kernel in one call of `run`, by short name, longest first.
 
-    Kernels run side by side on the cores, so the times may add up to more than the
-    wall-clock time.
+    Kernels run in parallel on the cores, so the sum may exceed the wall-clock time.
     """
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
@@ -107,10 +106,10 @@ def kernel_times(run):
 
 
 def short_name(event_name):
-    """`backward conv2: Conv2DBackpropFilter` and the like; None if it is no kernel.
+    """A name such as `backward conv2: Conv2DBackpropFilter`; None if it is no kernel.
 
-    Kernels are `path:kind`; within the training step the path leads through
-    `StatefulPartitionedCall`, else it is of the loop or of the input pipeline.
+    Kernels are named `path:kind`. In the training step the path contains
+    `StatefulPartitionedCall`; other kernels belong to the loop or the input pipeline.
     """
     path, separator, kind = event_name.rpartition(":")
     is_framework = "::" in event_name or " " in event_name or kind in CONTAINERS
@@ -123,14 +122,14 @@ def short_name(event_name):
         return f"input or loop: {kind}"
     direction = "backward" if place.startswith("gradient_tape/") else "forward"
     parts = place.removeprefix("gradient_tape/").split("/")
-    # A layer's kernel is at model/layer/...; the names carry the call's number
+    # A layer's kernel is at model/layer/...; the names end in the call's number
     if len(parts) < 3:
         return f"{direction} {parts[0]}: {kind}"
     return f"{direction} {parts[1].removesuffix('_1')}: {kind}"
 
 
 def print_profile(title, run, num_steps):
-    """Writes the kernels that take the time of one epoch, after a warm one."""
+    """Prints the slowest kernels of one epoch, after an epoch of warm-up."""
     run()
     times = [(name, total / num_steps) for name, total in kernel_times(run)]
     everything = sum(value for _, value in times)

@@ -1,37 +1,37 @@
-"""A whole search for the smallest student: ours against KerasTuner's.
+"""A whole search for the smallest student, compared with KerasTuner's searches.
 
 python benchmarks/search.py [--tasks mnist:2,mnist:5,mnist:10,cifar10:2,cifar10:10]
 python benchmarks/search.py --tasks mnist:2 --seeds 1 --epochs 2 --train_examples 2000
 
-A task `mnist:2` is the first two classes of MNIST. Contestants, all with the same
-teacher, images, candidate rates, epochs a trial, batch size, Adam with the same cosine,
-and Eq. 8 for a loss:
+The task `mnist:2` is the first two classes of MNIST. All contestants have the same
+teacher, images, candidate rates, epochs per trial, batch size, Adam with the same
+cosine, and the loss of Eq. 8:
 
-- ours: `tskd_tf.find_smallest_student`, its whole cost: soft targets captured, search,
-  the hard-label control and the verdict on the test data, of which the others do
-  nothing. Its seconds of search alone stand beside. It trains in the precision and the
-  steps per execution that a run chooses by itself
+- ours: the whole `tskd_tf.find_smallest_student`: capture of soft targets, search,
+  control on hard labels, and verdict on the test data. The other contestants only
+  search. The seconds of our search alone are a separate column. It uses the precision
+  and the steps per execution that a run chooses by default
 - grid: `keras_tuner.GridSearch` over `keras.distillation.Distiller`, as a careful user
   of Keras would write it: the corrected loss of distill_epoch.py, students thinned by
-  `scale_width`, the score that of the last epoch, whose weights are kept
-- ours_two_workers: the same with `num_workers=2`, each with half of the cores; their
-  start is part of it, and their seconds of search add up what both spend on trials
-- hyperband: `keras_tuner.Hyperband` over the same, `max_epochs` being the epochs a
-  trial. Trials that go on do so with their weights and their optimiser's state, under
+  `scale_width`, and the score of the last epoch, whose weights are kept
+- ours_two_workers: as ours, with `num_workers=2`, each with half of the cores. The time
+  includes their start; the seconds of search are the sum over both workers' trials
+- hyperband: `keras_tuner.Hyperband` over the same distiller; `max_epochs` is the number
+  of epochs per trial. Trials that go on keep their weights and optimiser state, under
   one cosine for all `max_epochs`
 
-KerasTuner knows no constraint, so its score is a bargain: below the floor of Eq. 4 the
-accuracy on the validation images, else 1 plus the share of the teacher's multiply-adds
-that is saved. An answer is the smallest rate whose student reached the floor, after its
-last epoch, in however many epochs; none, if no student did.
+KerasTuner has no constraints, so the score replaces the constraint of Eq. 4. Below the
+floor it is the accuracy on the validation images; otherwise it is 1 plus the share of
+the teacher's multiply-adds that is saved. The answer is the smallest rate whose student
+reached the floor after its last epoch, for any number of epochs, or none.
 
 The trials of a seed start from that seed. Contestants take turns, in an order that
-changes from seed to seed and from task to task. The teacher is trained once a data set,
-on the same images, untimed.
+differs between seeds and tasks. Teachers are trained once per data set on the same
+images; this time is not measured.
 
-With --partial each search is added to a file as it ends, and one found there, of the
-same settings, teacher and seed, is not run again. Cut short, start it once more. Seeds
-may be shared out to processes by --first_seed, each with a file and a core of its own
+With --partial each finished search is added to a file. A search in the file with the
+same settings, teacher and seed is not run again, so an interrupted run can be started
+again. --first_seed divides the seeds among processes, each with its own file and core
 (`taskset -c 0`) and the same --teachers.
 """
 
@@ -73,13 +73,13 @@ from tskd_tf.search.smallest_student import find_smallest_student  # noqa: E402
 
 TASKS = "mnist:2,mnist:5,mnist:10,cifar10:2,cifar10:10"
 TEACHERS = {"mnist": "lenet", "cifar10": "cifar10_full"}
-# Those of mnist.flags and cifar10.flags
+# As in mnist.flags and cifar10.flags
 MAX_ACCURACY_LOSS = {"mnist": 0.005, "cifar10": 0.02}
 VALIDATION_BATCH = 1000
 
 
 class Setting(NamedTuple):
-    """What all contestants are given for a task."""
+    """Inputs that all contestants of a task share."""
 
     name: str
     teacher: keras.Model
@@ -109,7 +109,7 @@ def ours(setting, seed, num_workers=1):
     is_feasible = any(t["feasible"] for t in search["trials"])
     return {
         "search_seconds": search["seconds"],
-        # The control is trained as a trial is
+        # The control is trained like a trial
         "epochs_trained": sum(t[2] for t in trials) + setting.recipe.epochs,
         "answer": found.report["student"]["rate"] if is_feasible else None,
         "trials": trials,
@@ -117,7 +117,7 @@ def ours(setting, seed, num_workers=1):
 
 
 class DistilledWidth(keras_tuner.HyperModel):
-    """A student of a rate in Keras's distiller, scored by the bargain it is."""
+    """A student of a rate in Keras's distiller, with the score for Eq. 4."""
 
     def __init__(self, setting, num_steps, seed):
         super().__init__()
@@ -129,13 +129,13 @@ class DistilledWidth(keras_tuner.HyperModel):
 
     def build(self, hp):
         keras.utils.set_random_seed(self.seed)
-        # No `Float`: with a step of 0.05 it never proposes 1.0
+        # Not `Float`: with a step of 0.05 it never proposes 1.0
         rate = hp.Choice("rate", self.setting.rates)
         recipe = self.setting.recipe
         distiller = keras.distillation.Distiller(
             self.teacher,
             scale_width(self.teacher, rate, self.setting.task),
-            # By object: the name's loss takes logits for probabilities
+            # An object: the loss given by name treats logits as probabilities
             [
                 keras.distillation.LogitsDistillation(
                     recipe.temperature, loss=keras.losses.KLDivergence()
@@ -153,7 +153,7 @@ class DistilledWidth(keras_tuner.HyperModel):
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
-        # Before Hyperband loads weights, for else the optimiser's are left out
+        # Before Hyperband loads weights: otherwise it skips the optimiser's
         distiller.build((None, *self.teacher.input_shape[1:]))
         distiller.optimizer.build(distiller.trainable_variables)
         return distiller
@@ -167,8 +167,8 @@ class DistilledWidth(keras_tuner.HyperModel):
             validation_batch_size=VALIDATION_BATCH,
             **fit_settings,
         )
-        # The last epoch's, because its weights are kept: KerasTuner, given the
-        # history, would report the best. Keras's quotient is one of float32
+        # Of the last epoch, as its weights are kept; KerasTuner would use the best
+        # epoch of a history. The quotient is computed again, as Keras's is float32
         num_images = len(validation.images)
         num_right = round(history.history["val_accuracy"][-1] * num_images)
         got = num_right / num_images
@@ -191,7 +191,7 @@ def keras_tuner_search(setting, seed, make_tuner):
             seed=seed,
             directory=folder,
             project_name="search",
-            # An error is one of this file, not a bad trial
+            # An exception is an error of this file, not a bad trial
             max_consecutive_failed_trials=1,
         )
         tuner.search(
@@ -234,14 +234,14 @@ CONTESTANTS = {
 
 
 def load_images(dataset, train_examples):
-    """The data set, of its training images as many as are asked for."""
+    """The data set with the first `train_examples` training images."""
     data = load(dataset)
     train = Split(*(part[:train_examples] for part in data.train))
     return data._replace(train=train)
 
 
 def trained_teacher(dataset, data, recipe, folder):
-    """The teacher kept in the folder; trained and put there, if it is not."""
+    """The teacher from the folder; it is trained and saved there if it is missing."""
     path = folder / f"{dataset}_{len(data.train.images)}.keras"
     if not path.exists():
         keras.utils.set_random_seed(recipe.seed)
@@ -254,7 +254,7 @@ def trained_teacher(dataset, data, recipe, folder):
 
 
 def prepare(name, teacher, data, options):
-    """What a task's contestants are given."""
+    """The inputs of a task's contestants."""
     dataset, num_classes = name.split(":")
     task = Task(range(int(num_classes)), class_names=data.class_names)
     recipe = Recipe(epochs=options.epochs, precision=options.precision)
@@ -281,7 +281,7 @@ def prepare(name, teacher, data, options):
 
 
 def description(setting):
-    """What a search's figures depend on, JSON-able."""
+    """The settings that a search's results depend on, for JSON."""
     count = setting.task.indices
     return {
         "task": setting.name,
@@ -298,7 +298,7 @@ def description(setting):
 
 
 def timed(contestant, setting, seed):
-    """What a search found, with its wall-clock seconds."""
+    """The result of a search, with its wall-clock seconds."""
     keras.backend.clear_session()
     gc.collect()
     start = time.perf_counter()
@@ -308,7 +308,7 @@ def timed(contestant, setting, seed):
 
 
 def run_all(settings, contestants, first_seed, num_seeds, partial):
-    """A row for each search, those of earlier runs included."""
+    """A row for each search, including those of earlier runs."""
     earlier = []
     if partial is not None and partial.exists():
         earlier = [json.loads(line) for line in partial.read_text().splitlines()]
@@ -316,7 +316,7 @@ def run_all(settings, contestants, first_seed, num_seeds, partial):
     rows = []
     for seed in range(1, num_seeds + 1):
         for setting in settings:
-            # Drawn for seeds left out too: a seed's order is the same in every run
+            # Also drawn for skipped seeds, so that a seed has one order in every run
             order = generator.sample(contestants, len(contestants))
             for name in order if seed >= first_seed else []:
                 wanted = {**description(setting), "contestant": name, "seed": seed}
@@ -333,14 +333,14 @@ def run_all(settings, contestants, first_seed, num_seeds, partial):
 
 
 def is_near(answer, others, rates):
-    """Whether two answers are one candidate apart at most; none is like none only."""
+    """Whether two answers differ by at most one candidate; None equals only None."""
     if answer is None or others is None:
         return answer is others
     return abs(rates.index(answer) - rates.index(others)) <= 1
 
 
 def summarise(rows, task, name, base):
-    """Medians over the seeds of a contestant in a task; JSON-able."""
+    """Medians over the seeds of a contestant in a task, for JSON."""
     by_contestant = {}
     for row in rows:
         if row["task"] == task:
@@ -391,29 +391,39 @@ def table_row(found, base):
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", default=TASKS, help="data set:number of classes, …")
+    parser.add_argument(
+        "--tasks", default=TASKS, help="data set:number of classes, ..."
+    )
     parser.add_argument("--contestants", default=",".join(CONTESTANTS))
-    parser.add_argument("--seeds", type=int, default=5, help="the last of them")
+    parser.add_argument("--seeds", type=int, default=5, help="the last seed")
     parser.add_argument("--first_seed", type=int, default=1)
     parser.add_argument(
-        "--epochs", type=int, help="a trial; by default as a run chooses by itself"
+        "--epochs", type=int, help="epochs per trial; by default as a run chooses"
     )
-    parser.add_argument("--teacher_epochs", type=int, help="by default likewise")
     parser.add_argument(
-        "--train_examples", type=int, help="of all classes; by default all"
+        "--teacher_epochs",
+        type=int,
+        help="epochs of the teacher; by default as a run chooses",
+    )
+    parser.add_argument(
+        "--train_examples",
+        type=int,
+        help="number of training images of all classes; by default all",
     )
     parser.add_argument(
         "--max_accuracy_loss",
         type=float,
-        help=f"by default {MAX_ACCURACY_LOSS}, by data set",
+        help=f"largest loss allowed, a fraction; by default {MAX_ACCURACY_LOSS}",
     )
     parser.add_argument("--rate_step", type=float, default=0.05)
-    parser.add_argument("--precision", default="auto", help="of ours")
-    parser.add_argument("--partial", type=pathlib.Path, help="file to add to and go on")
+    parser.add_argument("--precision", default="auto", help="precision of ours")
+    parser.add_argument(
+        "--partial", type=pathlib.Path, help="file that keeps finished searches"
+    )
     parser.add_argument(
         "--teachers",
         type=pathlib.Path,
-        help="folder of trained teachers; by default that of --partial, if any",
+        help="folder of trained teachers; by default the folder of --partial, if given",
     )
     options = parser.parse_args()
     options.tasks = options.tasks.split(",")

@@ -1,19 +1,20 @@
 """How well measures of a task predict the rate that it needs, over random tasks.
 
-Of one teacher (`cifar10_teacher`), students at every rate are distilled on random tasks
-of two to nine classes, with the task's head, from the same share of the training
-images. The rate a task needs is where the accuracy of its students, over the teacher's
-among the task's classes, first reaches a share (`--shares`), with straight lines
-between the rates; a task whose students never do counts as needing more than any other,
-one whose smallest does as needing that or less. Every measure of
-`tskd_tf.task_complexity` comes from the teacher alone. Predictions are compared by
-Spearman's rank correlation, with percentile intervals over tasks drawn again
-(bootstrap); what a measure gains over the number of classes has an interval of its own,
-over the same draws.
+Students of one teacher (`cifar10_teacher`) are distilled at every rate, on random tasks
+of two to nine classes, with the task's head. All use the same share of the training
+images. The accuracy of a student is divided by the teacher's among the task's classes.
+The rate that a task needs is where this curve first reaches a share (`--shares`), by
+linear interpolation between the rates. A task that never reaches the share needs more
+than any other; one whose smallest student does needs the smallest rate.
 
-Students are kept in `--partial` as they end, so that a run goes on where another was
-stopped; `--part=0/2` and `--part=1/2` share the work between two processes with files
-of their own. `--read` takes any number of such files and only computes.
+Every measure of `tskd_tf.distillation.task_complexity` comes from the teacher alone.
+Predictions are compared by Spearman's rank correlation, with percentile intervals of a
+bootstrap over the tasks. The gain of a measure over the number of classes has its own
+interval from the same bootstrap.
+
+Students are added to `--partial` as they are finished, so an interrupted run can go on.
+`--part=0/2` and `--part=1/2` divide the work between two processes, each with its own
+file. `--read` computes the table from any number of such files.
 """
 
 import argparse
@@ -45,7 +46,7 @@ NUM_DRAWS = 2_000
 
 
 def random_tasks(num_tasks, seed):
-    """Class ids of different tasks, as many of each size from 2 to 9 as of another."""
+    """Class ids of different tasks, equally many of each size from 2 to 9."""
     generator = np.random.default_rng(seed)
     found: list[list[int]] = []
     while len(found) < num_tasks:
@@ -57,7 +58,7 @@ def random_tasks(num_tasks, seed):
 
 
 def trained_tasks(options):
-    """Trains what the file has not: a record a task and rate is added to it."""
+    """Trains the students that the file lacks, and adds a record for each."""
     data = load("cifar10")
     teacher = load_or_train(options.teacher)
     soft_targets = some_soft_targets(teacher, data.train, options.train_examples)
@@ -101,14 +102,14 @@ def trained_tasks(options):
 
 
 def rates_needed(records, share):
-    """Measures of each task with all its rates, and the rate it needs.
+    """Measures of each task that has all rates, and the rate that it needs.
 
     Args:
-        records: As `read` gives them.
-        share: Of the teacher's accuracy, in (0, 1].
+        records: Records as `read` gives them.
+        share: Share of the teacher's accuracy, in (0, 1].
 
     Returns:
-        Measure → values, one a task, and the rates; 2.0 where none is enough.
+        By measure, a value per task; and a rate per task, 2.0 if no rate is enough.
     """
     by_task: dict[tuple[int, ...], list[Any]] = {}
     for record in records:
@@ -132,18 +133,18 @@ def correlations(measures, needed, seed=0):
     """Each measure's rank correlation with the rates needed, and its gain.
 
     Args:
-        measures: Name → values, one a task.
-        needed: A rate a task.
-        seed: Of the draws.
+        measures: By name, a value per task.
+        needed: A rate per task.
+        seed: Seed of the bootstrap.
 
     Returns:
-        Name → `correlation`, `interval`, and `gain_interval`: of the correlation less
-        that of `num_classes`.
+        By name, `correlation`, its `interval`, and `gain_interval`, the interval of
+        its difference from the correlation of `num_classes`.
     """
     from scipy.stats import spearmanr
 
     def correlation(values, chosen):
-        # Of tasks that all need the same it is not defined
+        # It is not defined if all tasks need the same rate
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return float(spearmanr(values[chosen], needed[chosen]).statistic)
@@ -168,7 +169,7 @@ def correlations(measures, needed, seed=0):
 
 
 def table(records, shares):
-    """A line a share of the teacher's accuracy and measure, from the records alone."""
+    """A line per share of the teacher's accuracy and measure, from the records."""
     rows = []
     for share in shares:
         measures, needed = rates_needed(records, share)
@@ -193,7 +194,7 @@ def main():
     parser.add_argument(
         "--teacher",
         default="cifar10_teacher.keras",
-        help="of all ten classes; trained, if there is none",
+        help="file of a teacher of all ten classes; trained if missing",
     )
     parser.add_argument("--tasks", type=int, default=32)
     parser.add_argument("--rates", default="0.1,0.2,0.4,0.7")
@@ -202,10 +203,10 @@ def main():
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=4e-3)
     parser.add_argument("--train_examples", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1, help="of the tasks")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the tasks")
     parser.add_argument("--partial", default="task_complexity.jsonl")
     parser.add_argument("--part", default="0/1")
-    parser.add_argument("--read", nargs="*", help="files to compute from")
+    parser.add_argument("--read", nargs="*", help="files to read instead of training")
     options = parser.parse_args()
     tf.get_logger().setLevel("ERROR")
     logging.getLogger().setLevel("ERROR")

@@ -1,17 +1,18 @@
-"""Capturing soft targets: images a second of one pass of the teacher.
+"""Capture of soft targets: images per second of one pass of the teacher.
 
 python benchmarks/teacher_pass.py [--datasets mnist,cifar10] [--num_images 10000]
 
-Contestants, all in float32 on the same images and teacher (LeNet for MNIST,
-cifar10_full for CIFAR-10, random weights: they do not matter for time):
+All contestants use float32, the same images and the same teacher: LeNet for MNIST,
+cifar10_full for CIFAR-10. Its weights are random, which does not change the time:
 
-- capture: `tskd_tf.soft_targets.capture`, which also checks its input and output
-- transfer_set: the public function: capture, then the shuffled data set around it
+- capture: `tskd_tf.distillation.soft_targets.capture`, which also checks its input and
+  output
+- transfer_set: the public function, which captures and makes a shuffled data set
 - predict_128, predict_1000: `teacher.predict(images, batch_size=...)`
 - eager_128: plain calls of the model on batches of 128
 
-That the logits of all agree is checked, relative to the largest logit. Each column of
-them is sorted first, because a transfer set is shuffled.
+The benchmark checks that all logits agree, relative to the largest one. Each column is
+sorted first, because a transfer set is shuffled.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def contestants_for(teacher, images, class_ids):
 
 
 def check_agreement(contestants):
-    """Largest difference from capture's logits over the largest logit, by name."""
+    """Largest difference from capture's logits, divided by the largest; by name."""
     logits = {}
     for name, run in contestants.items():
         got = run()

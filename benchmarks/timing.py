@@ -1,4 +1,4 @@
-"""What the benchmarks share: alternating contestants, medians, the machine's facts."""
+"""Functions that the benchmarks share: timing, medians, facts about the machine."""
 
 import gc
 import json
@@ -12,20 +12,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# One minute's, before the benchmark adds its own: above a few tenths, others run too
+# Mean of a minute before the benchmark's own load: above 0.3 or so, the machine is busy
 LOAD_AT_START = os.getloadavg()[0]
 
 
 def alternate(
     contestants: Mapping[str, Callable[[], Any]], rounds: int
 ) -> dict[str, list[float]]:
-    """Times callables in turn, so that a slow minute hits all alike.
+    """Times callables in turn, so that a slow minute affects all of them.
 
-    Each round has an order of its own, so that none always runs after the same one.
+    Each round has another order, so that none always runs after the same one.
 
     Args:
-        contestants: By name; each is warmed up once, untimed.
-        rounds: Timed calls of each.
+        contestants: Callables by name. Each is called once before, without timing.
+        rounds: Number of timed calls of each.
 
     Returns:
         Seconds of each call, by name.
@@ -40,13 +40,13 @@ def alternate(
             start = time.perf_counter()
             result = contestants[name]()
             seconds[name].append(time.perf_counter() - start)
-            # Taking it down, threads and all, is not timed
+            # The time to release the result and its threads does not count
             del result
     return seconds
 
 
 def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, float]:
-    """Median over the rounds of each contestant's time over `base`'s in that round."""
+    """Median over the rounds of each contestant's time divided by `base`'s."""
     return {
         name: statistics.median(a / b for a, b in zip(values, seconds[base]))
         for name, values in seconds.items()
@@ -59,7 +59,7 @@ def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Facts a reader needs to place the figures."""
+    """Facts about the machine that a reader of the results needs."""
     import keras
     import tensorflow as tf
 
@@ -88,7 +88,7 @@ def machine() -> dict[str, Any]:
 def emit(
     name: str, result: dict[str, Any], header: list[str], rows: list[list]
 ) -> None:
-    """Prints one JSON line, then the same as a table."""
+    """Prints the result as one JSON line, then as a table."""
     line = {"benchmark": name, "machine": machine(), **result}
     sys.stdout.write(json.dumps(line) + "\n\n")
     cells = [header, *([str(cell) for cell in row] for row in rows)]

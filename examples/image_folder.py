@@ -1,14 +1,14 @@
-"""Your own images, a folder a class: a student for two of the classes.
+"""Your own images in one folder per class: a student for two of the classes.
 
-Writes a few hundred CIFAR-10 images (or another TFDS data set's) as PNG and JPEG files
-of several sizes into FOLDER/images/CLASS/, as photographs of your own would lie there,
-and runs the command line on them: it trains a teacher on all classes, then distils a
-student that knows the task's, whose rare class counts as much as the other.
+Writes images of CIFAR-10 (or another TFDS data set) as PNG and JPEG files of several
+sizes into FOLDER/images/CLASS/, where your own photographs would be. Then it runs the
+command line on them. This trains a teacher on all classes, and distils a student for
+the classes of the task. The rare class has the same weight as the other one.
 
     python examples/image_folder.py FOLDER
     python examples/image_folder.py FOLDER --dataset=mnist --classes=3,5
 
-The student, its files to deploy and report.html are in FOLDER/run afterwards. All
+Afterwards, FOLDER/run contains the student, its files to deploy and report.html. All
 further arguments go to `python -m tskd_tf.main`, e.g. --epochs=20 --head=task.
 """
 
@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 
 
 def write_images(folder: pathlib.Path, dataset: str, num_images: int) -> None:
-    """Writes images as files; those of the first class are fewer, as in real life."""
+    """Writes images as files, only half of those of the first class."""
     examples, info = tfds.load(
         dataset, split=f"train[:{num_images}]", as_supervised=True, with_info=True
     )
@@ -43,8 +43,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=pathlib.Path, help="a new folder")
-    parser.add_argument("--dataset", default="cifar10", help="of TFDS")
+    parser.add_argument("folder", type=pathlib.Path, help="folder to write to")
+    parser.add_argument("--dataset", default="cifar10", help="name of a TFDS data set")
     parser.add_argument("--num_images", type=int, default=2000)
     parser.add_argument("--classes", default="airplane,ship")
     parser.add_argument("--teacher", default="cifar10_quick")

@@ -1,14 +1,14 @@
-"""A MobileNetV2 of one's own on CIFAR-10, and a device that knows four classes.
+"""Your own MobileNetV2 on CIFAR-10, and a student for a device with four classes.
 
-A MobileNetV2 is trained on all ten classes. For the four that matter the search then
-finds the thinnest copy that loses no more than two points; each candidate starts from
-the teacher's channels that matter most for these four. What is measured is printed.
+A MobileNetV2 is trained on all ten classes. Then the search finds its thinnest copy
+that loses at most two points on four classes. Each candidate starts from the channels
+of the teacher that matter most for these four. The results are printed.
 
     pip install tskd_tf
     python examples/mobilenet.py
 
-At full size this is an hour's work for two cores; `--num_images=2000 --epochs=2` shows
-the way in two minutes.
+With all images, this takes an hour on two cores; with `--num_images=2000 --epochs=2`,
+two minutes.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main():
         train.cache().shuffle(100).prefetch(2),
         validation_data=validation,
         epochs=options.epochs,
-        shuffle=False,  # the data set does
+        shuffle=False,  # the data set shuffles
         verbose=2,
     )
 

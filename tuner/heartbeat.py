@@ -1,4 +1,4 @@
-"""Signs of life of workers, by files in the folder they share with the chief."""
+"""Heartbeats of workers: files in the folder that they share with the chief."""
 
 import contextlib
 import itertools
@@ -16,24 +16,24 @@ _SUFFIX = ".alive"
 def beating(
     folder: pathlib.Path, tuner_id: str, on_beat: Callable[[], None] | None = None
 ) -> Iterator[None]:
-    """Shows that this worker lives while the block runs.
+    """Shows that this worker is alive while the `with` block runs.
 
     Args:
-        folder: Shared with the chief.
-        tuner_id: The worker's name, a file name.
-        on_beat: Is called at each beat, in a thread of its own.
+        folder: Folder that the worker shares with the chief.
+        tuner_id: Name of the worker; it must be a valid file name.
+        on_beat: Function that is called at each beat, in a separate thread.
 
     Raises:
-        OSError: If the folder cannot be written to, before the block runs.
+        OSError: If the folder cannot be written to. The block does not run then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{tuner_id}{_SUFFIX}"
-    # Here, because a trial of a worker that is never heard of would never be missed
+    # Before the first trial: a worker without a file would never be missed
     path.write_text("0", encoding="utf-8")
     ended = threading.Event()
 
     def beat() -> None:
-        # A number, not the time: clocks of machines differ
+        # A counter, not the time, as the clocks of machines differ
         for count in itertools.count(1):
             if on_beat is not None:
                 on_beat()
@@ -53,11 +53,11 @@ def beating(
 
 
 class Listener:
-    """Notices workers whose signs of life stopped, or that took them along.
+    """Notices workers whose heartbeat has stopped, or that have left.
 
     Args:
-        folder: Where workers leave them.
-        patience_seconds: How long one may be silent.
+        folder: Folder of the workers' files, see `beating`.
+        patience_seconds: Seconds without a beat after which a worker counts as lost.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Listener:
         self._last: dict[str, tuple[str | None, float]] = {}
 
     def lost_workers(self) -> list[str]:
-        """Ids of the workers that left or have been silent too long, each once."""
+        """Ids of workers that left or were silent for too long since the last call."""
         now = time.monotonic()
         paths = sorted(self._folder.glob(f"*{_SUFFIX}"))
         lost = sorted(self._last.keys() - {path.stem for path in paths})
         for tuner_id in lost:
             del self._last[tuner_id]
         for path in paths:
-            # It may be gone by now, or out of reach on another machine for a while
+            # The file may be gone by now, or a shared folder out of reach for a while
             with contextlib.suppress(OSError):
                 tuner_id, beat = path.stem, path.read_text(encoding="utf-8")
                 last, heard_at = self._last.get(tuner_id, (None, now))

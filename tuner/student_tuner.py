@@ -1,4 +1,4 @@
-"""A tuner that trains one candidate a trial and stops at the first error."""
+"""A tuner that trains one candidate per trial and stops at the first error."""
 
 import math
 import pathlib
@@ -16,12 +16,12 @@ _SECONDS_BETWEEN_QUESTIONS = 0.2
 
 
 class Attempt(NamedTuple):
-    """What a trial is to train.
+    """What a trial trains.
 
     Attributes:
-        candidate: 0 is the cheapest.
-        execution: 0 for the first of the candidate; each has a seed of its own.
-        epochs: As many as Hyperband gives it; None for those of the recipe.
+        candidate: Number of the candidate, from 0, the cheapest.
+        execution: Number of the candidate's execution, from 0; each has another seed.
+        epochs: Number of epochs from Hyperband; None for the number in the recipe.
     """
 
     candidate: int
@@ -35,20 +35,20 @@ TrainCandidate = Callable[[Attempt, str], dict[str, float]]
 class StudentTuner(base_tuner.BaseTuner):
     """Asks the oracle for candidates and trains them.
 
-    KerasTuner takes an exception in a trial for a bad trial and goes on; here it ends
-    the search at once, because a defect would fail every trial alike.
+    KerasTuner goes on after an exception in a trial. Here it ends the search at once,
+    because a defect would make every trial fail.
 
     Args:
-        oracle: Chooses the candidates; a `durable.Durable` one.
-        train_candidate: `(attempt, trial_dir)` → metrics, the oracle's objective among
-            them; may leave files in the trial's folder. When it is asked for what it
-            has trained there already, because the process was ended before the
-            oracle knew, it need not train it again.
-        directory: Where the search is kept. A search found there is continued.
-        project_name: Its folder in `directory`.
+        oracle: Chooses the candidates; it is a `durable.Durable`.
+        train_candidate: Function `(attempt, trial_dir)` that gives metrics, including
+            the oracle's objective. It may leave files in the trial's folder. It may be
+            called again for a finished training, if the process ended before the oracle
+            was informed; it need not train again then.
+        directory: Folder of searches. A search found there is continued.
+        project_name: Name of the search's folder in `directory`.
 
     Attributes:
-        num_trials: Run by this tuner so far.
+        num_trials: Number of trials that this tuner has run.
 
     Example:
 
@@ -72,9 +72,9 @@ class StudentTuner(base_tuner.BaseTuner):
             self.oracle.verbose = 0
 
     def _populate_initial_space(self) -> None:
-        """Called where this tuner left no file; a search may be there all the same.
+        """Continues a search of another tuner, e.g. a chief.
 
-        Another one may have left it, such as a chief.
+        KerasTuner calls it if this tuner has not left a file.
         """
         if not self._is_worker() and pathlib.Path(self._oracle_file()).exists():
             self.oracle.reload()
@@ -84,26 +84,26 @@ class StudentTuner(base_tuner.BaseTuner):
         return name
 
     def pre_create_trial(self) -> None:
-        """Waits where the oracle had nothing to do; KerasTuner asks without a pause."""
+        """Waits if the oracle had no trial; KerasTuner asks again without a pause."""
         if self._is_idle:
             time.sleep(_SECONDS_BETWEEN_QUESTIONS)
         self._is_idle = True
 
     def on_trial_begin(self, trial: Any) -> None:
-        """Notes that there was something to do."""
+        """Notes that the oracle had a trial."""
         self._is_idle = False
         self.num_trials += 1
 
     def on_search_begin(self) -> None:
-        """Leaves the files by which a search is known again, before the first trial."""
+        """Writes the files of the search before the first trial, for a resume."""
         self.save()
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Trains the trial's candidate; called by `search`.
 
         Raises:
-            keras_tuner.errors.FatalRuntimeError: If training it fails, or what it
-                gives is no finite number.
+            keras_tuner.errors.FatalRuntimeError: If the training fails, or a metric is
+                not a finite number.
         """
         values = trial.hyperparameters.values
         attempt = Attempt(
@@ -118,12 +118,15 @@ class StudentTuner(base_tuner.BaseTuner):
             ) from error
         if not all(map(math.isfinite, metrics.values())):
             raise keras_tuner.errors.FatalRuntimeError(
-                f"{name} gave {metrics}, which is no score"
+                f"{name} failed: expected finite metrics. Received: {metrics}"
             )
         return metrics
 
     def save(self) -> None:
-        """All or nothing. A worker has nothing to keep, and a name of any kind."""
+        """Writes the search's files completely or not at all.
+
+        A worker writes none: it has no state, and its name need not be a file name.
+        """
         if self._is_worker():
             return
         self.oracle.save()

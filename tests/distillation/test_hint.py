@@ -126,13 +126,13 @@ def test_what_gives_no_hints_is_refused(arrays, teacher):
     student = scale_width(teacher, 0.5)
     with pytest.raises(InputError, match="live teacher, as HintDistiller.*none"):
         HintDistiller(student)
-    with pytest.raises(InputError, match="as many stages each.*2 and 1"):
+    with pytest.raises(InputError, match="equally many stages.*2 and 1"):
         HintDistiller(student, network(4))
     with pytest.raises(InputError, match="stages from 0 to 0.*stages=.1."):
         HintDistiller(student, teacher, stages=[1])
     with pytest.raises(InputError, match="one stage for hints"):
         HintDistiller(network(3), network(4), stages=[0, 1])
-    with pytest.raises(InputError, match="as many places.*name another stage"):
+    with pytest.raises(InputError, match="at least as large.*choose another stage"):
         HintDistiller(network(3), network(4, "same"))
     with pytest.raises(InputError, match="hint_steps from 0"):
         compiled(student, teacher, hint_steps=-1)

@@ -1,7 +1,7 @@
-"""Each method teaches, on real digits: few images, and time enough to learn them.
+"""Each method teaches, on a few real digits and with enough epochs to learn them.
 
 The yardstick is the mean of four students on hard labels. A distiller is fit directly,
-so that the share of its own loss can be told from that of Eq. 8.
+so that the gain by its own loss can be separated from that by Eq. 8.
 """
 
 import keras

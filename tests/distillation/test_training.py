@@ -210,7 +210,7 @@ def test_training_ends_at_its_verdict(train_to_verdict, verdict):
 
     stopped, full = run(after_two), run()
     assert (stopped.epochs, full.epochs) == (2, 4)
-    # The first epochs are those of the full training, told one by one
+    # The first epochs are those of the full training, reported one by one
     accuracies = full.curve["validation_accuracy"]
     assert seen == [accuracies[:1], accuracies[:2]]
     assert stopped.curve == {name: full.curve[name][:2] for name in full.curve}

@@ -34,7 +34,7 @@ class SpreadConv2D(keras.layers.Layer):
         )
 
     def start_from(self, kernel):
-        # Means over columns and rows: near enough to be told from a random start
+        # Means over columns and rows: close enough to differ from a random start
         self.row.assign(kernel.mean(axis=(0, 3), keepdims=True)[..., :1])
         self.column.assign(kernel.mean(axis=(1, 3), keepdims=True)[..., :1])
 

@@ -84,7 +84,7 @@ def test_curves_of_all_that_was_trained():
         (line.get_color(), line.get_linestyle(), line.get_marker())
         for line in accuracy_axes.lines
     }
-    # Each is told from the others without its colour, too
+    # Each line differs from the others without its colour, too
     assert len({look[1:] for look in looks}) == len(looks) == 4
     report["teacher"]["curve"] = None
     assert len(training_curves(report).axes[0].lines) == 4

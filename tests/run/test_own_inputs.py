@@ -1,4 +1,4 @@
-"""The command line: images, teachers and students of one's own."""
+"""The command line with a user's own images, teachers and students."""
 
 import json
 import re
@@ -117,7 +117,7 @@ def test_a_teacher_of_any_image_size(run, tmp_path, digits_folder):
     images = np.random.default_rng(1).integers(0, 256, (4, 20, 24, 3))
     np.testing.assert_allclose(kept(images), own(images), atol=1e-5)
     check_report.check(tmp_path / "run")
-    # A report that is not that of its files is told by what differs
+    # A report that does not fit its files is refused, with the difference
     path = tmp_path / "run" / "report.json"
     report = json.loads(path.read_text())
     report["student"]["num_params"] += 1

@@ -67,8 +67,8 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def distilled(run, tmp_path, finished):
-    """The flags of a finished run of two classes, whose folder is one's own."""
-    # A run goes on with its own data only
+    """The flags of a finished run of two classes, in a folder of its own."""
+    # A run continues only with its own data
     given = (*DISTILLED, f"--data_dir={finished}/d")
     if not (finished / "run").exists():
         run(*given, "--classes=0,1")

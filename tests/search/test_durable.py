@@ -98,7 +98,7 @@ def test_killed_between_any_two_files(oracle, tmp_path, monkeypatch):
                 pass
         assert search.run() == expected
         assert search.trained == undisturbed.trained
-    # Begun, trained, told, ended: a trial leaves eight files, one after the other
+    # Begun, trained, reported, ended: a trial leaves eight files, one after the other
     assert num_files > 8 * len(expected)
 
 

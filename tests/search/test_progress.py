@@ -1,4 +1,4 @@
-"""What is told of a search while it runs, and TensorBoard's table of its trials."""
+"""Messages of a search while it runs, and TensorBoard's table of its trials."""
 
 import io
 import re

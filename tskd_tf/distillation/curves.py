@@ -1,4 +1,4 @@
-"""The curve of a training: accuracy and loss of each epoch."""
+"""The training curve: accuracy and loss of each epoch."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,12 @@ from tskd_tf.files import read_json
 
 
 class Curve(TypedDict):
-    """Results of a training, one number per epoch.
+    """A training curve with one number per epoch.
 
     Keys:
-        validation_accuracy: After the epoch, in [0, 1], in the precision of training.
-        loss: On the training data, the mean over the epoch's examples, ≥ 0.
+        validation_accuracy: Accuracy after the epoch, in [0, 1], in the precision of
+            the training.
+        loss: Mean training loss over the examples of the epoch, ≥ 0.
     """
 
     validation_accuracy: list[float]
@@ -29,16 +30,16 @@ def curve_of(history: Mapping[str, Sequence[float]]) -> Curve:
 
 
 def read_curve(path: pathlib.Path) -> Curve:
-    """A curve that was kept as JSON.
+    """Reads a curve from a JSON file.
 
     Raises:
-        InputError: If it is missing or damaged.
+        InputError: If the file is missing or damaged.
     """
     found = read_json(path)
     if not isinstance(found, dict) or set(found) != set(Curve.__annotations__):
         raise InputError(
-            f"Expected {path} to be the curve of a training. Received: another file, "
-            "so its run cannot go on; use another folder"
+            f"Expected {path} to be a training curve. Received: another file, so its "
+            "run cannot go on; use another folder"
         )
     curve: Curve = found  # type: ignore[assignment]
     return curve

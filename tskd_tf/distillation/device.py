@@ -17,19 +17,21 @@ _TENSOR_CORES = (7, 0)
 def choose_precision(precision: str = "auto") -> str:
     """The Keras dtype policy to train with; see `explain_precision`.
 
+    Args:
+        precision: One of `choices.PRECISIONS`.
+
     Raises:
-        InputError: If it is none of `choices.PRECISIONS`.
+        InputError: If `precision` is none of them.
     """
     return explain_precision(precision)[0]
 
 
 def explain_precision(precision: str = "auto") -> tuple[str, str]:
-    """The Keras dtype policy to train with, and why.
+    """The Keras dtype policy to train with, and the reason in words.
 
-    On a GPU with tensor cores float16 is taken before bfloat16: all of them have it
-    (bfloat16 came a generation later), it is as fast and keeps three more bits of each
-    number. Its few exponents are what loss scaling is for, and `Distiller.compile`
-    adds that.
+    On a GPU with tensor cores, float16 is preferred to bfloat16. All tensor cores
+    support it (bfloat16 came later), it is as fast, and it has three more bits of
+    precision. Its small range needs loss scaling, which `Distiller.compile` adds.
 
     Args:
         precision: One of `choices.PRECISIONS`. `auto` means mixed_float16 on a GPU with
@@ -37,7 +39,7 @@ def explain_precision(precision: str = "auto") -> tuple[str, str]:
             float32.
 
     Raises:
-        InputError: If it is none of them.
+        InputError: If `precision` is none of them.
     """
     if precision not in PRECISIONS:
         raise InputError(
@@ -60,7 +62,7 @@ def explain_precision(precision: str = "auto") -> tuple[str, str]:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether Linux lists instructions that multiply bfloat16; elsewhere False."""
+    """Whether Linux lists bfloat16 instructions; False on other systems."""
     try:
         flags = pathlib.Path("/proc/cpuinfo").read_text(encoding="ascii")
     except OSError:
@@ -71,8 +73,11 @@ def _cpu_has_bfloat16() -> bool:
 def choose_jit_compile(jit_compile: Any = "auto") -> bool:
     """Whether to compile the training step with XLA; `"auto"` means on a GPU only.
 
-    On a CPU, XLA's convolutions are slower than the oneDNN kernels TensorFlow uses
-    without it (0.5 to 0.7 times the speed, measured on these networks).
+    On a CPU, XLA's convolutions are slower than the oneDNN kernels that TensorFlow uses
+    without XLA (0.5 to 0.7 times the speed, measured on the package's networks).
+
+    Args:
+        jit_compile: True, False or `"auto"`.
     """
     if jit_compile == "auto":
         return bool(tf.config.list_physical_devices("GPU"))
@@ -82,27 +87,27 @@ def choose_jit_compile(jit_compile: Any = "auto") -> bool:
 def choose_steps_per_execution(
     num_steps: int, steps_per_execution: int | None = None, num_replicas: int = 1
 ) -> int:
-    """Training steps that run in one call of TensorFlow.
+    """Number of training steps in one call of TensorFlow.
 
-    A trip round Keras's Python loop costs as much as several steps of a small student,
-    more of them on a GPU, where a step is shorter. Ctrl-C and the progress bar wait
-    for the end of a call.
+    One iteration of Keras's Python loop costs as much as several steps of a small
+    student. On a GPU, where steps are shorter, it costs even more of them. Ctrl-C and
+    the progress bar wait for the end of a call.
 
     Args:
-        num_steps: Steps of an epoch, which no call goes beyond.
-        steps_per_execution: The user's choice; by default 50 on a CPU (20 took 4 %
-            longer, 200 no less), 200 on a GPU (not measured).
-        num_replicas: Devices that share a batch. Keras 3.15 cannot run several steps
-            in one call on more than one.
+        num_steps: Number of steps of an epoch. A call never spans two epochs.
+        steps_per_execution: The user's choice, ≥ 1. By default 50 on a CPU (20 took 4 %
+            longer, 200 was not faster), 200 on a GPU (not measured).
+        num_replicas: Number of devices that share a batch. Keras 3.15 cannot run
+            several steps per call on several devices.
 
     Raises:
-        InputError: If several steps are asked for on several devices.
+        InputError: If `steps_per_execution` is above 1 on several devices.
     """
     if num_replicas > 1:
         if steps_per_execution not in (None, 1):
             raise InputError(
-                "Expected steps_per_execution 1 on several devices, as Keras cannot "
-                f"run more in one call there. Received: {steps_per_execution}"
+                "Expected steps_per_execution 1 on several devices, where Keras cannot "
+                f"run more steps in one call. Received: {steps_per_execution}"
             )
         return 1
     if steps_per_execution is None:
@@ -112,16 +117,16 @@ def choose_steps_per_execution(
 
 
 def choose_strategy(distribute: str = "auto") -> tf.distribute.Strategy:
-    """The strategy to train under, in whose scope a model is built.
+    """The strategy for training; the model is built in its scope.
 
     Args:
         distribute: One of `choices.DISTRIBUTIONS`. `mirrored` means a copy of the
-            student on each GPU, or without any on each logical CPU, that all see their
-            share of each batch; `auto` means mirrored on GPUs only. With one device
-            there is nothing to share, and the caller's strategy, if any, stays.
+            student on each GPU, or on each logical CPU if there is no GPU. Each copy
+            gets a share of each batch. `auto` means mirrored on GPUs only. With `none`
+            or one device, the caller's strategy stays in use.
 
     Raises:
-        InputError: If it is none of them.
+        InputError: If `distribute` is none of them.
     """
     if distribute not in DISTRIBUTIONS:
         raise InputError(
@@ -138,12 +143,12 @@ def choose_strategy(distribute: str = "auto") -> tf.distribute.Strategy:
 
 @functools.cache
 def _mirrored(device_names: tuple[str, ...]) -> tf.distribute.Strategy:
-    """One for a process: a second one's sums are taken for the first one's."""
+    """One strategy per process: TensorFlow confuses the sums of two of them."""
     return tf.distribute.MirroredStrategy(device_names)
 
 
 def describe_device() -> str:
-    """The device that trains, in words."""
+    """A description of the device that trains, for the report."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         threads = tf.config.threading.get_intra_op_parallelism_threads()

@@ -21,7 +21,7 @@ from tskd_tf.errors import InputError
 from tskd_tf.networks.graph import check_logits, check_model, random_view_layers
 
 _DEFAULT_TEMPERATURE = 3.0
-# By name, each of shape (batch,). The student minimises "loss"
+# Losses by name, each of shape (batch,). The student minimises "loss"
 Losses = dict[str, tf.Tensor]
 
 
@@ -29,11 +29,12 @@ class Update(NamedTuple):
     """One optimiser step within a training step.
 
     Attributes:
-        optimizer: Moves the variables.
-        variables: What is moved.
-        compute_losses: `Batch` → (losses an example, student logits).
+        optimizer: Optimiser that updates the variables.
+        variables: Variables to update.
+        compute_losses: Function of a `Batch` that gives its losses, each of shape
+            `(batch,)`, and the student's logits.
         objective: Name of the loss that this step minimises. The student's
-            regularisation losses belong to `"loss"`.
+            regularisation losses are added to `"loss"`.
     """
 
     optimizer: keras.optimizers.Optimizer
@@ -47,24 +48,24 @@ class Distiller(keras.Model):
     """Trains a student on the loss of Eq. 8 of Shi et al. 2017.
 
     L = (1−λ)·H(Y, P_S) + λ·H(P_T^τ, P_S^τ), mean over the batch, plus the student's
-    regularisation losses. `fit` takes either `transfer_set(...)`, whose batches carry
-    the teacher's logits, or `task.filter(...)`, whose batches do not: then the teacher
-    is run on each. Validation measures the student alone: `val_loss` is its cross
-    entropy with the true labels, and the teacher is not run.
+    regularisation losses. `fit` takes `transfer_set(...)`, whose batches carry the
+    teacher's logits, or `task.filter(...)`. The batches of the latter have no logits,
+    so the teacher is run on each. Validation does not run the teacher: `val_loss` is
+    the student's cross entropy with the true labels.
 
-    The teacher is used, not owned: it is neither trained nor saved, its `trainable`
-    stays as it was, and it counts in no summary. A distiller loaded from a file
-    therefore has none: call `set_teacher`, or fit on a transfer set.
+    The distiller does not own the teacher. The teacher is neither trained nor saved,
+    its `trainable` does not change, and no summary counts it. So a distiller loaded
+    from a file has no teacher: call `set_teacher`, or fit on a transfer set.
 
-    `temperature` and `soft_loss_weight` are variables: a callback may `assign` them
-    between batches or epochs without a new trace.
+    `temperature`, `soft_loss_weight` and `soft_loss_scale` are variables. A callback
+    may `assign` them between batches or epochs without a new trace. They are saved with
+    the weights, and `load_weights` restores them.
 
-    All three travel with the weights: `load_weights` brings back those of the file.
-
-    Methods with several optimiser steps a batch override `updates`, methods with other
-    losses `compute_losses`; the training step stays this one. `training_losses` names
-    those besides `"loss"` that are followed in training, and that validation has no
-    value for; `needs_teacher_logits` says whether batches must have them.
+    A method with several optimiser steps per batch overrides `updates`; one with other
+    losses overrides `compute_losses`. The training step stays the same.
+    `training_losses` names the losses besides `"loss"` that are reported in training
+    and left out in validation. `needs_teacher_logits` says whether batches must have
+    teacher logits.
 
     Args:
         student: Gives logits for the outputs of the task. It is trained in place.
@@ -121,18 +122,18 @@ class Distiller(keras.Model):
         )
 
     def set_teacher(self, teacher: keras.Model | None) -> None:
-        """Sets the live teacher, or none.
+        """Sets or removes the live teacher.
 
         Args:
-            teacher: Gives logits for all classes of the data set.
+            teacher: Gives logits for all classes of the data set; None removes it.
 
         Raises:
             InputError: If it does not fit the student and the task.
         """
         if teacher is not None:
             _check_pair(self.student, teacher, self.task)
-        # Keras trains, counts and saves every model it finds in an attribute; it does
-        # not look into a plain object
+        # Keras trains, counts and saves every model in an attribute, but it does not
+        # look into a plain object
         self._borrowed = types.SimpleNamespace(teacher=teacher)
 
     def compile(
@@ -150,25 +151,26 @@ class Distiller(keras.Model):
 
         Args:
             optimizer: A Keras optimiser, or its name.
-            temperature: τ > 0 of the soft loss.
-            soft_loss_weight: λ in [0, 1]; the hard loss gets 1 − λ. 0 is training on
-                the hard labels only.
-            scale_soft_loss: Multiplies the soft loss by τ² (Hinton's form), which the
-                paper does not.
-            soft_loss: A `keras.distillation.DistillationLoss` of logits in place of
-                H(P_T^τ, P_S^τ), with a temperature of its own, e.g.
+            temperature: τ > 0 of the soft loss. Default: 3.
+            soft_loss_weight: λ in [0, 1]. Default: 0.9. The weight of the hard
+                loss is 1 − λ. 0 means training on hard labels only.
+            scale_soft_loss: Whether to multiply the soft loss by τ², as Hinton does and
+                the paper does not. Default: False.
+            soft_loss: A `keras.distillation.DistillationLoss` of logits with its own
+                temperature that replaces H(P_T^τ, P_S^τ), e.g.
                 `LogitsDistillation(3.0, loss=keras.losses.KLDivergence())`. It gives
-                one number a batch, so that sample and class weights, and several
-                devices, are refused with it.
-            jit_compile: XLA; `"auto"` means on a GPU only.
-            auto_scale_loss: Wraps the optimiser in a `LossScaleOptimizer` when any
-                layer of the student computes in float16.
+                one number per batch. So sample weights, class weights and several
+                devices are refused with it.
+            jit_compile: Whether to use XLA; `"auto"` means on a GPU only.
+            auto_scale_loss: Whether to wrap the optimiser in a `LossScaleOptimizer` if
+                any layer of the student computes in float16. Default: True.
             **kwargs: `metrics`, `weighted_metrics`, `run_eagerly` and
                 `steps_per_execution`, as in `keras.Model.compile`. Metrics compare
                 labels with the student's logits.
 
         Raises:
-            InputError: If a value is out of range, or a `loss` is given.
+            InputError: If a value is out of range, a `loss` is given, or `soft_loss`
+                does not fit the other arguments.
         """
         if kwargs.pop("loss", None) is not None or kwargs.pop("loss_weights", None):
             raise InputError(
@@ -186,8 +188,8 @@ class Distiller(keras.Model):
                 )
             if (num_replicas := self.distribute_strategy.num_replicas_in_sync) > 1:
                 raise InputError(
-                    "Expected one device with a soft_loss, as some of Keras's losses "
-                    "divide by the number of devices and some do not. Received: "
+                    "Expected one device with a soft_loss, as only some of Keras's "
+                    "losses divide by the number of devices. Received: "
                     f"{num_replicas}"
                 )
         self._soft_loss = soft_loss
@@ -216,7 +218,7 @@ class Distiller(keras.Model):
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
         }
-        # So that saved optimiser states find their variables before the first batch
+        # A saved optimiser state can only be loaded into existing variables
         for update in self.updates():
             update.optimizer.build(update.variables)
 
@@ -230,7 +232,7 @@ class Distiller(keras.Model):
         return self.student(images_of(inputs), training=training)
 
     def best_student(self) -> keras.Model:
-        """The student to keep; a method may train several."""
+        """The student to keep, as a method may train several."""
         return self.student
 
     def updates(self) -> list[Update]:
@@ -240,21 +242,21 @@ class Distiller(keras.Model):
         ]
 
     def compute_losses(self, batch: Batch) -> tuple[Losses, tf.Tensor]:
-        """The losses of one batch, in training.
+        """The losses of one batch, in training mode.
 
         Args:
-            batch: With teacher logits.
+            batch: One batch with teacher logits.
 
         Returns:
-            The losses, each of shape `(batch,)`, unweighted: `hard_loss` is
-            H(Y, P_S), `soft_loss` is H(P_T^τ, P_S^τ) as it enters, `loss` their
-            combination; and the student's logits.
+            The losses, each of shape `(batch,)`, and the student's logits. `hard_loss`
+            is H(Y, P_S), `soft_loss` is H(P_T^τ, P_S^τ), times τ² with
+            `scale_soft_loss`. `loss` is their sum, weighted by 1 − λ and λ.
         """
         logits = self.student(batch.images, training=True)
         return self.losses_of_logits(batch, logits), logits
 
     def losses_of_logits(self, batch: Batch, logits: tf.Tensor) -> Losses:
-        """The losses of Eq. 8, given the student's logits; see `compute_losses`."""
+        """The losses of Eq. 8 for given student logits; see `compute_losses`."""
         hard = hard_loss(batch.labels, logits)
         if self._soft_loss is None:
             scale = 1.0 + self.soft_loss_scale * (tf.square(self.temperature) - 1.0)
@@ -265,7 +267,7 @@ class Distiller(keras.Model):
         return {"loss": loss, "hard_loss": hard, "soft_loss": soft}
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.fit`, on `transfer_set(...)` or `task.filter(...)`.
+        """Trains as `keras.Model.fit`, on `transfer_set(...)` or `task.filter(...)`.
 
         Raises:
             InputError: If the batches do not fit the student or the stored logits.
@@ -274,7 +276,7 @@ class Distiller(keras.Model):
             return super().fit(*args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One batch: the teacher's logits, then each update in turn."""
+        """Trains on one batch: computes the teacher's logits, then runs each update."""
         batch = unpack(data, self.student)
         if self.needs_teacher_logits:
             batch = self._with_teacher_logits(batch)
@@ -297,7 +299,7 @@ class Distiller(keras.Model):
         return self.compute_metrics(inputs, labels, logits, sample_weight=weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One batch of validation: the student on the task, no teacher."""
+        """Measures the student on one batch of validation data, without the teacher."""
         batch = unpack(data, self.student)
         logits = self.call(batch.images, training=False)
         loss = _weigh(hard_loss(batch.labels, logits), batch.sample_weight)
@@ -307,7 +309,7 @@ class Distiller(keras.Model):
         return self._without_training_losses(results)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`: the student on the task."""
+        """Measures the student on the task, as `keras.Model.evaluate`."""
         self._is_evaluating = True
         try:
             with input_errors():
@@ -316,10 +318,10 @@ class Distiller(keras.Model):
             self._is_evaluating = False
 
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """Values of the metrics; in validation without the training's own losses.
+        """Values of the metrics; in validation without `training_losses`.
 
-        Keras takes the metrics over all replicas only if they are the very ones that
-        the step returned; else it averages what each replica returned.
+        Keras computes metrics over all replicas only if they have the same names as
+        those that the step returned. Otherwise it averages the values of the replicas.
         """
         results = super().get_metrics_result()
         return (
@@ -330,11 +332,11 @@ class Distiller(keras.Model):
         return {k: v for k, v in results.items() if k not in self.training_losses}
 
     def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
-        """Builds the metrics; all else is built.
+        """Builds the metrics; everything else is already built.
 
-        On several devices Keras takes a batch from the data here: it must be one that
-        all share equally, and taking it costs a data set that is shuffled anew each
-        epoch the order of its first.
+        On several devices, Keras takes a batch from the data here, which all devices
+        must share equally. A data set that is shuffled in each epoch would thereby lose
+        the order of its first epoch.
         """
         if self._compile_metrics is not None and not self._compile_metrics.built:
             logits = tf.zeros((1, self.student.outputs[0].shape[-1]))
@@ -382,7 +384,7 @@ class Distiller(keras.Model):
         return cls(student, task=task, **settings)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """The arguments of `compile`, serialised; nothing before it."""
+        """The serialised arguments of `compile`; None before `compile`."""
         config = super().get_compile_config()
         if not config:
             return config
@@ -390,7 +392,7 @@ class Distiller(keras.Model):
         return {**without, **self._loss_config}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as `get_compile_config` says."""
+        """Compiles with the arguments from `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
 
@@ -398,7 +400,8 @@ def check_student(student: keras.Model, task: Task | None) -> None:
     """Checks that a model can be a task's student.
 
     Raises:
-        InputError: If it cannot.
+        InputError: If it gives no logits, has another number of outputs than the task,
+            makes random views of its images, or has no trainable variables.
     """
     check_model(student, "the student")
     check_logits(student, "the student")
@@ -411,7 +414,7 @@ def check_student(student: keras.Model, task: Task | None) -> None:
     if names := random_view_layers(student):
         raise InputError(
             "Expected a student that sees what its teacher sees. Received: "
-            f"{student.name!r}, which makes views of its own in {', '.join(names)}; "
+            f"{student.name!r}, which makes its own views in {', '.join(names)}; "
             "leave these layers out and pass an augmentation to transfer_set, or map "
             "it over the data set for a live teacher"
         )
@@ -436,12 +439,12 @@ def _check_pair(student: keras.Model, teacher: keras.Model, task: Task | None) -
 
 
 def _shares_of(loss: Any, batch: Batch, logits: tf.Tensor) -> tf.Tensor:
-    """A loss of the whole batch as values an example, `(batch,)`, of that mean."""
+    """The loss of a batch, repeated for each example, shape `(batch,)`."""
     if batch.sample_weight is not None:
         raise InputError(
             f"Expected no sample or class weights with {type(loss).__name__}, which "
-            "gives one number a batch. Received: weights; leave soft_loss out, as the "
-            "built-in loss is weighted by example"
+            "gives one number per batch. Received: weights; leave soft_loss out, as "
+            "the built-in loss has a value per example"
         )
     teacher_logits = tf.stop_gradient(tf.cast(batch.teacher_logits, tf.float32))
     outputs = (teacher_logits, tf.cast(logits, tf.float32))
@@ -458,8 +461,8 @@ def _weigh(loss: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
 def _mean_over_replicas(loss: tf.Tensor) -> tf.Tensor:
     """This replica's share of the mean of `loss (batch,)` over the global batch.
 
-    Optimisers add the replicas' gradients up, so the sum of the shares must be the
-    mean, whatever the number of replicas and however uneven their batches.
+    Optimisers add up the gradients of all replicas. So the sum of the shares must be
+    the mean, for any number of replicas and for batches of different sizes.
     """
     count = tf.cast(tf.size(loss), loss.dtype)
     context = tf.distribute.get_replica_context()

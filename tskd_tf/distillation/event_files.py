@@ -1,7 +1,7 @@
-"""TensorBoard files of a run. Each writer replaces its earlier files: no duplicates.
+"""TensorBoard files of a run. Each writer replaces its earlier files.
 
-Names of runs sort in the order of the work: teacher, trials, the training to the end,
-control, report.
+The names of TensorBoard's runs sort in the order of the work: teacher, trials, the
+training to the end, control, report.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ _FUSED_HEAD = "teacher_loss"
 
 
 def curve_tag(name: str) -> str | None:
-    """The tag of a curve, from the name that Keras logs; None without a curve.
+    """TensorBoard's tag for a value that Keras logs; None if it is not written.
 
-    Parts of a method's loss, its `training_losses`, are tagged by their names.
+    The tags of a method's `training_losses` contain their names.
     """
     if name == "accuracy":
         return "accuracy/training"
@@ -32,8 +32,8 @@ def curve_tag(name: str) -> str | None:
         return "loss/training"
     if name == _FUSED_HEAD:
         return "loss/training_fused_head"
-    # The validation loss is of the hard labels alone, unlike a student's in training.
-    # It says nothing that the accuracy does not
+    # The validation loss uses the hard labels only, unlike a student's training loss.
+    # It adds nothing to the accuracy
     if name.endswith(_LOSS) and not name.startswith("val_"):
         return f"loss/training_{name.removesuffix(_LOSS)}"
     return None
@@ -61,11 +61,11 @@ def control_run(student: str) -> str:
 
 @contextlib.contextmanager
 def fresh_events(run_dir: pathlib.Path, suffix: str) -> Iterator[Any]:
-    """A `tf.summary` writer that replaces the earlier files of its suffix.
+    """Opens a `tf.summary` writer; it replaces the earlier files of its suffix.
 
     Args:
         run_dir: The run's folder.
-        suffix: End of the file's name; each writer of a run has its own.
+        suffix: End of the file name, different for each writer of a run.
     """
     earlier = list(run_dir.glob(f"*tfevents*{suffix}"))
     writer = tf.summary.create_file_writer(str(run_dir), filename_suffix=suffix)
@@ -76,13 +76,13 @@ def fresh_events(run_dir: pathlib.Path, suffix: str) -> Iterator[Any]:
 
 
 class CurveWriter(keras.callbacks.Callback):
-    """Writes the curve of a training after each epoch, from epoch 1 on.
+    """Writes a training curve for TensorBoard, a point after each epoch.
 
     Keras's own callback writes two runs per training and some numbers twice. It also
     appends to the files of an interrupted training.
 
     Args:
-        run_dir: The run's folder; curves of an earlier training in it are removed.
+        run_dir: The run's folder. Files of an earlier training in it are removed.
     """
 
     def __init__(self, run_dir: pathlib.Path) -> None:

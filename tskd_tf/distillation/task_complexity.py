@@ -1,10 +1,9 @@
-"""How hard a task is, estimated from the teacher before any student is trained.
+"""The difficulty of a task, estimated from the teacher before any student is trained.
 
-Shi et al. 2017 measure a task by its number of classes, and warn that this need not be
-its difficulty. These measures come from what a trained teacher gives for the task's
-training images. `benchmarks/task_complexity.py` says how well each predicts the rate
-that a task needs: over random tasks of CIFAR-10, none better than their number of
-classes.
+Shi et al. 2017 measure a task by its number of classes, and warn that its difficulty
+may differ. The measures here use a trained teacher's logits for the task's training
+images. `benchmarks/task_complexity.py` tests how well they predict the rate that a task
+needs. Over random tasks of CIFAR-10, none was better than the number of classes.
 """
 
 from typing import NamedTuple
@@ -20,12 +19,13 @@ class TaskComplexity(NamedTuple):
     """Measures of one task.
 
     Attributes:
-        num_classes: Of the task.
+        num_classes: Number of classes of the task.
         entropy: Mean entropy of the teacher's softened predictions among the task's
             classes, in nats, from 0 to log(num_classes).
-        confusion: Mean probability that the teacher gives to the task's wrong classes
-            (the soft form of its error), in [0, 1].
-        effective_rank: Of its logits over the task's images, from 1 to num_classes.
+        confusion: Mean probability that the teacher gives to the wrong classes of the
+            task (a soft error), in [0, 1].
+        effective_rank: Effective rank of the teacher's logits over the task's images,
+            from 1 to num_classes; see `effective_rank`.
     """
 
     num_classes: int
@@ -41,9 +41,9 @@ def task_complexity(
 
     Args:
         teacher_logits: Shape `(n, task.num_outputs)`, as in a `TransferSet`.
-        labels: Shape `(n,)`, in the student's label space, all of the task.
+        labels: Shape `(n,)`, in the student's label space, all classes of the task.
         task: θ.
-        temperature: τ of the softened predictions, above 0.
+        temperature: τ > 0 of the softened predictions. Default: 3.
     """
     columns = task.to_labels(np.asarray(task.class_ids))
     among_task = np.asarray(teacher_logits, np.float64)[:, columns]
@@ -60,7 +60,7 @@ def task_complexity(
 
 
 def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of logits over a temperature, shape as given (Eq. 5)."""
+    """Softmax of logits divided by a temperature (Eq. 5), of the same shape."""
     scaled = logits / temperature
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     shares: np.ndarray = exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -68,17 +68,17 @@ def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def effective_rank(values: np.ndarray) -> float:
-    """How many dimensions a cloud of points really has.
+    """The effective number of dimensions of a set of points.
 
-    The exponential of the entropy of the singular values of the points less their mean,
-    as shares of their sum (O. Roy & M. Vetterli, "The effective rank: a measure of
-    effective dimensionality", EUSIPCO 2007).
+    The points are centred. Their singular values, divided by the sum, are a
+    distribution; the result is the exponential of its entropy (O. Roy & M. Vetterli,
+    "The effective rank: a measure of effective dimensionality", EUSIPCO 2007).
 
     Args:
         values: Shape `(n, dimensions)`.
 
     Returns:
-        From 1 to the number of dimensions; 1 for a single point.
+        A number from 1 to the number of dimensions; 1 if all points are equal.
     """
     singular = np.linalg.svd(values - values.mean(axis=0), compute_uv=False)
     if singular.sum() <= 0.0:

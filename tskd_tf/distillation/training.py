@@ -1,7 +1,7 @@
-"""Training one network: the teacher on all classes, a student on the task.
+"""Training of one network: the teacher on all classes, a student on the task.
 
-Both use one of `solvers` over all their steps, by default Adam with a cosine, and keep
-the weights of the last epoch: what is measured is what is kept.
+Both use one of `solvers` for all steps, by default Adam with cosine decay. The weights
+of the last epoch are kept and measured.
 """
 
 import logging
@@ -38,15 +38,15 @@ _VALIDATION_BATCH = 1000
 
 
 class TrainedStudent(NamedTuple):
-    """A student and how it did.
+    """A trained student and its results.
 
     Attributes:
-        student: In float32, whatever the precision of its training.
-        accuracy: On the validation data, of these very weights, in [0, 1].
-        epochs: Trained; fewer than the recipe's if training was stopped.
-        seconds: Wall-clock time of building, training and measuring it.
-        curve: Its last validation accuracy is in the precision of training, so that
-            it may differ from `accuracy` by rounding.
+        student: The student in float32, for any precision of the training.
+        accuracy: Accuracy of `student` on the validation data, in [0, 1].
+        epochs: Number of epochs; below the recipe's if training was stopped early.
+        seconds: Wall-clock time of building, training and measuring the student.
+        curve: Loss and validation accuracy of each epoch. The last accuracy is in the
+            precision of the training, so it may differ slightly from `accuracy`.
     """
 
     student: keras.Model
@@ -76,30 +76,31 @@ def train_student(
     """Distils one student from stored soft targets (Algorithm 1, steps 4 and 5).
 
     Args:
-        teacher: Gives the architecture; it is run only if the recipe or its method asks
-            for a live teacher.
-        rate: Width rate of the student.
+        teacher: Gives the student's architecture. It is run only if the recipe or its
+            method needs a live teacher.
+        rate: Width rate of the student, in (0, 1].
         transfer: D(θ) with the teacher's logits.
-        validation: The task's validation images, with labels for class ids.
+        validation: The task's validation images, with labels in place of class ids.
         task: θ.
         recipe: How to train; a `soft_loss_weight` of 0 is the hard-label control.
-        log_dir: For TensorBoard; none is written by default.
+        log_dir: Folder for TensorBoard's files; by default none are written.
         verbose: As in `keras.Model.fit`.
-        build_student: Function of the rate that builds the student; by default
-            `thin_student`, with random weights.
-        early_verdict: Function of the validation accuracies after each epoch so far;
-            training stops after the epoch at which it gives anything but None.
-        callbacks: Called in training besides, such as `progress.LiveLine`.
+        build_student: Function of the rate that builds the student; by default as the
+            recipe says.
+        early_verdict: Function of the validation accuracies of all epochs so far, in
+            [0, 1]. Training stops after the first epoch for which it is not None.
+        callbacks: Further callbacks, such as `progress.LiveLine`.
 
     Raises:
-        DivergedError: If the loss is not finite.
+        DivergedError: If the loss or the logits are not finite.
+        InputError: If the devices cannot share a batch equally.
     """
     start = time.monotonic()
     num_steps = recipe.num_steps(len(transfer.images))
     num_epochs = recipe.num_epochs(len(transfer.images))
     strategy = choose_strategy(recipe.distribute)
     _check_shares(recipe.batch_size, len(transfer.images), strategy)
-    # First, because tf.data's seeds hang on this one, too
+    # First, because tf.data's seeds depend on this one, too
     keras.utils.set_random_seed(recipe.seed)
     weights = _sample_weights(transfer.labels, recipe)
     if recipe.uses_live_teacher:
@@ -146,7 +147,7 @@ def train_student(
         examples,
         validation_data=_validation_batches(validation, strategy),
         epochs=num_epochs,
-        # Else Keras starts the data set twice an epoch, and does not use the second
+        # Otherwise Keras starts the data set a second time per epoch, without using it
         steps_per_epoch=len(examples),
         callbacks=all_callbacks,
         shuffle=False,
@@ -172,7 +173,7 @@ def _optimizer(
     num_steps: int,
     factor: float = 1.0,
 ) -> keras.optimizers.Optimizer:
-    """A fresh optimiser for a network of this width rate; 1 for a teacher."""
+    """A new optimiser for a network of this width rate, which is 1 for a teacher."""
     learning_rate = recipe.learning_rate
     is_automatic = learning_rate == AUTO
     if isinstance(learning_rate, str):
@@ -194,11 +195,11 @@ def train_teacher(
     """Trains a teacher on all classes with hard labels (Algorithm 1, step 2).
 
     Args:
-        teacher: Freshly built; gives logits.
-        train: All training images.
-        validation: Watched, not used.
-        recipe: Its temperature and weight do not matter here.
-        log_dir: For TensorBoard.
+        teacher: A new model that gives logits.
+        train: Training images of all classes.
+        validation: Validation images; their accuracy is logged, and has no influence.
+        recipe: How to train; the settings of the soft loss are not used.
+        log_dir: Folder for TensorBoard's files; by default none are written.
         verbose: As in `keras.Model.fit`.
         callbacks: As in `keras.Model.fit`.
 
@@ -206,7 +207,8 @@ def train_teacher(
         The teacher in float32.
 
     Raises:
-        DivergedError: If the loss is not finite.
+        DivergedError: If the loss or the logits are not finite.
+        InputError: If the devices cannot share a batch equally.
     """
     num_steps = recipe.num_steps(len(train.images))
     num_epochs = recipe.num_epochs(len(train.images))
@@ -219,7 +221,7 @@ def train_teacher(
         model.compile(
             optimizer=_optimizer(recipe, model, 1.0, num_steps * num_epochs),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            # By object: the name's variables would be made in a first trace of two
+            # An object: a metric given by name makes Keras trace the step twice
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
             steps_per_execution=choose_steps_per_execution(
                 num_steps, recipe.steps_per_execution, strategy.num_replicas_in_sync
@@ -243,16 +245,16 @@ def train_teacher(
 
 
 def _sample_weights(labels: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, ...]:
-    """What batches carry as a third part: nothing where all examples count alike."""
+    """The third part of the batches; empty if all examples have the same weight."""
     return (balanced_weights(labels),) if recipe.class_weights == "balanced" else ()
 
 
 def _training_batches(
     arrays: Any, recipe: Recipe, strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset:
-    """Shuffled, through the recipe's views, with an example for each replica.
+    """Shuffled batches of the recipe's views, with an example or more per replica.
 
-    TensorFlow's max pooling ends the process on the empty share of a replica.
+    TensorFlow's max pooling crashes the process on a replica's empty share.
     """
     plain = batches(
         arrays,
@@ -266,7 +268,7 @@ def _training_batches(
 def _validation_batches(
     validation: Split, strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset:
-    """All images, the first batch shared equally by all replicas as Keras needs it."""
+    """Batches of all images; all replicas share the first one equally, for Keras."""
     num_replicas = strategy.num_replicas_in_sync
     size = min(_VALIDATION_BATCH, len(validation.images))
     even = max(num_replicas, size - size % num_replicas)
@@ -276,13 +278,13 @@ def _validation_batches(
 def _check_shares(
     batch_size: int, num_examples: int, strategy: tf.distribute.Strategy
 ) -> None:
-    """Keras needs a first batch that all replicas get an equal share of."""
+    """Checks that all replicas share the first batch equally, as Keras requires."""
     num_replicas = strategy.num_replicas_in_sync
     if min(batch_size, num_examples) % num_replicas:
         raise InputError(
-            f"Expected a batch size, and no fewer images, that {num_replicas} devices "
-            f"share equally. Received: batch_size={batch_size}, {num_examples} images; "
-            "choose another batch size, or --distribute=none"
+            f"Expected a batch that {num_replicas} devices share equally. Received: "
+            f"batch_size={batch_size}, {num_examples} images; choose another batch "
+            "size, or --distribute=none"
         )
 
 
@@ -294,7 +296,7 @@ def _callbacks(log_dir: str | None) -> list[keras.callbacks.Callback]:
 
 
 class _StopAtVerdict(keras.callbacks.Callback):
-    """Ends training after the epoch at which the verdict is known."""
+    """Stops training after the first epoch with a known verdict."""
 
     def __init__(self, early_verdict: Callable[[Sequence[float]], bool | None]) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Methods of distillation: a module each."""
+"""Methods of distillation, one module per method."""

@@ -1,4 +1,4 @@
-"""Adversarial distillation: the student learns to pass its logits off as the teacher's.
+"""Adversarial distillation: the student learns to deceive a discriminator.
 
 Xu, Hsu and Huang, arXiv:1709.00513v2, see `discriminator`.
 """
@@ -25,10 +25,10 @@ _OF_EQUATION_8 = ("temperature", "soft_loss_weight", "scale_soft_loss", "soft_lo
 
 
 def l1_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> tf.Tensor:
-    """L_L1: the sum of absolute differences of the raw logits.
+    """L_L1: the sum of the absolute differences of raw logits.
 
     Args:
-        teacher_logits: Shape `(batch, num_outputs)`; no gradient flows into them.
+        teacher_logits: Shape `(batch, num_outputs)`. They get no gradient.
         student_logits: Shape `(batch, num_outputs)`.
 
     Returns:
@@ -40,26 +40,27 @@ def l1_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("tskd_tf")
 class AdversarialDistiller(Distiller):
-    """Trains a student beside a discriminator of its logits and the teacher's.
+    """Trains a student together with a discriminator of logits.
 
-    In each step first the discriminator minimises −(L_A + L_DS) / 2, then the student
-    L_S + L_L1 + L_GAN, each with a weight: the cross entropy with the labels, the L1
-    distance of raw logits, and `adversarial_loss`. There is no temperature and no λ.
+    Each training step has two updates. First the discriminator minimises
+    −(L_A + L_DS) / 2. Then the student minimises a weighted sum of three losses: L_S,
+    the cross entropy with the labels; L_L1, the L1 distance of raw logits; and L_GAN,
+    see `adversarial_loss`. There is no temperature and no λ.
 
     The discriminator is trained, saved and counted with the distiller, not with the
-    student. It sees the logits of teacher and student as one batch, normalised alike:
-    each by its own statistics, it could not see how large either are. It is in training
-    mode in the student's step, too, where it stands still, statistics included. In its
-    own step the student stands still in the same way: it is in training mode, with the
-    dropout masks of its step to come, so that the logits judged are those it will be
-    corrected for.
+    student. It normalises the logits of teacher and student as one batch: separate
+    statistics would hide their scales. In the student's update it is in training mode,
+    but neither its weights nor its statistics change. In the discriminator's update the
+    student is in training mode and does not change either. It uses the dropout masks of
+    its own update, so both updates see the same logits.
 
     Args:
-        student: As in `Distiller`.
-        teacher: As in `Distiller`.
-        task: As in `Distiller`.
-        discriminator_depth: See `build_discriminator`.
-        discriminator_dropout: See `build_discriminator`.
+        student: Gives logits for the task's outputs. It is trained in place.
+        teacher: Gives logits for all classes of the data set; None if every batch
+            carries them.
+        task: Which teacher outputs the student learns; by default all of them.
+        discriminator_depth: Number of layers with a kernel, ≥ 1. Default: 3.
+        discriminator_dropout: Share of dropped units, in [0, 1). Default: 0.3.
         **kwargs: For `keras.Model`, e.g. `name`.
 
     Raises:
@@ -114,18 +115,22 @@ class AdversarialDistiller(Distiller):
         """Sets the optimisers, the weights of the losses and the metrics.
 
         Args:
-            optimizer: The student's: a Keras optimiser, or its name.
-            discriminator_optimizer: The discriminator's, another one.
-            hard_loss_weight: Of L_S, ≥ 0. The weights are variables, which a callback
-                may `assign`; all are 1 in the paper, whose ablations have some at 0.
-            l1_loss_weight: Of L_L1, ≥ 0.
-            adversarial_loss_weight: Of L_GAN, ≥ 0. At 0 the discriminator learns all
-                the same, and nothing comes of it.
-            is_saturating: Whether L_GAN is the paper's, see `adversarial_loss`.
-            **kwargs: As in `Distiller.compile`, but those of Eq. 8.
+            optimizer: Optimiser of the student: a Keras optimiser, or its name.
+            discriminator_optimizer: Optimiser of the discriminator: another object, or
+                a name.
+            hard_loss_weight: Weight of L_S, ≥ 0. Default: 1. The weights are
+                variables, which a callback may `assign`. The paper uses 1 for all, and
+                0 for some in its ablations.
+            l1_loss_weight: Weight of L_L1, ≥ 0. Default: 1.
+            adversarial_loss_weight: Weight of L_GAN, ≥ 0. Default: 1. At 0 the
+                discriminator is still trained, but the student ignores it.
+            is_saturating: Whether L_GAN has the paper's form, see `adversarial_loss`.
+                Default: True.
+            **kwargs: As in `Distiller.compile`, except for the settings of Eq. 8.
 
         Raises:
-            InputError: If a value is out of range, or of Eq. 8.
+            InputError: If a value is out of range, a setting of Eq. 8 is given, or both
+                networks get the same optimiser.
         """
         if given := [name for name in _OF_EQUATION_8 if name in kwargs]:
             raise InputError(
@@ -143,8 +148,8 @@ class AdversarialDistiller(Distiller):
                 raise InputError(f"Expected {name} from 0 on. Received: {weight}")
         if discriminator_optimizer is optimizer and not isinstance(optimizer, str):
             raise InputError(
-                "Expected an optimiser each for student and discriminator. Received: "
-                f"the same {type(optimizer).__name__} for both"
+                "Expected different optimisers for student and discriminator. "
+                f"Received: the same {type(optimizer).__name__} for both"
             )
         self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
         self._is_saturating = is_saturating
@@ -175,10 +180,10 @@ class AdversarialDistiller(Distiller):
         ]
 
     def compute_discriminator_losses(self, batch: Batch) -> tuple[Losses, tf.Tensor]:
-        """What the discriminator minimises; the student is left as it is.
+        """The discriminator's loss for one batch; the student does not change.
 
         Args:
-            batch: With teacher logits.
+            batch: One batch with teacher logits.
 
         Returns:
             `discriminator_loss` of shape `(batch,)`, and the student's logits.
@@ -190,15 +195,15 @@ class AdversarialDistiller(Distiller):
         return {"discriminator_loss": loss}, logits
 
     def compute_losses(self, batch: Batch) -> tuple[Losses, tf.Tensor]:
-        """What the student minimises; the discriminator is left as it is.
+        """The student's losses for one batch; the discriminator does not change.
 
         Args:
-            batch: With teacher logits.
+            batch: One batch with teacher logits.
 
         Returns:
-            The losses, each of shape `(batch,)`: `hard_loss`, `l1_loss` and
-            `adversarial_loss` unweighted, `loss` their weighted sum; and the student's
-            logits.
+            The unweighted losses `hard_loss`, `l1_loss` and `adversarial_loss` and
+            their weighted sum `loss`, each of shape `(batch,)`; and the student's
+            logits, shape `(batch, num_outputs)`.
         """
         logits = self.student(batch.images, training=True)
         with _standing_still():
@@ -213,7 +218,7 @@ class AdversarialDistiller(Distiller):
     def _discriminate(
         self, teacher_logits: tf.Tensor, student_logits: tf.Tensor
     ) -> list[tf.Tensor]:
-        """The discriminator's outputs, for the teacher's logits and the student's."""
+        """The discriminator's outputs for the teacher's and the student's logits."""
         logits = [
             tf.stop_gradient(tf.cast(teacher_logits, tf.float32)),
             tf.cast(student_logits, tf.float32),
@@ -224,12 +229,12 @@ class AdversarialDistiller(Distiller):
         return outputs
 
     def get_config(self) -> dict[str, Any]:
-        """The student, the task and how the discriminator is built."""
+        """The student, the task, and the discriminator's depth and dropout."""
         return {**super().get_config(), **self._discriminator_config}
 
 
 def _standing_still() -> keras.StatelessScope:
-    """Within it a network runs in training mode, and none of its variables changes."""
+    """A scope in which a network in training mode does not change its variables."""
     return keras.StatelessScope(initialize_variables=False)
 
 
@@ -238,8 +243,8 @@ def _build(parts: Parts) -> AdversarialDistiller:
 
 
 def _compile_arguments(compilation: Compilation) -> dict[str, Any]:
-    # A hundredth with SGD, as in the paper. Adam's steps are as long as its rate
-    # whatever the gradient: a hundredth of them leaves the discriminator as it was
+    # With SGD, a hundredth of the learning rate, as in the paper. Adam's step does not
+    # grow with the gradient, so a hundredth would hardly train the discriminator
     factor = 1.0 if compilation.recipe.solver == ADAM else 0.01
     return {
         "optimizer": compilation.build_optimizer(1.0),

@@ -1,8 +1,8 @@
-"""What tells a student's logits from its teacher's, and what that is worth as losses.
+"""A discriminator of the teacher's and the student's logits, and its losses.
 
 Xu, Hsu and Huang, "Training Shallow and Thin Networks for Acceleration via Knowledge
 Distillation with Conditional Adversarial Networks", arXiv:1709.00513v2. The losses are
-in the form of cross entropies, one value an example, in float32.
+cross entropies with one value per example, in float32.
 """
 
 import keras
@@ -18,22 +18,23 @@ _REAL, _FAKE = 0, 1
 def build_discriminator(
     num_outputs: int, depth: int = 3, dropout: float = 0.3
 ) -> keras.Model:
-    """A residual network on logits: whose are they, and of which class?
+    """Builds a residual network that predicts the origin and the class of logits.
 
-    Batch normalisation of the logits, then blocks a ← ReLU(a + Dropout(BN(Linear(a))))
-    as wide as the logits, then a linear layer. The paper's "3-layer MLP" does not say
-    whether the last layer counts; here it does. So `depth` 3 is two blocks and the last
-    layer: 31,102 trainable parameters for 100 outputs, 412 for 10. It computes in
-    float32, and normalises by the batches of all replicas together.
+    It has batch normalisation of the logits, then blocks as wide as the logits,
+    a ← ReLU(a + Dropout(BN(Linear(a)))), then a linear layer. The paper's "3-layer MLP"
+    does not say whether the last layer counts; here it does. So `depth` 3 means two
+    blocks and the last layer: 31,102 trainable parameters for 100 outputs, 412 for 10.
+    It computes in float32. On several devices, batch statistics cover all replicas.
 
     Args:
         num_outputs: C, the number of logits, ≥ 2.
-        depth: Layers with a kernel, the last one included, ≥ 1; the paper tries 1 to 4.
-        dropout: In [0, 1).
+        depth: Number of layers with a kernel, including the last one, ≥ 1. Default:
+            3. The paper tries 1 to 4.
+        dropout: Share of dropped units, in [0, 1). Default: 0.3.
 
     Returns:
-        Logits of shape `(batch, C)` → `(batch, C + 2)`: the logits of the classes, of
-        "real" (the teacher's) and of "fake".
+        A model that maps logits of shape `(batch, C)` to outputs `(batch, C + 2)`: the
+        logits of the C classes, of "real" (the teacher's) and of "fake".
 
     Raises:
         InputError: If a value is out of range.
@@ -61,7 +62,7 @@ def build_discriminator(
 def _normalization(name: str) -> layers.Layer:
     return layers.BatchNormalization(
         dtype="float32",
-        # On one device it would fill a registry of TensorFlow's, see solvers
+        # On one device it would leak memory in a registry of TensorFlow, see solvers
         synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
         name=name,
     )
@@ -71,8 +72,8 @@ def authenticity_loss(outputs: tf.Tensor, is_real: bool) -> tf.Tensor:
     """−log P(Real | ·) or −log P(Fake | ·), a summand of −L_A.
 
     Args:
-        outputs: Of the discriminator, shape `(batch, C + 2)`.
-        is_real: Which of the two.
+        outputs: The discriminator's outputs, shape `(batch, C + 2)`.
+        is_real: Whether the right answer is "real"; otherwise it is "fake".
 
     Returns:
         float32, shape `(batch,)`, in nats.
@@ -85,8 +86,8 @@ def class_loss(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """−log P(l | ·), a summand of −L_DS.
 
     Args:
-        outputs: Of the discriminator, shape `(batch, C + 2)`.
-        labels: Integers of shape `(batch,)`, positions among the C outputs.
+        outputs: The discriminator's outputs, shape `(batch, C + 2)`.
+        labels: Positions of the right classes among C, integers of shape `(batch,)`.
 
     Returns:
         float32, shape `(batch,)`, in nats.
@@ -102,8 +103,9 @@ def discriminator_loss(
     Args:
         of_teacher: The discriminator's outputs for the teacher's logits, shape
             `(batch, C + 2)`.
-        of_student: The same for the student's.
-        labels: Integers of shape `(batch,)`.
+        of_student: The discriminator's outputs for the student's logits, shape
+            `(batch, C + 2)`.
+        labels: Positions of the right classes among C, integers of shape `(batch,)`.
 
     Returns:
         float32, shape `(batch,)`, in nats, ≥ 0.
@@ -119,17 +121,17 @@ def adversarial_loss(
 ) -> tf.Tensor:
     """The student's part of L_GAN = (L_A − L_DS) / 2; the teacher's is a constant.
 
-    As printed it has no lower bound: where the discriminator takes the student's logits
-    for the teacher's, log P(Fake | ·) falls without end. And it has hardly a gradient
-    where the discriminator is sure of a fake. The non-saturating form of Goodfellow et
-    al. 2014, −log P(Real | ·), has the same fixed point, a gradient there, and the
-    bound 0.
+    The printed form has no lower bound: log P(Fake | ·) falls without limit when the
+    discriminator takes the student's logits for the teacher's. Its gradient vanishes
+    when the discriminator is sure of a fake. The non-saturating form of Goodfellow et
+    al. 2014, −log P(Real | ·), has the same fixed point, a gradient in that case, and
+    the lower bound 0.
 
     Args:
         of_student: The discriminator's outputs for the student's logits, shape
             `(batch, C + 2)`.
-        labels: Integers of shape `(batch,)`.
-        is_saturating: Whether the form is that of the paper.
+        labels: Positions of the right classes among C, integers of shape `(batch,)`.
+        is_saturating: Whether to use the paper's form. Default: True.
 
     Returns:
         float32, shape `(batch,)`, in nats.

@@ -1,4 +1,4 @@
-"""What methods that compare feature maps of teacher and student have in common."""
+"""The base class of methods that compare feature maps of teacher and student."""
 
 import types
 from collections.abc import Sequence
@@ -14,23 +14,26 @@ from tskd_tf.errors import InputError
 
 
 class FeatureDistiller(Distiller):
-    """A distiller with the feature maps of both networks at the ends of their stages.
+    """Base class of distillers that use the feature maps at the ends of stages.
 
-    Stored logits are used where the batches have them; the maps are the live teacher's,
-    which is run up to the last stage in use. For subclasses.
+    Teacher logits that the batches carry are used. The teacher's maps are not stored:
+    in training, the live teacher is run up to the last stage in use.
 
     Args:
-        student: As in `Distiller`; with as many stages as the teacher, see `stages`.
-        teacher: As in `Distiller`; needed in training, stored logits or not.
-        task: As in `Distiller`.
-        stages: Which stages are compared, from 0 on; by default `default_stages`.
-        teacher_maps: Without a teacher, as in a distiller that is being loaded, the
-            shapes `(height, width, channels)` of its maps at these stages.
+        student: Gives logits for the task's outputs. It has as many stages as the
+            teacher (see `stages`) and is trained in place.
+        teacher: Gives logits for all classes of the data set. Training needs it, also
+            with stored logits.
+        task: Which teacher outputs the student learns; by default all of them.
+        stages: Indices of the compared stages, from 0 on; by default `default_stages`.
+        teacher_maps: Shapes `(height, width, channels)` of the teacher's maps at these
+            stages. They replace the teacher when a distiller is loaded from a file.
         **kwargs: For `keras.Model`, e.g. `name`.
 
     Raises:
-        InputError: As in `Distiller`; if a network has no such stages, teacher and
-            student have not as many, or neither teacher nor `teacher_maps` is given.
+        InputError: As in `Distiller`. Also if a network lacks a stage, if teacher and
+            student differ in the number of stages, or if neither teacher nor
+            `teacher_maps` is given.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class FeatureDistiller(Distiller):
             )
         self._num_stages = num_stages
         outputs = [view.outputs[0], *(view.outputs[i + 1] for i in self.stages)]
-        # Keras would count a model in an attribute as further layers
+        # Keras would count the layers of a model in an attribute once more
         self._views = types.SimpleNamespace(student=keras.Model(view.input, outputs))
         self.student_maps = tuple(map_shape(tensor) for tensor in outputs[1:])
         self.teacher_maps = tuple(tuple(shape) for shape in teacher_maps or ())
@@ -67,18 +70,18 @@ class FeatureDistiller(Distiller):
 
     @staticmethod
     def default_stages(num_stages: int) -> Sequence[int]:
-        """The stages that are compared if none are named: all."""
+        """The stages to compare by default: all."""
         return range(num_stages)
 
     def set_teacher(self, teacher: keras.Model | None) -> None:
-        """Sets the live teacher, or none.
+        """Sets or removes the live teacher.
 
         Args:
-            teacher: Gives logits for all classes of the data set.
+            teacher: Gives logits for all classes of the data set; None removes it.
 
         Raises:
-            InputError: If it does not fit the student, the task, or the maps of the
-                teacher before.
+            InputError: If it does not fit the student or the task, or its maps differ
+                in shape from those of the previous teacher.
         """
         super().set_teacher(teacher)
         if teacher is None:
@@ -86,22 +89,25 @@ class FeatureDistiller(Distiller):
         view = with_stages(teacher, "the teacher")
         if (num_stages := len(view.outputs) - 1) != self._num_stages:
             raise InputError(
-                "Expected teacher and student with as many stages each, where poolings "
-                f"divide them. Received: {num_stages} and {self._num_stages}; choose "
-                "another method, or a student with as many"
+                "Expected teacher and student with equally many stages, which poolings "
+                f"divide. Received: {num_stages} and {self._num_stages}; choose "
+                "another method, or a student with as many stages as the teacher"
             )
         outputs = [view.outputs[i + 1] for i in self.stages]
         maps = tuple(map_shape(tensor) for tensor in outputs)
         if self.teacher_maps and maps != self.teacher_maps:
             raise InputError(
-                f"Expected a teacher with maps of shapes {self.teacher_maps}, as that "
-                f"before. Received: {teacher.name!r} with {maps}"
+                f"Expected a teacher with maps of shapes {self.teacher_maps}, like the "
+                f"previous one. Received: {teacher.name!r} with {maps}"
             )
         self.teacher_maps = maps
         self._borrowed.view = keras.Model(view.input, outputs)
 
     def maps_of_teacher(self, images: tf.Tensor) -> list[tf.Tensor]:
-        """The teacher's maps at `stages`, in float32; no gradient flows into them.
+        """The teacher's maps at `stages`, in float32 and without a gradient.
+
+        Args:
+            images: Shape `(batch, height, width, channels)`.
 
         Raises:
             InputError: If there is no teacher.
@@ -109,19 +115,26 @@ class FeatureDistiller(Distiller):
         if self._borrowed.teacher is None:
             raise InputError(
                 f"Expected a live teacher, as {type(self).__name__} compares feature "
-                "maps, which are not stored with its logits. Received: none; one that "
-                "is loaded from a file has no teacher until set_teacher(teacher)"
+                "maps, which are not stored with its logits. Received: none; a "
+                "distiller from a file has no teacher until set_teacher(teacher)"
             )
         maps = keras.tree.flatten(self._borrowed.view(images, training=False))
         return [tf.stop_gradient(tf.cast(values, tf.float32)) for values in maps]
 
     def run_student(self, images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """The student's logits, and its maps at `stages` in float32, in training."""
+        """Runs the student in training mode.
+
+        Args:
+            images: Shape `(batch, height, width, channels)`.
+
+        Returns:
+            Its logits, and its maps at `stages` in float32.
+        """
         logits, *maps = self._views.student(images, training=True)
         return logits, [tf.cast(values, tf.float32) for values in maps]
 
     def get_config(self) -> dict[str, Any]:
-        """As in `Distiller`, with what is known of the teacher's maps."""
+        """The student, the task, the stages and the shapes of the teacher's maps."""
         return {
             **super().get_config(),
             "stages": list(self.stages),

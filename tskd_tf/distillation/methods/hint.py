@@ -1,4 +1,4 @@
-"""Hints: the student's middle first learns to give what the teacher's middle gives.
+"""Hints: the student first learns a feature map from the middle of the teacher.
 
 FitNets, Romero et al., ICLR 2015 (arXiv:1412.6550).
 """
@@ -23,14 +23,14 @@ from tskd_tf.errors import InputError
 
 
 def hint_loss(hint: tf.Tensor, guided: tf.Tensor) -> tf.Tensor:
-    """L_HT: half of the squared distance of two maps, as a mean over their values.
+    """L_HT: half of the mean squared difference of two feature maps.
 
-    Romero et al. print the sum. The mean is of the size of a cross entropy whatever the
-    map's, so that one learning rate serves both of their stages.
+    Romero et al. print the sum. For maps of any size, the mean is about as large as a
+    cross entropy, so one learning rate serves both phases of the training.
 
     Args:
-        hint: The teacher's map, `(batch, height, width, channels)`.
-        guided: The student's through the regressor, of the same shape.
+        hint: The teacher's map, shape `(batch, height, width, channels)`.
+        guided: The student's map after the regressor, of the same shape.
 
     Returns:
         float32, shape `(batch,)`, ≥ 0.
@@ -41,32 +41,35 @@ def hint_loss(hint: tf.Tensor, guided: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("tskd_tf")
 class HintDistiller(FeatureDistiller):
-    """Trains a student on hints, then on Eq. 8, in one `fit`.
+    """Trains a student first on hints, then on Eq. 8, in one `fit`.
 
-    In the first `hint_steps` steps of the optimiser `loss` is L_HT = ½‖u − r(v)‖², see
-    `hint_loss`: u is the teacher's map at a stage, v the student's at the same, and r
-    a convolution whose kernel is as large as makes v's places as many as u's. Layers
-    behind the stage get no gradient then. Afterwards it is Eq. 8, `hint_loss` is 0, and
-    the teacher's maps are not asked for any more. What counts is the optimiser's step,
-    so that a training that was cut off goes on in the right half. The regressor is
-    trained and saved with the distiller, not with the student.
+    In the first `hint_steps` optimiser steps, `loss` is L_HT = ½‖u − r(v)‖², see
+    `hint_loss`. u is the teacher's map at a stage, and v the student's map at the same
+    stage. r is the regressor: a convolution without padding, whose kernel makes r(v)
+    as large as u. Layers behind the stage get no gradient in these steps. Afterwards
+    `loss` is Eq. 8, `hint_loss` is 0, and the teacher's maps are not computed. The
+    optimiser's step counts, so a training that is continued is in the right phase. The
+    regressor is trained and saved with the distiller, not with the student.
 
-    Unlike theirs: r is linear, as the map at the end of a stage need not have passed
-    their non-linearity; the whole training has one optimiser and one schedule; λ stays
-    as it is; and the student starts where it starts.
+    Differences from FitNets: r is linear, as a map at the end of a stage need not have
+    passed an activation. The whole training has one optimiser and one schedule. λ is
+    constant. The student keeps its initial weights.
 
     Args:
-        student: As in `FeatureDistiller`.
-        teacher: As in `FeatureDistiller`.
-        task: As in `Distiller`.
-        stages: The one stage of hint and guided map; by default the middle one, of an
-            even number the later of the two.
-        teacher_maps: As in `FeatureDistiller`.
+        student: Gives logits for the task's outputs. It has as many stages as the
+            teacher (see `stages`) and is trained in place.
+        teacher: Gives logits for all classes of the data set. Training needs it, also
+            with stored logits.
+        task: Which teacher outputs the student learns; by default all of them.
+        stages: Index of the stage of hint and guided map, in a sequence of length 1; by
+            default the middle one, the later one of two.
+        teacher_maps: Shape `(height, width, channels)` of the teacher's map, in a
+            sequence of length 1. It replaces the teacher in loading from a file.
         **kwargs: For `keras.Model`, e.g. `name`.
 
     Raises:
-        InputError: As in `FeatureDistiller`; if not one stage is given, or the
-            student's map has fewer places than the teacher's.
+        InputError: As in `FeatureDistiller`. Also if `stages` does not have length 1,
+            or the student's map is smaller than the teacher's.
 
     Example:
 
@@ -98,9 +101,9 @@ class HintDistiller(FeatureDistiller):
         kernel = [large - small + 1 for large, small in zip(guided_sides, sides)]
         if min(kernel) < 1:
             raise InputError(
-                "Expected a student whose map at the stage has as many places as the "
-                f"teacher's, {sides}, or more. Received: {student.name!r} with "
-                f"{guided_sides}; name another stage"
+                "Expected a student whose map at the stage is at least as large as the "
+                f"teacher's, {sides}. Received: {student.name!r} with {guided_sides}; "
+                "choose another stage"
             )
         self.regressor = keras.layers.Conv2D(
             channels, kernel, dtype="float32", name="regressor"
@@ -110,7 +113,7 @@ class HintDistiller(FeatureDistiller):
 
     @staticmethod
     def default_stages(num_stages: int) -> Sequence[int]:
-        """The middle one."""
+        """The middle stage, or the later one of two."""
         return (num_stages // 2,)
 
     def compile(  # type: ignore[override]
@@ -120,8 +123,8 @@ class HintDistiller(FeatureDistiller):
 
         Args:
             optimizer: A Keras optimiser, or its name.
-            hint_steps: Steps of the optimiser, counted from its first, in which the
-                loss is L_HT; 0 is Eq. 8 from the start.
+            hint_steps: Number of optimiser steps with L_HT as the loss, from the first
+                step on; ≥ 0. Default: 500. 0 means Eq. 8 from the start.
             **kwargs: As in `Distiller.compile`.
 
         Raises:
@@ -134,7 +137,11 @@ class HintDistiller(FeatureDistiller):
         self._loss_config = {**self._loss_config, "hint_steps": hint_steps}
 
     def compute_losses(self, batch: Batch) -> tuple[Losses, tf.Tensor]:
-        """The losses of one batch, each `(batch,)`, and the student's logits."""
+        """The losses of one batch, each of shape `(batch,)`, and the student's logits.
+
+        Args:
+            batch: One batch with teacher logits.
+        """
         logits, (guided,) = self.run_student(batch.images)
         losses = self.losses_of_logits(batch, logits)
         is_hinting = self.optimizer.iterations < self._hint_steps

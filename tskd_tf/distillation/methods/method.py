@@ -1,4 +1,4 @@
-"""What the package knows of a method of distillation: one record a method."""
+"""The record of a method of distillation, one per method."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,14 +16,14 @@ DISTILLATION = "distillation"
 
 
 class Parts(NamedTuple):
-    """What a distiller is built of.
+    """The parts that a distiller is built from.
 
     Attributes:
-        build_student: Gives a fresh student with the task's outputs.
-        teacher: The live teacher; None where the batches carry its logits and the
-            method needs nothing else of it.
+        build_student: Function that builds a new student with the task's outputs.
+        teacher: The live teacher; None if the batches carry its logits and the method
+            does not need the teacher itself.
         task: θ.
-        num_students: Of the methods that train several, at least 2.
+        num_students: Number of students of a method that trains several, ≥ 2.
     """
 
     build_student: Callable[[], keras.Model]
@@ -33,12 +33,13 @@ class Parts(NamedTuple):
 
 
 class Compilation(NamedTuple):
-    """What a distiller's `compile` is given.
+    """Inputs of a method's `compile_arguments`.
 
     Attributes:
         recipe: How the student is trained.
-        build_optimizer: Gives a fresh optimiser, for a factor of the learning rate.
-        num_steps: Of the whole training.
+        build_optimizer: Function that builds a new optimiser for a factor of the
+            recipe's learning rate.
+        num_steps: Number of steps of the whole training.
     """
 
     recipe: "Recipe"
@@ -47,7 +48,7 @@ class Compilation(NamedTuple):
 
 
 def equation_8_arguments(compilation: Compilation) -> dict[str, Any]:
-    """Arguments of `Distiller.compile` that are about the losses of Eq. 8."""
+    """Arguments of `Distiller.compile`: an optimiser and the settings of Eq. 8."""
     recipe = compilation.recipe
     return {
         "optimizer": compilation.build_optimizer(1.0),
@@ -61,11 +62,11 @@ class Method(NamedTuple):
     """The record of a method.
 
     Attributes:
-        build: Gives its distiller, not compiled yet.
-        unused_settings: Fields of a `Recipe` that mean nothing to it.
-        needs_live_teacher: Whether it needs the teacher beside its stored logits.
-        compile_arguments: What `compile` of its distiller takes for its losses and
-            optimisers.
+        build: Function that builds the distiller, not compiled yet.
+        unused_settings: Fields of a `Recipe` that have no meaning for the method.
+        needs_live_teacher: Whether it needs the teacher besides its stored logits.
+        compile_arguments: Function that gives the arguments of the distiller's
+            `compile` for its losses and optimisers.
     """
 
     build: Callable[[Parts], Distiller]
@@ -75,7 +76,7 @@ class Method(NamedTuple):
 
 
 def method_named(name: str) -> Method:
-    """The record of a method.
+    """Finds the record of a method.
 
     Args:
         name: One of `choices.METHODS`.

@@ -1,4 +1,4 @@
-"""Mutual learning (Zhang et al. 2018): several students, each from all others."""
+"""Mutual learning (Zhang et al. 2018): each student learns from all the others."""
 
 from tskd_tf.distillation.distiller import Distiller
 from tskd_tf.distillation.methods.method import Method, Parts

@@ -1,9 +1,9 @@
 """Students that teach each other: online distillation, and deep mutual learning.
 
-Online distillation is Xie, Lin, Zhang and Luo, arXiv:1909.13063, as far as the authors'
-code tells: m students of one architecture, and a teacher that is no more than a head
-over their feature maps. Mutual learning, without that head, is Zhang, Xiang, Hospedales
-and Lu, CVPR 2018 (arXiv:1706.00384). Neither has a trained teacher.
+Online distillation is by Xie, Lin, Zhang and Luo, arXiv:1909.13063; it follows the
+authors' code. It trains m students of one architecture. Their teacher is only a head
+over their feature maps. Mutual learning has no such head; it is by Zhang, Xiang,
+Hospedales and Lu, CVPR 2018 (arXiv:1706.00384). Neither needs a trained teacher.
 """
 
 import types
@@ -31,35 +31,37 @@ from tskd_tf.errors import InputError
 class OnlineDistiller(Distiller):
     """Trains several students that learn from the labels and from each other.
 
-    With the fused head, of each example,
+    With the fused head, the loss of an example is
 
         L = H(Y, P_t) + Σ_j [H(Y, P_j) + w·KL(P_t^τ ‖ P_j^τ)].
 
-    P_t is the fused head's: batch normalisation, ReLU, mean over the places and a dense
-    layer, over the students' last feature maps (see `stages`) side by side. Without it,
+    P_t is the prediction of the fused head: batch normalisation, ReLU, spatial mean and
+    a dense layer. Its inputs are the students' last feature maps (see `stages`), joined
+    along the channels. Without the fused head, the loss is
 
         L = Σ_j [H(Y, P_j) + w/(m−1) · Σ_{k≠j} KL(P_k^τ ‖ P_j^τ)].
 
-    All students take their step at once; Zhang et al. update one after the other. No
-    teacher logits are needed, and stored ones are passed over. `loss` is the sum above,
-    `hard_loss` and `soft_loss` are the students' means of its parts, `teacher_loss` is
-    H(Y, P_t); the metrics of training are the first student's.
+    All students are updated at once; Zhang et al. update one after the other. Teacher
+    logits are not needed, and stored ones are ignored. `loss` is the sum above.
+    `hard_loss` and `soft_loss` are means of its parts over the students. `teacher_loss`
+    is H(Y, P_t). Metrics in training are those of the first student.
 
-    One student is kept. `fit` measures all of them in each validation and notes which
-    is best, by the accuracy if there is that metric, else by the loss: the values of
-    the validation, `predict`, `evaluate` and `best_student` are of that one, until the
-    next validation. Without any it is the first.
+    One student is kept. Each validation of `fit` measures all students and chooses the
+    best, by accuracy if there is that metric, else by loss. Until the next validation,
+    its results, `predict`, `evaluate` and `best_student` are those of the chosen
+    student. Without any validation it is the first.
 
     Args:
-        students: At least two of one architecture, with weights of their own; see
-            `build_students`. The first is also `student`, the others `peers`.
-        task: As in `Distiller`.
-        fused_head: Whether the fused head teaches, or the students each other.
+        students: At least two models of one architecture, with different weights; see
+            `build_students`. The first is also `student`, the others are `peers`.
+        task: The classes of the students, and their head; None without a check.
+        fused_head: Whether the fused head teaches; otherwise the students teach each
+            other. Default: True.
         **kwargs: For `keras.Model`, e.g. `name`.
 
     Raises:
-        InputError: If students and task do not fit each other, there is one only, or
-            they have no feature maps that could be fused.
+        InputError: If students and task do not fit each other, if there is only one
+            student, or if the students have no feature maps for the fused head.
 
     Example:
 
@@ -85,7 +87,7 @@ class OnlineDistiller(Distiller):
             self.training_losses = ("hard_loss", "soft_loss")
         super().__init__(first, task=task, **kwargs)
         self.peers = peers
-        # Part of a saved distiller, so that a loaded one goes on with the same
+        # Saved with the distiller, so that a loaded one has the same chosen student
         self.chosen_student = self._add_scalar("chosen_student", 0.0)
         self.fused_head = None
         self._kl_weight: float | None = None
@@ -99,11 +101,11 @@ class OnlineDistiller(Distiller):
             ]
             shape, num_outputs = views[0].outputs[1].shape, first.outputs[0].shape[-1]
             self.fused_head = build_fused_head(shape[1:], len(views), num_outputs)
-            # Keras would count models in attributes as further layers
+            # Keras would count the layers of models in attributes once more
             self._views = types.SimpleNamespace(students=views)
 
     def students(self) -> list[keras.Model]:
-        """All students; `peers` are those after the first."""
+        """All students: the first, then `peers`."""
         return [self.student, *self.peers]
 
     def compile(  # type: ignore[override]
@@ -117,15 +119,17 @@ class OnlineDistiller(Distiller):
         """Sets the optimiser, the loss's parameters and the metrics.
 
         Args:
-            optimizer: A Keras optimiser, or its name; of all students and the head.
-            temperature: τ > 0 of the divergence. Xie et al. have 4, Zhang et al. 1.
-            kl_weight: w ≥ 0 of an example's divergence, which is a sum over the
-                classes. By default τ²/C with the fused head, C the number of outputs:
-                Xie et al. write τ², but their code's divergence is the mean over batch
-                and classes, so that of an example counts for a C-th of that. Without
-                the head τ², which at their τ = 1 is Zhang et al.'s.
+            optimizer: A Keras optimiser, or its name. It updates all students and the
+                head.
+            temperature: τ > 0 of the divergence. Default: 3. Xie et al. use 4, Zhang
+                et al. 1.
+            kl_weight: Weight w ≥ 0 of an example's divergence, which is a sum over the
+                classes. With the fused head it is τ²/C by default, C the number of
+                outputs. Xie et al. write τ², but their code takes the mean over the
+                classes, which divides by C. Without the head it is τ² by default; at
+                Zhang et al.'s τ = 1 that is their weight.
             stop_gradient: Whether P_t, or P_k, is a constant in the divergence. By
-                default as in the sources: False with the fused head, which then also
+                default as in the papers: False with the fused head, which then also
                 learns from its students, and True without it.
             **kwargs: As in `Distiller.compile`. There is no λ: `soft_loss_weight` and
                 `scale_soft_loss` have no effect.
@@ -148,7 +152,12 @@ class OnlineDistiller(Distiller):
         self._loss_config = {**self._loss_config, **own}
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
-        """The best student's logits, `(batch, num_outputs)`; see `best_student`."""
+        """Logits of `best_student`, shape `(batch, num_outputs)`.
+
+        Args:
+            inputs: Images, or a dictionary with them under `"images"`.
+            training: As for any Keras model.
+        """
         images = images_of(inputs)
         return tf.switch_case(
             tf.cast(self.chosen_student, tf.int32),
@@ -156,11 +165,15 @@ class OnlineDistiller(Distiller):
         )
 
     def best_student(self) -> keras.Model:
-        """The best student in the last validation of a `fit`; before any the first."""
+        """The best student of the last validation in `fit`; without any, the first."""
         return self.students()[int(self.chosen_student)]
 
     def compute_losses(self, batch: Batch) -> tuple[Losses, tf.Tensor]:
-        """The losses of one batch, each of shape `(batch,)`, and a student's logits."""
+        """Losses of one batch, each of shape `(batch,)`; the first student's logits.
+
+        Args:
+            batch: One batch; teacher logits are ignored.
+        """
         if self.fused_head is None:
             logits = [
                 student(batch.images, training=True) for student in self.students()
@@ -216,8 +229,8 @@ class OnlineDistiller(Distiller):
         return tf.stop_gradient(logits) if self._stops_gradient else logits
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`: the best student on the task."""
-        # What only the validation of a fit passes: it chooses, a test must not
+        """As `keras.Model.evaluate`, for the chosen student on the task."""
+        # Only the validation of `fit` passes this. It chooses; a test must not
         if not kwargs.get("_use_cached_eval_dataset"):
             return super().evaluate(*args, **kwargs)
         results = []
@@ -229,7 +242,7 @@ class OnlineDistiller(Distiller):
         return results[best]
 
     def get_config(self) -> dict[str, Any]:
-        """The students, the task and whether there is a fused head."""
+        """The students, the task, and whether there is a fused head."""
         students = [keras.saving.serialize_keras_object(s) for s in self.students()]
         config = {k: v for k, v in super().get_config().items() if k != "student"}
         fused_head = self.fused_head is not None
@@ -239,7 +252,7 @@ class OnlineDistiller(Distiller):
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
     ) -> "OnlineDistiller":
-        """Another of the same architecture, from `get_config`."""
+        """A new distiller with students of the same architecture, from `get_config`."""
         students = [
             keras.saving.deserialize_keras_object(student, custom_objects)
             for student in config["students"]
@@ -255,7 +268,7 @@ def _calling(
 
 
 def _merit(results: dict[str, float]) -> tuple[float, float]:
-    """Sort key of students: by accuracy; of equal accuracies, by loss."""
+    """Sort key of students: by accuracy, then by loss."""
     return results.get("accuracy", 0.0), -results["loss"]
 
 
@@ -264,6 +277,6 @@ def _build(parts: Parts) -> OnlineDistiller:
     return OnlineDistiller(students, parts.task, fused_head=True)
 
 
-# Students that start alike cannot teach each other
+# Students with the same initial weights cannot teach each other
 UNUSED_SETTINGS = ("initialize", "soft_loss_weight", "scale_soft_loss")
 METHOD = Method(_build, UNUSED_SETTINGS)

@@ -1,4 +1,4 @@
-"""Students that learn together, and the head that fuses them to a teacher."""
+"""Students that learn together, and the head over their feature maps."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,14 +13,15 @@ from tskd_tf.errors import InputError
 def build_students(
     build_student: Callable[[], keras.Model], num_students: int
 ) -> list[keras.Model]:
-    """Students of one architecture, each with random weights of its own.
+    """Builds students of one architecture with different random weights.
 
     Args:
-        build_student: Gives a fresh student.
-        num_students: m, at least 2.
+        build_student: Function that builds a new student.
+        num_students: m, the number of students, ≥ 2.
 
     Raises:
-        InputError: If there are fewer, or all of them start alike.
+        InputError: If `num_students` is below 2, or a student has the same weights as
+            the first.
     """
     if num_students < 2:
         raise InputError(f"Expected at least 2 students. Received: {num_students}")
@@ -29,7 +30,7 @@ def build_students(
         pairs = zip(first.get_weights(), other.get_weights())
         if all(a.shape == b.shape and (a == b).all() for a, b in pairs):
             raise InputError(
-                "Expected students with random weights of their own, as alike ones "
+                "Expected students with different random weights, as equal students "
                 f"cannot teach each other. Received: {first.name!r} twice with the "
                 "same weights; leave out initialize and fixed seeds of initialisers"
             )
@@ -39,18 +40,18 @@ def build_students(
 def build_fused_head(
     shape: Sequence[int], num_students: int, num_outputs: int
 ) -> keras.Model:
-    """The online teacher: logits from the students' feature maps.
+    """Builds the teacher of online distillation, a head over the students' maps.
 
-    Computes in float32. On several devices the batch is normalised as a whole.
+    It computes in float32. On several devices, batch statistics cover all replicas.
 
     Args:
         shape: `(height, width, channels)` of a student's map.
-        num_students: m; maps are side by side in the channels.
-        num_outputs: C.
+        num_students: m, the number of maps, which are joined along the channels.
+        num_outputs: C, the number of logits.
 
     Returns:
-        A model of `(batch, height, width, m · channels)`. With 4 students of 64
-        channels and 10 outputs it has 3,082 trainable parameters.
+        A model that maps `(batch, height, width, m · channels)` to logits `(batch, C)`.
+        With 4 students of 64 channels and 10 outputs it has 3,082 trainable parameters.
     """
     height, width, num_channels = shape
     num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -69,12 +70,16 @@ def check_students(
 ) -> list[keras.Model]:
     """Checks that models can learn a task together.
 
+    Args:
+        students: At least two models of one architecture.
+        task: The classes of the students, and their head; None for no task.
+
     Returns:
-        The models.
+        The models as a list.
 
     Raises:
-        InputError: If there is one only, or they are not of one architecture, or cannot
-            be students of the task.
+        InputError: If there is only one model, if their architectures differ, or if one
+            cannot be a student of the task.
     """
     students = list(students)
     if len(students) < 2:

@@ -1,10 +1,10 @@
-"""Knowledge pre-regression: maps of teacher and student are compared as class scores.
+"""Knowledge pre-regression: teacher and student are compared by class scores of maps.
 
 Inspired by Wang, Deng and Wang, ECCV 2016, "Accelerating convolutional neural networks
-with dominant convolutional kernel and knowledge pre-regression". Of the paper only the
-abstract was to be had: that it extends the hints of FitNets (see `hints`), with a cross
-entropy instead of the Euclidean distance, so that they converge more easily. Every
-choice below is our reading, and its numbers are not to be compared with theirs.
+with dominant convolutional kernel and knowledge pre-regression". Only the abstract of
+the paper was available. It extends the hints of FitNets (see `hint`) by a cross entropy
+in place of the Euclidean distance, which converges more easily. All else is our own
+choice, so our results cannot be compared with the paper's.
 """
 
 from collections.abc import Sequence
@@ -24,28 +24,31 @@ from tskd_tf.errors import InputError
 
 @keras.saving.register_keras_serializable("tskd_tf")
 class PreRegressionDistiller(FeatureDistiller):
-    """Trains a student on Eq. 8 and on class scores regressed from its stages.
+    """Trains a student on Eq. 8 and on the class scores of its stages.
 
-    At the end of each stage j a head regresses the map to class scores: a 1x1
-    convolution to as many channels as outputs, and their mean over the places. Both
-    are linear, so the mean is taken first, which costs less and is the same. Teacher
-    and student have heads of their own, with softened predictions q_Tj and q_Sj:
+    At the end of each stage j, a head turns the map into class scores: a 1x1
+    convolution with a channel per output, and the spatial mean. Both are linear, so the
+    mean is taken first, which costs less and gives the same. Teacher and student have
+    separate heads, with softened predictions q_Tj and q_Sj:
 
         L = (1−λ)·H(Y, P_S) + λ·H(P_T^τ, P_S^τ) + Σ_j β_j·H(q_Tj^τ, q_Sj^τ)
             + Σ_j H(Y, q_Tj).
 
-    The last sum trains the teacher's heads, and nothing else: the teacher is frozen,
-    and no gradient flows into q_Tj in the sum before, which trains the student with its
-    heads. So one optimiser step does for both. The student's heads have no labels of
-    their own: FitNets report that class targets for half a network did not help. Heads
-    are trained and saved with the distiller, not with the student.
+    The last sum trains only the teacher's heads, as the teacher is frozen. The sum
+    before it trains only the student and its heads, as q_Tj gets no gradient there. So
+    one optimiser step updates everything. The student's heads do not learn from labels:
+    FitNets report that class targets for half a network did not help. All heads are
+    trained and saved with the distiller, not with the student.
 
     Args:
-        student: As in `FeatureDistiller`.
-        teacher: As in `FeatureDistiller`.
-        task: As in `Distiller`.
-        stages: As in `FeatureDistiller`.
-        teacher_maps: As in `FeatureDistiller`.
+        student: Gives logits for the task's outputs. It has as many stages as the
+            teacher (see `stages`) and is trained in place.
+        teacher: Gives logits for all classes of the data set. Training needs it, also
+            with stored logits.
+        task: Which teacher outputs the student learns; by default all of them.
+        stages: Indices of the compared stages, from 0 on; by default all stages.
+        teacher_maps: Shapes `(height, width, channels)` of the teacher's maps at these
+            stages. They replace the teacher when a distiller is loaded from a file.
         **kwargs: For `keras.Model`, e.g. `name`.
 
     Raises:
@@ -89,12 +92,15 @@ class PreRegressionDistiller(FeatureDistiller):
         """Sets the optimiser, the loss's parameters and the metrics.
 
         Args:
-            optimizer: A Keras optimiser, or its name; of the student and all heads.
-            stage_weights: β_j ≥ 0, one for each of `stages`, or the same for all.
+            optimizer: A Keras optimiser, or its name. It updates the student and all
+                heads.
+            stage_weights: β_j ≥ 0: one number per stage, or one number for all stages.
+                Default: 1.
             **kwargs: As in `Distiller.compile`.
 
         Raises:
-            InputError: If a value is out of range, or there are not as many weights.
+            InputError: If a value is out of range, or stages and weights differ in
+                number.
         """
         weights = (
             [stage_weights] * len(self.stages)
@@ -113,9 +119,12 @@ class PreRegressionDistiller(FeatureDistiller):
         self._loss_config = {**self._loss_config, "stage_weights": weights}
 
     def compute_losses(self, batch: Batch) -> tuple[Losses, tf.Tensor]:
-        """The losses of one batch, each `(batch,)`, and the student's logits.
+        """The losses of one batch, each of shape `(batch,)`, and the student's logits.
 
-        `pre_regression_loss` is the sum with β_j, `teacher_heads_loss` the last one.
+        `pre_regression_loss` is the sum with β_j, `teacher_heads_loss` the last sum.
+
+        Args:
+            batch: One batch with teacher logits.
         """
         logits, maps = self.run_student(batch.images)
         losses = self.losses_of_logits(batch, logits)

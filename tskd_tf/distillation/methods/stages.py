@@ -1,7 +1,7 @@
 """The feature maps of a network at the ends of its stages.
 
-A stage is what is between two poolings, strided convolutions included. What is read
-are shapes alone, so that a network and its thinner copy have the same stages.
+A stage lies between two poolings or strided convolutions. Stages are found by shapes
+alone, so a network and its thinner copy have the same stages.
 """
 
 import functools
@@ -15,33 +15,34 @@ from tskd_tf.networks.graph import is_graph
 
 
 class _Value(NamedTuple):
-    """What a use of a layer gave."""
+    """An output of a layer."""
 
     tensor: keras.KerasTensor
     has_kernel: bool
 
 
 def with_stages(model: keras.Model, name: str) -> keras.Model:
-    """A network that also gives its feature maps.
+    """Extends the outputs of a network by its feature maps.
 
     A stage ends at the last map before the height or the width falls to half (rounded
-    up) or less, and at the last map of all. Maps of one place, such as the gates of
-    squeeze-and-excitation, and stages without a convolution of their own do not count:
-    LeNet ends its stages at `conv1` and `conv2`, `cifar10_full` at `conv1`, `relu2` and
-    `relu3`. A convolution without padding that halves a map counts as a pooling.
+    up) or less. The last stage ends at the last map. Maps of size 1x1, such as the
+    gates of squeeze-and-excitation, and stages without a convolution do not count.
+    LeNet's stages end at `conv1` and `conv2`, those of `cifar10_full` at `conv1`,
+    `relu2` and `relu3`. A convolution without padding that halves a map counts as a
+    pooling.
 
     Args:
-        model: A Functional or Sequential classifier; its nested models are entered.
-        name: What the caller calls it, for the message.
+        model: A Functional or Sequential classifier; its nested models are read, too.
+        name: Name of the network in the error message.
 
     Returns:
-        A model of the same layers and weights that gives a list: the logits, then a
-        map `(batch, height, width, channels)` for each stage, from the image on. Of
-        some of its outputs alone, `keras.Model(m.inputs[0], m.outputs[i])`, only what
-        they need is run.
+        A model of the same layers and weights. Its outputs are a list: the logits, then
+        a map `(batch, height, width, channels)` per stage, from the image on. A model
+        of some outputs, `keras.Model(m.inputs[0], m.outputs[i])`, runs only the layers
+        that these outputs need.
 
     Raises:
-        InputError: If there is no map of known size with a convolution before it.
+        InputError: If there is no map of known size behind a convolution.
     """
     values: list[_Value] = []
     (image,) = (keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in model.inputs)
@@ -58,7 +59,7 @@ def with_stages(model: keras.Model, name: str) -> keras.Model:
 
 
 def _call(model: keras.Model, value: Any, values: list[_Value]) -> Any:
-    """Calls a model's own layers one by one, and notes what each of them gives."""
+    """Calls the layers of a model one by one, and adds their outputs to `values`."""
     if isinstance(model, keras.Sequential):
         for layer in model.layers:
             value = _enter(values, layer, value)
@@ -80,14 +81,14 @@ def _enter(values: list[_Value], layer: Any, *args: Any, **kwargs: Any) -> Any:
     has_kernel = any("kernel" in weight.name for weight in weights)
     given = [_size(value) for value in keras.tree.flatten((args, kwargs))]
     for tensor in keras.tree.flatten(result):
-        # Larger than before without a kernel is the same map with a border
+        # A larger map from a layer without a kernel is the same map with padding
         if has_kernel or _size(tensor) <= max(given):
             values.append(_Value(tensor, has_kernel))
     return result
 
 
 def _size(value: Any) -> int:
-    """Places of a map; 0 for what is none, such as a single place or a number."""
+    """Height times width of a map; 0 for a 1x1 map and for anything else."""
     shape = value.shape if keras.utils.is_keras_tensor(value) else ()
     is_map = len(shape) == 4 and None not in shape[1:] and shape[1:3] != (1, 1)
     return math.prod(shape[1:3]) if is_map else 0
@@ -99,7 +100,7 @@ def _ends_of_stages(maps: list[_Value]) -> list[keras.KerasTensor]:
         has_kernel = has_kernel or value.has_kernel
         sides = value.tensor.shape[1:3]
         later = [other.tensor.shape[1:3] for other in maps[index + 1 :]]
-        # What a map is followed by need not be smaller: a gate, for one, is not the end
+        # The largest later map, as a small one may follow at once: a gate ends no stage
         following = max(later, key=math.prod, default=(0, 0))
         is_halved = any(
             small < large and 2 * small <= large + 1
