@@ -42,7 +42,14 @@ def test_a_search_goes_on(tmp_path):
     found = tskd_tf.find_smallest_student(
         load_kept_model(SAVED / "teacher.keras"),
         *(make_data(size, seed) for size, seed in ((256, 1), (64, 2), (64, 3))),
-        recipe=tskd_tf.Recipe(epochs=3, batch_size=32, learning_rate=0.01),
+        # What was the default then
+        recipe=tskd_tf.Recipe(
+            epochs=3,
+            batch_size=32,
+            learning_rate=0.01,
+            family="thin",
+            initialize="random",
+        ),
         rates=[0.25, 0.5, 0.75, 1.0],
         max_accuracy_loss=0.1,
         directory=str(folder),

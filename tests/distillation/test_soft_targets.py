@@ -104,6 +104,10 @@ def test_what_does_not_fit_is_refused(arrays, teacher, small_task):
         transfer_set(arrays, make_network(activation="softmax"), small_task)
     probabilities = keras.ops.softmax(teacher.outputs[0]) * 1.0
     disguised = keras.Model(teacher.inputs[0], probabilities)
+    # Logits may be positive, or sum up to 1, but hardly both
+    for logits in (keras.ops.relu(teacher.outputs[0]), probabilities * 2.0 - 0.25):
+        model = keras.Model(teacher.inputs[0], logits)
+        transfer_set(arrays, model, small_task)
     with pytest.raises(InputError, match="probabilities"):
         transfer_set(arrays, disguised, small_task)
     with pytest.raises(InputError, match="none of class 2"):

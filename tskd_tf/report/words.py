@@ -73,7 +73,7 @@ def _contradiction(report: Report) -> str:
     """A sentence that says how far the budgets and the allowed loss are apart."""
     search, allowed = report["search"], report["max_accuracy_loss"]
     # A search that ends without a feasible student has tried the widest ones
-    widest = max(search["trials"], key=lambda trial: trial["num_macs"])
+    widest = max(search["trials"], key=lambda trial: (trial["num_macs"], trial["rate"]))
     accuracy = score_by_candidate(search["trials"])[candidate_of(widest)]
     loss = search["validation_teacher_accuracy"] - accuracy
     lost, allowed_points = _distinct_points(loss, allowed)

@@ -17,6 +17,7 @@ from tskd_tf.distillation.device import (
     describe_device,
     explain_precision,
 )
+from tskd_tf.distillation.methods.method import method_named
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.training_settings import TrainingSettings
 from tskd_tf.errors import InputError, in_one_line
@@ -43,8 +44,10 @@ def recipe_of(config: RunConfig) -> Recipe:
     shared = _values_of(config, TrainingSettings)
     if config.mode == "sweep":
         # The paper's experiment is about thinner teachers from random weights
-        defaults = {"family": THIN, "initialize": "random"}
-        shared.update({k: v for k, v in defaults.items() if shared[k] == AUTO})
+        shared["family"] = THIN if config.family == AUTO else config.family
+        is_used = "initialize" not in method_named(config.method).unused_settings
+        if config.initialize == AUTO and is_used:
+            shared["initialize"] = "random"
     return Recipe(
         **{**shared, "precision": choose_precision(config.precision)},
         augmentation=Augmentation(

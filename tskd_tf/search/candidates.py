@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tskd_tf.choices import PLAIN, THIN
+from tskd_tf.choices import AUTO, PLAIN, THIN
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.distiller import check_student
 from tskd_tf.distillation.methods.method import Parts, method_named
@@ -118,7 +118,8 @@ def buildable_rates(
         task: θ and the head.
         rates: Rates in (0, 1]. None: the rates of the recipe's family; 0.05, 0.10, …
             1.0 for other convolutions and the user's students.
-        recipe: Names the family and the convolutions of the students.
+        recipe: Names the family and the convolutions of the students; they are thin
+            without a choice of family.
         build_student: The user's function of the rate; all its students are built here.
             Default: None, students of the recipe's family.
 
@@ -130,7 +131,6 @@ def buildable_rates(
         InputError: If there is no rate, if a student cannot be built, if the builder's
             students do not fit the task, or if they are not smaller at smaller rates.
     """
-    family = family_named(recipe.family)
     if rates is not None and len(rates) == 0:
         raise InputError("Expected at least one rate. Received: none")
     if build_student is not None:
@@ -138,8 +138,9 @@ def buildable_rates(
         return dict.fromkeys(own, 0)
     build = recipe.students_of(teacher, task)
     if rates is None and recipe.convolutions == PLAIN:
-        distinct = family.rates(teacher, task)
-    elif recipe.family == THIN:
+        family = THIN if recipe.family == AUTO else recipe.family
+        distinct = family_named(family).rates(teacher, task)
+    elif recipe.family in (AUTO, THIN):
         distinct = dict.fromkeys(distinct_rates(teacher, _wanted(rates)), 0)
         if convolution_named(recipe.convolutions).default_groups is not None:
             distinct = _rising_rates(list(distinct), build)

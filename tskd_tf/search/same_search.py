@@ -28,7 +28,7 @@ def note_settings(folder: pathlib.Path, settings: dict[str, Any]) -> None:
 def _check_same_search(path: pathlib.Path, settings: dict[str, Any]) -> None:
     found = read_json_object(path)
     # Settings that an earlier version lacked had their present default
-    found["recipe"] = {**Recipe().as_json(), **found.get("recipe", {})}
+    found["recipe"] = {**Recipe(family=THIN).as_json(), **found.get("recipe", {})}
     found.setdefault("families", [THIN])
     if found != settings:
         other = [name for name in settings if found.get(name) != settings[name]]

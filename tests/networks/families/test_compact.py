@@ -14,13 +14,10 @@ from tskd_tf.distillation.distiller import Distiller
 from tskd_tf.errors import InputError
 from tskd_tf.export.deployment import Deployment
 from tskd_tf.export.litert import open_litert, write_litert, write_litert_int8
-from tskd_tf.networks.channels import Channels
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.families.compact import (
-    compact_network,
     compact_rates,
     compact_student,
-    macs_by_rate,
 )
 from tskd_tf.networks.width import layer_widths
 from tskd_tf.networks.zoo.models import cifar10_full, lenet
@@ -112,23 +109,16 @@ TEACHERS = {
 @pytest.mark.parametrize("name", TEACHERS)
 def test_multiply_adds_rise_with_the_rate_up_to_the_teachers(name):
     teacher = TEACHERS[name]()
-    rates = compact_rates(teacher, TASK)
-    assert 10 <= len(rates) <= 25 and rates == sorted(set(rates))
-    count = macs_by_rate(Channels(compact_network(teacher)), TASK.output_class_ids)
-    costs = [count(rate) for rate in rates]
+    found = compact_rates(teacher, TASK)
+    rates, costs = list(found), list(found.values())
+    assert len(rates) >= 10 and rates == sorted(set(rates))
     assert costs == sorted(set(costs)) and costs[-1] <= complexity(teacher).num_macs
     # What is counted without building is what is built
     for i in (0, len(rates) // 2, -1):
         student = compact_student(teacher, rates[i], TASK)
         assert complexity(student).num_macs == costs[i]
-
-
-def test_the_number_of_rates_can_be_chosen():
-    teacher = small_teacher()
-    few = compact_rates(teacher, num_rates=4)
-    assert 2 <= len(few) <= 4 and few[-1] == compact_rates(teacher)[-1]
-    with pytest.raises(InputError, match="at least 2. Received: 1"):
-        compact_rates(teacher, num_rates=1)
+    widths = layer_widths(compact_student(teacher, rates[0], TASK))
+    assert min(widths[:-1]) == 1
 
 
 def test_a_student_learns_and_keeps_its_predictions_in_files(tmp_path):
@@ -232,4 +222,17 @@ def test_a_teacher_that_is_cheaper_already_is_refused():
     with pytest.raises(
         InputError, match="costs more than its smallest compact student"
     ):
+        compact_rates(teacher)
+
+
+def test_a_teacher_that_is_compact_already_has_no_compact_students():
+    stack = [layers.Conv2D(8, 3, strides=2), layers.BatchNormalization(), layers.ReLU()]
+    stack += [
+        layers.DepthwiseConv2D(3),
+        layers.Conv2D(8, 1),
+        layers.BatchNormalization(),
+    ]
+    stack += [layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(4)]
+    teacher = keras.Sequential([keras.Input((16, 16, 1)), *stack])
+    with pytest.raises(InputError, match="a rule of compact students changes"):
         compact_rates(teacher)
