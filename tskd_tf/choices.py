@@ -263,7 +263,24 @@ FAMILIES: dict[str, Choice] = {
     ),
 }
 
+_COSTS = "tskd_tf.search.student_costs"
 _EXPORT = "tskd_tf.export"
+MACS = "macs"
+
+# What the smallest student has least of
+OBJECTIVES: dict[str, Choice] = {
+    MACS: Choice("multiply-adds of one inference.", f"{_COSTS}:num_macs"),
+    "params": Choice("parameters.", f"{_COSTS}:num_params"),
+    "bytes": Choice("bytes of the int8 LiteRT file.", f"{_EXPORT}.litert:int8_bytes"),
+    "latency": Choice(
+        "time of one image in LiteRT float32 on this machine.",
+        f"{_EXPORT}.litert:litert_latency_us",
+    ),
+    "arena": Choice(
+        "memory for the activations of the int8 LiteRT file.",
+        f"{_EXPORT}.litert:int8_arena_bytes",
+    ),
+}
 
 FORMATS: dict[str, Choice] = {
     "keras": Choice("Keras file, to train further.", f"{_EXPORT}.keras_file:KERAS"),
@@ -280,8 +297,6 @@ FORMATS: dict[str, Choice] = {
         "TensorFlow's SavedModel.", f"{_EXPORT}.saved_model:SAVED_MODEL"
     ),
 }
-
-_COSTS = "tskd_tf.search.student_costs"
 
 
 @dataclasses.dataclass(frozen=True)

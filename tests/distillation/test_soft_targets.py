@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused(arrays, teacher, small_task):
     probabilities = keras.ops.softmax(teacher.outputs[0]) * 1.0
     disguised = keras.Model(teacher.inputs[0], probabilities)
     # Logits may be positive, or sum up to 1, but hardly both
-    for logits in (keras.ops.relu(teacher.outputs[0]), probabilities * 2.0 - 0.25):
+    for logits in (keras.ops.relu(teacher.outputs[0]), probabilities * 100.0 - 24.75):
         model = keras.Model(teacher.inputs[0], logits)
         transfer_set(arrays, model, small_task)
     with pytest.raises(InputError, match="probabilities"):

@@ -204,7 +204,7 @@ def test_of_equally_good_trials_the_longest_is_chosen(tmp_path, monkeypatch):
     def train(attempt, trial_dir):
         candidate = searched.candidates[attempt.candidate]
         curve = {"validation_accuracy": [0.9], "loss": [0.1]}
-        record = Trial(*candidate, [1], 1, 0.9, True, attempt.epochs, 1.0, 1, curve)
+        record = Trial(*candidate, [1], 1, 1, 0.9, True, attempt.epochs, 1.0, 1, curve)
         write_json(pathlib.Path(trial_dir) / "result.json", record._asdict())
         score = bargain_score(attempt.candidate, 0.9, FLOOR, 2)
         return {"val_accuracy": 0.9, BARGAIN: score}

@@ -23,7 +23,7 @@ from tskd_tf.search.progress import (
 from tskd_tf.search.smallest_student import find_smallest_student
 
 CURVE = {"validation_accuracy": [0.5, 0.9872], "loss": [0.7, 0.1]}
-TRIAL = Trial("thin", 0.25, [5, 10], 203_250, 0.9872, False, 4, 12.0, 1, CURVE)
+TRIAL = Trial("thin", 0.25, [5, 10], 203_250, 29_153, 0.9872, False, 4, 12.0, 1, CURVE)
 
 
 def test_time_left_is_that_of_the_trials_and_what_follows():

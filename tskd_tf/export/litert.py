@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tskd_tf.data.images import Images
+from tskd_tf.errors import InputError
 from tskd_tf.export.deployment import (
     LABELS_FILE,
     Deployment,
@@ -231,6 +232,44 @@ def litert_latency_us(student: keras.Model, images: Images) -> float:
         write_litert(student, path, Deployment("logits", [], images))
         (latency,) = latencies_us([open_litert(path).run], images)
         return latency["p50"]
+
+
+def int8_bytes(student: keras.Model, images: Images) -> int:
+    """Bytes of a student's int8 file.
+
+    Args:
+        student: A float32 model, trained or not: the values of weights do not matter.
+        images: Shape `(n, height, width, channels)`, 0 to 255, n ≥ 1.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return pathlib.Path(_int8_file(student, images, folder)).stat().st_size
+
+
+def int8_arena_bytes(student: keras.Model, images: Images) -> int:
+    """Bytes of LiteRT's arena for a student's int8 file, see `arena_bytes`.
+
+    Args:
+        student: A float32 model, trained or not: the values of weights do not matter.
+        images: Shape `(n, height, width, channels)`, 0 to 255, n ≥ 1.
+
+    Raises:
+        InputError: If LiteRT does not say where a tensor lies.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = arena_bytes(_int8_file(student, images, folder))
+    if found is None:
+        raise InputError(
+            "Expected a student whose LiteRT arena can be measured. Received: "
+            f"{student.name!r}, whose tensors are not in one block"
+        )
+    return found
+
+
+def _int8_file(student: keras.Model, images: Images, folder: str) -> str:
+    """Writes an int8 file; returns its path. One image is enough for its size."""
+    path = str(pathlib.Path(folder) / "student.tflite")
+    write_litert_int8(student, path, Deployment("logits", [], images), num_examples=1)
+    return path
 
 
 def _time(paths: list[str], images: Images) -> Latencies:

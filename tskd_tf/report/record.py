@@ -205,6 +205,7 @@ class TrialRow(TypedDict):
         rate: Width rate, above 0; at most 1 for thin students.
         widths: Filters or units of its layers, head included.
         num_macs: Multiply-adds of one inference on one image, ≥ 1.
+        num_params: Number of parameters, ≥ 1; earlier reports lack it.
         accuracy: Accuracy on the task's validation images, in [0, 1].
         feasible: Whether this accuracy meets Eq. 4.
         epochs: Number of epochs trained, ≥ 1.
@@ -217,6 +218,7 @@ class TrialRow(TypedDict):
     rate: float
     widths: list[int]
     num_macs: int
+    num_params: NotRequired[int]
     accuracy: float
     feasible: bool
     epochs: int

@@ -8,6 +8,8 @@ from tskd_tf.choices import (
     BETWEEN_0_AND_1,
     FORMATS,
     FROM_0_ON,
+    MACS,
+    OBJECTIVES,
     ORACLES,
     Budgets,
     at_least,
@@ -163,6 +165,12 @@ class RunConfig(TrainingSettings, Budgets):
         "fraction; 0.002 is 0.2 percentage points. Default: 0.002. With --max_macs, "
         "--max_params, --max_bytes or --max_latency_us and without this flag, any loss "
         "is allowed: the widest student within them is trained, without a search.",
+    )
+    minimize: str = setting(
+        MACS,
+        "What the smallest student has least of. It orders the students of different "
+        f"families. {help_of(OBJECTIVES)}",
+        OBJECTIVES,
     )
     oracle: str = setting(
         "smallest",

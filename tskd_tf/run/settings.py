@@ -118,6 +118,7 @@ def search_settings_of(
         build_student=build_student,
         budgets=budgets_of(config),
         oracle=config.oracle,
+        minimize=config.minimize,
         max_executions=config.max_executions,
         num_workers=config.workers,
     )

@@ -41,6 +41,7 @@ class Trial(NamedTuple):
         rate: Width rate, above 0.
         widths: Filters or units of its layers, head included.
         num_macs: Multiply-adds of one inference on one image.
+        num_params: Number of parameters.
         accuracy: Accuracy on the task's validation images, in [0, 1].
         feasible: Whether this accuracy meets Eq. 4.
         epochs: Number of epochs trained.
@@ -53,6 +54,7 @@ class Trial(NamedTuple):
     rate: float
     widths: list[int]
     num_macs: int
+    num_params: int
     accuracy: float
     feasible: bool
     epochs: int

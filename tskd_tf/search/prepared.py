@@ -28,6 +28,7 @@ from tskd_tf.search.evidence import Trial, build_report, search_record
 from tskd_tf.search.found import FoundStudent, SearchResults
 from tskd_tf.search.inputs import as_searched
 from tskd_tf.search.judge import judge
+from tskd_tf.search.objective import ordered_chains
 from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
@@ -168,7 +169,7 @@ class PreparedSearch:
         transfer = kept_soft_targets(
             self.teacher, self.train, self.task, recipe, folder, mark
         )
-        candidates, members = self._ordered()
+        candidates, members = self._ordered(folder)
         trainer = Trainer(
             self.teacher,
             transfer,
@@ -190,14 +191,24 @@ class PreparedSearch:
         )
         return trainer, teacher_accuracy
 
-    def _ordered(self) -> tuple[list[Candidate], Sequence[Sequence[int]]]:
+    def _ordered(
+        self, folder: pathlib.Path
+    ) -> tuple[list[Candidate], Sequence[Sequence[int]]]:
         """All candidates by cost, and the positions of each family's among them."""
         if len(self.chains) == 1:
             return self.chains[0], ()
-        costs = {
-            chain[0].family: [self.costs.cost("max_macs", c) for c in chain]
-            for chain in self.chains
-        }
+        costs = ordered_chains(
+            self.chains,
+            self.settings.minimize,
+            {
+                c: int(self.costs.cost("max_macs", c))
+                for chain in self.chains
+                for c in chain
+            },
+            self.costs.student,
+            self.train.images,
+            folder,
+        )
         rates = {chain[0].family: chain for chain in self.chains}
         order, members = number_by_cost(costs)
         return [rates[family][place] for family, place in order], members
@@ -211,6 +222,7 @@ class PreparedSearch:
             "floor": floor,
             "rates": [candidate.rate for chain in self.found for candidate in chain],
             "families": [chain[0].family for chain in self.found],
+            "minimize": self.settings.minimize,
             "budgets": settings.budgets.limits(),
             "oracle": settings.oracle,
             "max_executions": settings.max_executions,

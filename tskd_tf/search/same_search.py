@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from tskd_tf.choices import THIN
+from tskd_tf.choices import MACS, THIN
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.errors import InputError
 from tskd_tf.files import read_json_object, write_json
@@ -30,6 +30,7 @@ def _check_same_search(path: pathlib.Path, settings: dict[str, Any]) -> None:
     # Settings that an earlier version lacked had their present default
     found["recipe"] = {**Recipe(family=THIN).as_json(), **found.get("recipe", {})}
     found.setdefault("families", [THIN])
+    found.setdefault("minimize", MACS)
     if found != settings:
         other = [name for name in settings if found.get(name) != settings[name]]
         raise InputError(

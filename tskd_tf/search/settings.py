@@ -4,7 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tskd_tf.choices import AUTO, FAMILIES, THIN, Budgets, check_choice
+from tskd_tf.choices import (
+    AUTO,
+    FAMILIES,
+    MACS,
+    OBJECTIVES,
+    THIN,
+    Budgets,
+    check_choice,
+)
 from tskd_tf.data.images import MEMORY_LIMIT_MB
 from tskd_tf.distillation.device import choose_precision
 from tskd_tf.distillation.recipe import Recipe
@@ -34,6 +42,7 @@ class SearchSettings:
         oracle: One of `choices.ORACLES`.
         max_executions: Number of trainings of a width close to the floor, ≥ 1.
         num_workers: Number of processes that train in parallel, ≥ 1.
+        minimize: What the smallest student has least of, in `choices.OBJECTIVES`.
         families: Families to choose from, the most promising first, or None for those
             of the recipe.
     """
@@ -52,6 +61,7 @@ class SearchSettings:
     max_executions: int = DEFAULT_MAX_EXECUTIONS
     num_workers: int = 1
     families: Sequence[str] | None = None
+    minimize: str = MACS
 
     def check(self) -> None:
         """Checks the settings, without teacher and data.
@@ -72,6 +82,7 @@ class SearchSettings:
         self.budgets.check()
         self.plan([], 0.0).check()
         self.recipe.check()
+        check_choice("minimize", self.minimize, OBJECTIVES)
         self._check_families()
         for rate in () if self.rates is None else self.rates:
             check_rate(rate)

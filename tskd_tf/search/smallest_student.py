@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tskd_tf.choices import Budgets
+from tskd_tf.choices import MACS, Budgets
 from tskd_tf.data.images import MEMORY_LIMIT_MB
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
@@ -36,6 +36,7 @@ def find_smallest_student(
     max_executions: int = DEFAULT_MAX_EXECUTIONS,
     num_workers: int = 1,
     families: Sequence[str] | None = None,
+    minimize: str = MACS,
 ) -> FoundStudent:
     """Finds the smallest student that meets Eq. 4 (Shi et al. 2017).
 
@@ -83,6 +84,10 @@ def find_smallest_student(
         families: Families of students to choose from, names in `choices.FAMILIES`, the
             most promising first. The smallest student of any of them is the answer.
             Default: `recipe.family`.
+        minimize: What the smallest student has least of: `"macs"` (default),
+            `"params"`, `"bytes"` of the int8 file, `"latency"` or `"arena"`. It orders
+            the students of different families. In a family, a wider student counts as
+            larger.
 
     Returns:
         The student, in float32, and the report.
@@ -111,5 +116,6 @@ def find_smallest_student(
         max_executions=max_executions,
         num_workers=num_workers,
         families=families,
+        minimize=minimize,
     )
     return prepare(teacher, train, validation, test, task, settings).run().found

@@ -80,5 +80,9 @@ class StudentCosts:
             known[candidate] = cost_of(self._build(candidate), self._images)
         return known[candidate]
 
+    def student(self, candidate: Candidate) -> keras.Model:
+        """The untrained student of a candidate, in float32."""
+        return self._build(candidate)
+
     def _build_anew(self, candidate: Candidate) -> keras.Model:
         return with_policy(self._build_student(candidate), "float32")

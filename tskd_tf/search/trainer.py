@@ -230,6 +230,7 @@ class Trainer(NamedTuple):
             rate=candidate.rate,
             widths=widths,
             num_macs=num_macs,
+            num_params=complexity(trained.student).num_params,
             accuracy=trained.accuracy,
             feasible=trained.accuracy >= self.plan.floor,
             epochs=trained.epochs,

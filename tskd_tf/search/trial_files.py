@@ -7,6 +7,7 @@ import keras
 from tskd_tf.choices import THIN
 from tskd_tf.errors import InputError
 from tskd_tf.files import atomic_path, read_json, write_json
+from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.evidence import Trial
 
@@ -45,6 +46,9 @@ def read_record(path: pathlib.Path) -> Trial:
     if isinstance(found, dict):
         # Earlier versions had thin students and the user's only
         found.setdefault("family", THIN)
+        if "num_params" not in found and (path.parent / STUDENT).exists():
+            student = load_kept_model(path.parent / STUDENT)
+            found["num_params"] = student.count_params()
     if not isinstance(found, dict) or set(found) != set(Trial._fields):
         raise InputError(
             f"Expected {path} to be the record of a trial. Received: another file, or "

@@ -203,11 +203,11 @@ def search_by_trial(report: Report, dark: bool = False) -> Figure:
     has_room = len(trials) <= MOST_NUMBERS
     if has_room:
         for number, trial in enumerate(trials, start=1):
-            family = f" {candidate_of(trial)[0]}" * has_families
+            family = f"\n{candidate_of(trial)[0]}" * has_families
             axes.annotate(
                 f"{100 * trial['accuracy']:.2f}{family}",
                 (number, heights[number - 1]),
-                xytext=(0, -18),
+                xytext=(0, -30 if has_families else -18),
                 textcoords="offset points",
                 ha="center",
                 fontsize=9,

@@ -35,6 +35,7 @@ def _trials(report: Report) -> str:
             f"{trial['rate']:g}",
             _widths(trial["widths"]),
             f"{trial['num_macs']:,}",
+            f"{trial['num_params']:,}" if "num_params" in trial else "",
             percent(trial["accuracy"]),
             "✓ yes" if trial["feasible"] else "✗ no",
             f"{trial['epochs']}",
@@ -49,6 +50,7 @@ def _trials(report: Report) -> str:
         "rate",
         "widths",
         "multiply-adds",
+        "parameters",
         "validation accuracy",
     ]
     kind = "" if has_families else describe_kind(report)
