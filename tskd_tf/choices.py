@@ -182,6 +182,8 @@ DISTRIBUTIONS = ("auto", "none", "mirrored")
 # The default of settings that follow from others
 AUTO = "auto"
 INITIALIZATIONS = (AUTO, "random", "teacher")
+# What decides whether a candidate keeps the bargain
+JUDGES = ("float", "int8")
 CLASS_WEIGHTS = ("none", "balanced")
 # "smallest" is ours, the others are engines of KerasTuner
 ORACLES = ("smallest", "grid", "random", "bayesian", "hyperband")

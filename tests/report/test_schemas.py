@@ -77,6 +77,10 @@ def paths_of_objects(value, path=()):
         yield from paths_of_objects(value[0], (*path, 0))
 
 
+# Earlier reports of the same version lack these
+NEWER = {"num_params"}
+
+
 def test_a_report_is_of_the_newest_version_and_strict(report):
     assert report["schema_version"] == SCHEMA_VERSION == VERSION
     assert report["wrong_images"]
@@ -85,6 +89,8 @@ def test_a_report_is_of_the_newest_version_and_strict(report):
     assert {(), ("search", "trials", 0, "curve"), ("wrong_images", 0)} <= set(paths)
     for path in paths:
         for change in ("further", *at(report, path)):
+            if change in NEWER and path[:2] == ("search", "trials"):
+                continue
             changed = copy.deepcopy(report)
             if change == "further":
                 at(changed, path)[change] = 1

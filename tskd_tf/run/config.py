@@ -8,6 +8,7 @@ from tskd_tf.choices import (
     BETWEEN_0_AND_1,
     FORMATS,
     FROM_0_ON,
+    JUDGES,
     MACS,
     OBJECTIVES,
     ORACLES,
@@ -171,6 +172,12 @@ class RunConfig(TrainingSettings, Budgets):
         "What the smallest student has least of. It orders the students of different "
         f"families. {help_of(OBJECTIVES)}",
         OBJECTIVES,
+    )
+    judge_by: str = setting(
+        "float",
+        "What decides whether a student keeps the bargain on the validation images. "
+        "float: the student. int8: its int8 LiteRT file, run in LiteRT.",
+        JUDGES,
     )
     oracle: str = setting(
         "smallest",

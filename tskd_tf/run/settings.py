@@ -119,6 +119,7 @@ def search_settings_of(
         budgets=budgets_of(config),
         oracle=config.oracle,
         minimize=config.minimize,
+        judge_by=config.judge_by,
         max_executions=config.max_executions,
         num_workers=config.workers,
     )

@@ -33,6 +33,8 @@ class SearchPlan(NamedTuple):
             family first. Default: one family.
         any_loss: Whether any accuracy loss is allowed. Then all candidates are trained,
             and the most accurate one is the answer. Default: False.
+        judge_by: `"float"` (default): the student's accuracy decides. `"int8"`: that of
+            its int8 LiteRT file.
     """
 
     candidates: Sequence[Candidate]
@@ -42,6 +44,7 @@ class SearchPlan(NamedTuple):
     num_workers: int = 1
     chains: Sequence[Sequence[int]] = ()
     any_loss: bool = False
+    judge_by: str = "float"
 
     def check(self) -> None:
         """Checks the ranges.

@@ -223,6 +223,7 @@ class PreparedSearch:
             "rates": [candidate.rate for chain in self.found for candidate in chain],
             "families": [chain[0].family for chain in self.found],
             "minimize": self.settings.minimize,
+            "judge_by": self.settings.judge_by,
             "budgets": settings.budgets.limits(),
             "oracle": settings.oracle,
             "max_executions": settings.max_executions,

@@ -31,6 +31,7 @@ def _check_same_search(path: pathlib.Path, settings: dict[str, Any]) -> None:
     found["recipe"] = {**Recipe(family=THIN).as_json(), **found.get("recipe", {})}
     found.setdefault("families", [THIN])
     found.setdefault("minimize", MACS)
+    found.setdefault("judge_by", "float")
     if found != settings:
         other = [name for name in settings if found.get(name) != settings[name]]
         raise InputError(

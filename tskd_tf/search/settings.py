@@ -7,6 +7,7 @@ from typing import Any
 from tskd_tf.choices import (
     AUTO,
     FAMILIES,
+    JUDGES,
     MACS,
     OBJECTIVES,
     THIN,
@@ -43,6 +44,7 @@ class SearchSettings:
         max_executions: Number of trainings of a width close to the floor, ≥ 1.
         num_workers: Number of processes that train in parallel, ≥ 1.
         minimize: What the smallest student has least of, in `choices.OBJECTIVES`.
+        judge_by: What decides on a candidate, in `choices.JUDGES`.
         families: Families to choose from, the most promising first, or None for those
             of the recipe.
     """
@@ -62,6 +64,7 @@ class SearchSettings:
     num_workers: int = 1
     families: Sequence[str] | None = None
     minimize: str = MACS
+    judge_by: str = "float"
 
     def check(self) -> None:
         """Checks the settings, without teacher and data.
@@ -83,6 +86,11 @@ class SearchSettings:
         self.plan([], 0.0).check()
         self.recipe.check()
         check_choice("minimize", self.minimize, OBJECTIVES)
+        if self.judge_by not in JUDGES:
+            raise InputError(
+                f"Expected judge_by out of {', '.join(JUDGES)}. Received: "
+                f"{self.judge_by}"
+            )
         self._check_families()
         for rate in () if self.rates is None else self.rates:
             check_rate(rate)
@@ -126,6 +134,7 @@ class SearchSettings:
             self.num_workers,
             chains,
             self.allowed_loss >= ANY_LOSS,
+            self.judge_by,
         )
 
     def _check_families(self) -> None:

@@ -37,6 +37,7 @@ def find_smallest_student(
     num_workers: int = 1,
     families: Sequence[str] | None = None,
     minimize: str = MACS,
+    judge_by: str = "float",
 ) -> FoundStudent:
     """Finds the smallest student that meets Eq. 4 (Shi et al. 2017).
 
@@ -88,6 +89,8 @@ def find_smallest_student(
             `"params"`, `"bytes"` of the int8 file, `"latency"` or `"arena"`. It orders
             the students of different families. In a family, a wider student counts as
             larger.
+        judge_by: `"float"` (default): a student is feasible by its own accuracy.
+            `"int8"`: by that of its int8 LiteRT file.
 
     Returns:
         The student, in float32, and the report.
@@ -117,5 +120,6 @@ def find_smallest_student(
         num_workers=num_workers,
         families=families,
         minimize=minimize,
+        judge_by=judge_by,
     )
     return prepare(teacher, train, validation, test, task, settings).run().found

@@ -27,6 +27,7 @@ from tskd_tf.search.candidate import OWN, Candidate
 from tskd_tf.search.early_verdict import decision_margin, early_verdict
 from tskd_tf.search.evidence import Trial
 from tskd_tf.search.hparams import write_hparams
+from tskd_tf.search.int8_verdict import int8_accuracy
 from tskd_tf.search.plan import SearchPlan
 from tskd_tf.search.progress import (
     LiveLine,
@@ -285,6 +286,11 @@ class Trainer(NamedTuple):
             )
         # The traced step is in reference cycles, which Python would free much later
         gc.collect()
+        if self.plan.judge_by == "int8":
+            accuracy = int8_accuracy(
+                trained.student, self.transfer.images, self.validation
+            )
+            return trained._replace(accuracy=accuracy)
         return trained
 
     def _write_hparams(self, record: Trial, folder: pathlib.Path) -> None:
