@@ -62,7 +62,7 @@ def teacher_of(data, options):
     if options.teacher:
         return load_or_train(options.teacher)
     keras.utils.set_random_seed(1)
-    recipe = Recipe(epochs=options.teacher_epochs)
+    recipe = Recipe(epochs=options.teacher_epochs, learning_rate=2e-3)
     network = lenet((28, 28, 1), 10)
     return train_teacher(network, data.train, data.validation, recipe, verbose=0)
 

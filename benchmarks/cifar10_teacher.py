@@ -44,7 +44,9 @@ def load_or_train(path, epochs=12):
     if not pathlib.Path(path).exists():
         data = load("cifar10")
         keras.utils.set_random_seed(1)
-        recipe = Recipe(epochs=epochs, precision=choose_precision("auto"))
+        recipe = Recipe(
+            epochs=epochs, precision=choose_precision("auto"), learning_rate=2e-3
+        )
         teacher = train_teacher(build(), data.train, data.validation, recipe, verbose=2)
         teacher.save(path)
     return keras.saving.load_model(path, compile=False)

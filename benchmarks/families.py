@@ -56,7 +56,7 @@ def main():
     else:
         keras.utils.set_random_seed(1)
         teacher = build_teacher("lenet", data.train.images, task.num_classes)
-        recipe = Recipe(epochs=options.teacher_epochs)
+        recipe = Recipe(epochs=options.teacher_epochs, learning_rate=2e-3)
         teacher = train_teacher(teacher, data.train, data.validation, recipe, verbose=0)
 
     def test_accuracy(model):

@@ -257,7 +257,12 @@ def prepare(name, teacher, data, options):
     """The inputs of a task's contestants."""
     dataset, num_classes = name.split(":")
     task = Task(range(int(num_classes)), class_names=data.class_names)
-    recipe = Recipe(epochs=options.epochs, precision=options.precision)
+    recipe = Recipe(
+        epochs=options.epochs,
+        precision=options.precision,
+        learning_rate=2e-3,
+        initialize="random",
+    )
     num_train = len(task.indices(data.train.class_ids))
     max_accuracy_loss = options.max_accuracy_loss
     if max_accuracy_loss is None:
@@ -449,7 +454,9 @@ def parse_options():
 def main():
     options = parse_options()
     tf.get_logger().setLevel("ERROR")
-    teacher_recipe = Recipe(epochs=options.teacher_epochs, precision=options.precision)
+    teacher_recipe = Recipe(
+        epochs=options.teacher_epochs, precision=options.precision, learning_rate=2e-3
+    )
     given = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.teachers or pathlib.Path(temporary)
