@@ -11,6 +11,8 @@ from absl.testing import flagsaver
 from digits import mnist_data
 
 from tskd_tf import main as main_module
+from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.families.compact import compact_student
 from tskd_tf.networks.zoo.models import lenet
 
 SMALL = (
@@ -149,3 +151,19 @@ def test_a_method_the_teacher_is_not_made_for_is_told_at_the_door(run, tmp_path)
     status, _, err = run(*SMALL, teacher, "--method=online")
     assert status == 2 and "feature maps" in err
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_of_another_family(run, tmp_path):
+    arguments = ["--task_sizes=2", "--rates=0.25,0.5", "--seeds=1", "--epochs=1"]
+    status, *_ = run(*SMALL, "--family=compact", *arguments)
+    assert status == 0
+    sweep = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert sweep["family"] == "compact"
+    teacher = keras.saving.load_model(
+        tmp_path / "sweep" / "teacher.keras", compile=False
+    )
+    expected = [
+        complexity(compact_student(teacher, rate)).num_macs for rate in (0.25, 0.5)
+    ]
+    counted = sorted({student["num_macs"] for student in sweep["students"]})
+    assert counted == expected

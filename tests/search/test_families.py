@@ -17,7 +17,6 @@ from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.page.search import search_section
 from tskd_tf.report.tensorboard import markdown
 from tskd_tf.report.words import summary_table
-from tskd_tf.run import sweep_job
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.settings import search_settings_of
 from tskd_tf.search.candidates import buildable_rates
@@ -94,12 +93,6 @@ def test_flags_choose_the_familys_own_rates():
     assert search_settings_of(stepped).rates == [0.5, 1.0]
     with pytest.raises(InputError, match="--family.*at their defaults"):
         RunConfig(family="compact", student_builder="a:b")
-
-
-def test_a_sweep_is_of_thin_students(tmp_path):
-    config = RunConfig(mode="sweep", family="compact", output_dir=str(tmp_path / "run"))
-    with pytest.raises(InputError, match="--family=thin in a sweep"):
-        sweep_job.run(config)
 
 
 # Both families in one search

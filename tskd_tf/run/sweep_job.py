@@ -12,7 +12,7 @@ from typing import cast
 import keras
 import numpy as np
 
-from tskd_tf.choices import AUTO, THIN
+from tskd_tf.choices import THIN
 from tskd_tf.data.splits import ImageData
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.kept_soft_targets import fingerprint_of, kept_soft_targets
@@ -20,13 +20,12 @@ from tskd_tf.distillation.soft_targets import TransferSet, check_teacher
 from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import PathLike, atomic_path, read_json, write_json, write_text
 from tskd_tf.networks.costs import complexity
-from tskd_tf.networks.students import thin_student
 from tskd_tf.networks.width import distinct_rates
 from tskd_tf.run.config import RunConfig
 from tskd_tf.run.inputs import build_or_load_teacher, load_data, train_or_resume_teacher
 from tskd_tf.run.output_folder import check_output_dir, claim_output_dir
 from tskd_tf.run.settings import check_settings, command_of, environment_of, recipe_of
-from tskd_tf.search.candidates import check_method_fits
+from tskd_tf.search.candidates import buildable_rates, check_method_fits
 from tskd_tf.search.progress import duration
 from tskd_tf.sweep.figures import accuracy_by_rate, accuracy_surface, rate_by_classes
 from tskd_tf.sweep.record import SCHEMA_VERSION, StudentRow, Sweep
@@ -71,11 +70,6 @@ def run(config: RunConfig) -> tuple[int, str]:
     folder = pathlib.Path(config.output_dir)
     check_output_dir(config)
     check_settings(config)
-    if config.family not in (AUTO, THIN):
-        raise InputError(
-            "Expected --family=thin in a sweep: its students are thinner teachers. "
-            f"Received: --family={config.family}"
-        )
     if config.classes or config.student_builder or chief.role() is not None:
         raise InputError(
             "Expected a sweep with tasks from --task_sizes and with thinner teachers "
@@ -105,6 +99,7 @@ def run(config: RunConfig) -> tuple[int, str]:
         "temperature": config.temperature,
         "soft_loss_weight": config.soft_loss_weight,
         "scale_soft_loss": config.scale_soft_loss,
+        "family": recipe_of(config).family,
         "convolutions": config.convolutions,
         "groups": config.groups,
         "confidence": config.confidence,
@@ -213,17 +208,15 @@ def _checked_rates(
     """The rates of a sweep that give distinct students, ascending.
 
     Raises:
-        InputError: If the teacher cannot be thinned.
+        InputError: If the family has no students of the teacher.
     """
     check_teacher(teacher, Task.from_names([], data.class_names))
     rates = sorted({float(rate) for rate in config.rates} or _RATES)
-    thin_student(
-        teacher,
-        rates[0],
-        Task.from_names([], data.class_names),
-        config.convolutions,
-        config.groups,
-    )
+    everything = Task.from_names([], data.class_names)
+    recipe = recipe_of(config)
+    if recipe.family != THIN:
+        return list(buildable_rates(teacher, everything, rates, recipe))
+    recipe.students_of(teacher, everything)(rates[0])
     return distinct_rates(teacher, rates)
 
 

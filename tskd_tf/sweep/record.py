@@ -107,6 +107,7 @@ class Sweep(TypedDict):
         temperature: Temperature τ of the soft targets.
         soft_loss_weight: Weight λ of the soft loss in Eq. 8, in [0, 1].
         scale_soft_loss: Whether the soft loss is multiplied by τ².
+        family: Family of the students, as in `Recipe`; thin in earlier records.
         convolutions: Kind of the students' convolutions.
         groups: Number of groups of grouped convolutions, or None.
         confidence: Confidence level of the intervals, in (0, 1).
@@ -126,6 +127,7 @@ class Sweep(TypedDict):
     temperature: float
     soft_loss_weight: float
     scale_soft_loss: NotRequired[bool]
+    family: NotRequired[str]
     convolutions: NotRequired[str]
     groups: NotRequired[int | None]
     confidence: float
