@@ -69,8 +69,10 @@ def fresh_events(run_dir: pathlib.Path, suffix: str) -> Iterator[Any]:
     """
     earlier = list(run_dir.glob(f"*tfevents*{suffix}"))
     writer = tf.summary.create_file_writer(str(run_dir), filename_suffix=suffix)
-    yield writer
-    writer.close()
+    try:
+        yield writer
+    finally:
+        writer.close()
     for path in earlier:
         path.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """Students that learn together, and the head over their feature maps."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -20,13 +21,12 @@ def build_students(
         num_students: m, the number of students, ≥ 2.
 
     Raises:
-        InputError: If `num_students` is below 2, or a student has the same weights as
-            the first.
+        InputError: If `num_students` is below 2, or two students have the same weights.
     """
     if num_students < 2:
         raise InputError(f"Expected at least 2 students. Received: {num_students}")
-    first, *others = students = [build_student() for _ in range(num_students)]
-    for other in others:
+    students = [build_student() for _ in range(num_students)]
+    for first, other in itertools.combinations(students, 2):
         pairs = zip(first.get_weights(), other.get_weights())
         if all(a.shape == b.shape and (a == b).all() for a, b in pairs):
             raise InputError(
