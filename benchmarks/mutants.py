@@ -74,9 +74,11 @@ def draw_mutants(num_mutants, generator):
     return drawn
 
 
-def test_files(tree, module):
+def test_files(tree, module, own_only):
     """The test files of a module's room, its own first, and that of all docstrings."""
     own = sorted(tree.glob(MODULES[module]))
+    if own_only:
+        return [str(path) for path in own]
     parts = pathlib.PurePath(module).parts
     room = tree / "tests" / ("tuner" if parts[0] == "tuner" else parts[1])
     others = sorted(room.glob("test_*.py")) if room.is_dir() else []
@@ -84,7 +86,7 @@ def test_files(tree, module):
     return [str(path) for path in dict.fromkeys([*own, *whole, *others])]
 
 
-def is_caught(tree, module, code):
+def is_caught(tree, module, code, own_only):
     """Whether a test of the module's room fails, and the last line of pytest."""
     path = tree / module
     original = path.read_text()
@@ -92,7 +94,7 @@ def is_caught(tree, module, code):
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     try:
         ended = subprocess.run(
-            [*command, *test_files(tree, module)],
+            [*command, *test_files(tree, module, own_only)],
             cwd=tree,
             env={**os.environ, "PYTHONPATH": str(tree)},
             capture_output=True,
@@ -114,6 +116,9 @@ def main():
     parser.add_argument("--num_mutants", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="part of a module's path")
+    parser.add_argument(
+        "--own_only", action="store_true", help="try the module's own tests only"
+    )
     options = parser.parse_args()
     drawn = draw_mutants(options.num_mutants, random.Random(options.seed))
     counts = {module: [0, 0] for module in MODULES}
@@ -126,7 +131,7 @@ def main():
             source = (tree / module).read_text()
             code = mutate_code(source, get_operator(name)(), occurrence)
             start = time.monotonic()
-            caught, line = is_caught(tree, module, code)
+            caught, line = is_caught(tree, module, code, options.own_only)
             counts[module][0] += caught
             counts[module][1] += 1
             seconds = time.monotonic() - start
