@@ -92,6 +92,7 @@ def is_caught(tree, module, code, own_only):
     original = path.read_text()
     path.write_text(code)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command += ["-p", "benchmarks.without_shrinking"]
     try:
         ended = subprocess.run(
             [*command, *test_files(tree, module, own_only)],
