@@ -12,7 +12,8 @@ class Chain(NamedTuple):
 
     Attributes:
         members: Its candidates that are cheaper than the cheapest feasible one found,
-            and that one if it is of this chain; ascending.
+            that one if it is of this chain, and all cheaper than an infeasible one;
+            ascending.
         bisection: The rules among them.
     """
 
@@ -83,7 +84,7 @@ class Chains(NamedTuple):
             num_workers: All, this one included.
         """
         answer = self.smallest_feasible(scores)
-        chains = [self._cheaper(members, answer) for members in self.members]
+        chains = [self._cheaper(members, answer, scores) for members in self.members]
         undecided = [
             chain for chain in chains if {*chain.undecided(scores)} - {*running}
         ]
@@ -107,7 +108,7 @@ class Chains(NamedTuple):
         answer = self.smallest_feasible(scores)
         num_rounds = 0
         for rank, members in enumerate(self.members):
-            chain = self._cheaper(members, answer)
+            chain = self._cheaper(members, answer, scores)
             num_rounds += chain.bisection.num_rounds_left(
                 chain.scores(scores), num_workers
             )
@@ -120,11 +121,20 @@ class Chains(NamedTuple):
         rules = Bisection(len(members), self.floor, self.margin, self.max_executions)
         return Chain(members, rules)
 
-    def _cheaper(self, members: tuple[int, ...], answer: int | None) -> Chain:
-        """A chain without what is dearer than the cheapest feasible candidate found."""
+    def _cheaper(
+        self, members: tuple[int, ...], answer: int | None, scores: Scores
+    ) -> Chain:
+        """A chain without what is dearer than the cheapest feasible candidate found.
+
+        An infeasible candidate stays, however dear: cheaper ones are infeasible too.
+        """
+        whole = self._whole(members)
         if answer is None:
-            return self._whole(members)
-        return self._whole(members[: bisect.bisect_right(members, answer)])
+            return whole
+        low, _ = whole.bisection.open_interval(whole.scores(scores))
+        return self._whole(
+            members[: max(bisect.bisect_right(members, answer), low + 1)]
+        )
 
     def _undecided_of(
         self,

@@ -44,6 +44,17 @@ def test_the_cheapest_feasible_of_all_chains_is_found(search, num_workers, order
     assert len(set(started)) == len(started)
 
 
+def test_nothing_cheaper_than_an_infeasible_candidate_is_tried():
+    """17 is infeasible, so 13 of its chain is not tried, although 14 is feasible."""
+    first = (0, 1, 3, 5, 9, 12, 13, 15, 16, 17, 18, 19)
+    second = (2, 4, 6, 7, 8, 10, 11, 14)
+    feasible = {18, 19, *second}
+    chains = Chains((first, second), FLOOR)
+    scores, started = run(chains, lambda c, _: float(c in feasible))
+    assert started.index(14) > started.index(17) and 13 not in started
+    assert chains.smallest_feasible(scores) == 2
+
+
 @given(search=chains_of_curves())
 def test_one_worker_trains_few(search):
     members, curve = search
