@@ -129,7 +129,7 @@ class Trainer(NamedTuple):
         if record.epochs < self.num_epochs and not marker.exists():
             self._log_start("Rate %g is trained to the end", record.rate)
             recipe = dataclasses.replace(self.recipe, seed=record.seed)
-            trained = self._train_more(
+            trained = self.train_more(
                 "to the end",
                 record,
                 recipe,
@@ -156,7 +156,7 @@ class Trainer(NamedTuple):
         if not path.exists():
             self._log_start("Control: rate %g on hard labels only", record.rate)
             recipe = dataclasses.replace(self.recipe.on_hard_labels(), seed=record.seed)
-            trained = self._train_more(
+            trained = self.train_more(
                 "control",
                 record,
                 recipe,
@@ -233,7 +233,7 @@ class Trainer(NamedTuple):
         self.show_result(folder)
         return record
 
-    def _train_more(
+    def train_more(
         self,
         title: str,
         record: Trial,

@@ -35,7 +35,7 @@ import numpy as np
 from tskd_tf.data.task import Task
 from tskd_tf.errors import InputError
 from tskd_tf.networks.channels import Channels, Kept
-from tskd_tf.networks.costs import complexity, cost_of_call
+from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.families.family import Family
 from tskd_tf.networks.families.structure import (
     stems,
@@ -44,8 +44,9 @@ from tskd_tf.networks.families.structure import (
     with_strided_stem,
 )
 from tskd_tf.networks.graph import check_logits, check_model
+from tskd_tf.networks.kept_costs import macs_of_kept
 from tskd_tf.networks.rebuild import with_image_shape
-from tskd_tf.networks.width import narrowed, output_ids, with_widths
+from tskd_tf.networks.width import output_ids, with_widths
 
 _NUM_RATES = 25
 # Below this share of the teacher's multiply-adds, layers have single channels
@@ -189,30 +190,8 @@ def macs_by_rate(channels: Channels, outputs: Sequence[int]) -> Callable[[float]
     Raises:
         InputError: If multiply-adds cannot be counted.
     """
-    multiplying = [
-        (use, use.call.layer.get_config())
-        for use in channels.uses
-        if cost_of_call(use.call.layer, use.call.input_shapes[0])[1]
-    ]
-    # Layers that differ only by name cost the same, and building a layer is slow
-    known: dict[str, int] = {}
-
-    def count(rate: float) -> int:
-        kept = _kept(channels, rate, outputs)
-        num_macs = 0
-        for use, config in multiplying:
-            kind = type(use.call.layer)
-            config = {**config, **narrowed(config, use, kept), "name": "counted"}
-            shape = list(use.call.input_shapes[0])
-            for axis, size in kept.sizes(use.inputs[0]).items():
-                shape[axis] = size
-            key = f"{kind} {config} {shape}"
-            if key not in known:
-                known[key] = cost_of_call(kind.from_config(config), tuple(shape))[1]
-            num_macs += known[key]
-        return num_macs
-
-    return count
+    count = macs_of_kept(channels)
+    return lambda rate: count(_kept(channels, rate, outputs))
 
 
 FAMILY = Family(compact_student, compact_rates)

@@ -1,0 +1,239 @@
+"""Removes channels of the chosen student, in steps with short trainings between.
+
+Unlike a smaller width rate, it makes each layer as thin as the task allows. A step
+removes the channels that matter least to the distillation loss per cost saved. It is
+kept if the student meets Eq. 4 on the validation images after a short training. If not,
+it is undone, and the next step removes half as many channels. If one channel cannot be
+removed, its block stays as it is.
+"""
+
+import dataclasses
+import logging
+import pathlib
+import time
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tskd_tf.data.splits import balanced_weights
+from tskd_tf.distillation.losses import distillation_loss, hard_loss, soft_loss
+from tskd_tf.distillation.methods.method import DISTILLATION, method_named
+from tskd_tf.distillation.recipe import Recipe
+from tskd_tf.distillation.solvers import default_learning_rate
+from tskd_tf.distillation.soft_targets import TransferSet
+from tskd_tf.distillation.training import DivergedError, TrainedStudent
+from tskd_tf.networks.channels import Block, Channels
+from tskd_tf.networks.costs import complexity
+from tskd_tf.networks.removal import loss_changes, removable_blocks, without_channels
+from tskd_tf.networks.removal_choice import ShareOf, choose_sets, remaining_share
+from tskd_tf.networks.width import layer_widths
+from tskd_tf.report.record import Refinement, RefinementStep
+from tskd_tf.search.evidence import Trial
+from tskd_tf.search.progress import Workload
+from tskd_tf.search.refine_files import State, keep_state, kept_state
+from tskd_tf.search.trainer import Trainer
+
+# A step saves this share of the cost, if the student keeps its accuracy
+_SAVED_SHARE = 0.1
+# The short trainings, relative to the recipe
+_SHARE_OF_EPOCHS = 0.2
+_SHARE_OF_LEARNING_RATE = 0.5
+_NUM_EXAMPLES = 4096
+_BATCH_SIZE = 32
+_logger = logging.getLogger(__name__)
+
+
+class Refined(NamedTuple):
+    """A student after its refinement.
+
+    Attributes:
+        student: The student; the one before if no step was kept.
+        widths: Filters or units of its layers, head included.
+        record: The steps.
+    """
+
+    student: keras.Model
+    widths: list[int]
+    record: Refinement
+
+
+def refine(
+    trainer: Trainer,
+    student: keras.Model,
+    chosen: Trial,
+    folder: pathlib.Path,
+    max_seconds: float,
+) -> Refined:
+    """Refines a student, or goes on with an earlier refinement of it in the folder.
+
+    Args:
+        trainer: Trains the students; its plan has the floor of Eq. 4.
+        student: The chosen student, in float32; it does not change.
+        chosen: Its record; it is feasible.
+        folder: Folder of the search.
+        max_seconds: No step begins if the longest one so far would end after this
+            time, in seconds; earlier runs count. The first step always runs.
+    """
+    before = complexity(student)
+    student, state = kept_state(folder, student, chosen)
+    ranking: _Ranking | None = None
+    while _has_time(state, max_seconds):
+        start = time.monotonic()
+        ranking = ranking or _rank(student, trainer)
+        removed = ranking.choose(state)
+        if not removed:
+            break
+        thinner = without_channels(student, removed)
+        cost, number = complexity(thinner), len(state.steps) + 1
+        trained = _distil(
+            trainer, thinner, chosen._replace(num_macs=cost.num_macs), number
+        )
+        is_kept = trained is not None and trained.accuracy >= trainer.plan.floor
+        step = RefinementStep(
+            num_removed=len(removed),
+            num_macs=cost.num_macs,
+            num_params=cost.num_params,
+            accuracy=trained.accuracy if trained is not None else 0.0,
+            is_kept=is_kept,
+            seconds=time.monotonic() - start,
+        )
+        state = state.after(step, ranking.makers_of(removed[0]))
+        if trained is not None and is_kept:
+            student, ranking = trained.student, None
+        keep_state(folder, student, state)
+    record = Refinement(
+        num_macs=before.num_macs,
+        num_params=before.num_params,
+        max_seconds=max_seconds,
+        steps=state.steps,
+    )
+    _log_result(record)
+    return Refined(student, layer_widths(student), record)
+
+
+def _has_time(state: State, max_seconds: float) -> bool:
+    seconds = [step["seconds"] for step in state.steps]
+    return sum(seconds) + max(seconds, default=0.0) <= max_seconds
+
+
+class _Ranking(NamedTuple):
+    """The sets of a student that can be removed.
+
+    Attributes:
+        blocks: The blocks with more than one set.
+        importance: The importance of each set at its root, in nats.
+        share_of: Maps removed sets to the remaining share of the cost.
+    """
+
+    blocks: list[Block]
+    importance: np.ndarray
+    share_of: ShareOf
+
+    def choose(self, state: State) -> list[int]:
+        """The roots of the sets that the next step removes; empty if none is left."""
+        blocks = [block for block in self.blocks if block.makers not in state.closed]
+        return choose_sets(
+            blocks, self.importance, self.share_of, _SAVED_SHARE, state.most
+        )
+
+    def makers_of(self, root: int) -> tuple[int, ...]:
+        """What identifies the block of a set, before and after a step."""
+        return next(block.makers for block in self.blocks if root in block.roots)
+
+
+def _rank(student: keras.Model, trainer: Trainer) -> _Ranking:
+    channels = Channels(student)
+    recipe = trainer.recipe
+    scale = recipe.temperature**2 if recipe.scale_soft_loss else 1.0
+
+    def loss(
+        logits: tf.Tensor, teacher_logits: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor
+    ) -> tf.Tensor:
+        hard = hard_loss(labels, logits)
+        soft = scale * soft_loss(teacher_logits, logits, recipe.temperature)
+        losses = distillation_loss(hard, soft, recipe.soft_loss_weight)
+        return tf.reduce_mean(losses * weights[0] if weights else losses)
+
+    examples = _examples(trainer.transfer, recipe)
+    return _Ranking(
+        removable_blocks(channels),
+        loss_changes(student, channels, examples, loss),
+        remaining_share(channels),
+    )
+
+
+def _examples(transfer: TransferSet, recipe: Recipe) -> tf.data.Dataset:
+    """Batches of images, teacher's logits, labels and sample weights, if any."""
+    # Drawn, as the images may be sorted by class
+    generator = np.random.default_rng(recipe.seed)
+    some = generator.permutation(len(transfer.images))[:_NUM_EXAMPLES]
+    some.sort()
+    views, weights = transfer.views, None
+    if recipe.class_weights == "balanced":
+        weights = balanced_weights(transfer.labels)[some]
+    batches = TransferSet(
+        transfer.images[some],
+        transfer.labels[some],
+        transfer.teacher_logits[some],
+        weights,
+        transfer.augmentation,
+        None if views is None else views[some],
+    ).batches(_BATCH_SIZE, recipe.seed)
+    return batches.map(
+        lambda inputs, *others: (inputs["images"], inputs["teacher_logits"], *others)
+    )
+
+
+def _distil(
+    trainer: Trainer, thinner: keras.Model, record: Trial, number: int
+) -> TrainedStudent | None:
+    """The student after a short training; None if the training diverged."""
+    recipe = _short_recipe(trainer, thinner, record)
+    # Dozens of short curves would hide the others in TensorBoard
+    short = trainer._replace(
+        recipe=recipe, build_student=lambda rate: thinner, log_dir=None
+    )
+    try:
+        return short.train_more(
+            f"refine {number}",
+            record,
+            recipe,
+            "",
+            trainer.plan.floor,
+            Workload(0, 0.0, None),
+        )
+    except DivergedError:
+        return None
+
+
+def _short_recipe(trainer: Trainer, student: keras.Model, record: Trial) -> Recipe:
+    recipe = trainer.recipe
+    learning_rate = recipe.learning_rate
+    if isinstance(learning_rate, str):
+        learning_rate = default_learning_rate(recipe.solver, student, record.rate)
+    # Students that start alike would teach each other nothing
+    differ = "initialize" in method_named(recipe.method).unused_settings
+    return dataclasses.replace(
+        recipe,
+        method=DISTILLATION if differ else recipe.method,
+        epochs=max(1, round(_SHARE_OF_EPOCHS * trainer.num_epochs)),
+        learning_rate=_SHARE_OF_LEARNING_RATE * learning_rate,
+        seed=record.seed,
+    )
+
+
+def _log_result(record: Refinement) -> None:
+    kept = [step for step in record["steps"] if step["is_kept"]]
+    smallest = kept[-1] if kept else record
+    _logger.info(
+        "Refined in %d steps, %d of them kept: from %s to %s multiply-adds, from %s to "
+        "%s parameters",
+        len(record["steps"]),
+        len(kept),
+        f"{record['num_macs']:,}",
+        f"{smallest['num_macs']:,}",
+        f"{record['num_params']:,}",
+        f"{smallest['num_params']:,}",
+    )
