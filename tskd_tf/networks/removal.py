@@ -134,7 +134,9 @@ class _Feed(NamedTuple):
         num_groups, size = self.inputs.shape
         product = np.moveaxis(product.astype(np.float64), self.axis, 0)
         # The last axis has the outputs, group by group
-        by_group = product.reshape(size, -1, num_groups, product.shape[-1] // num_groups)
+        by_group = product.reshape(
+            size, -1, num_groups, product.shape[-1] // num_groups
+        )
         sums: np.ndarray = by_group.sum(axis=(1, 3)).T
         return sums
 

@@ -118,6 +118,7 @@ def search_settings_of(
         oracle=config.oracle,
         max_executions=config.max_executions,
         num_workers=config.workers,
+        refine=config.refine,
     )
 
 

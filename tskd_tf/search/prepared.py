@@ -37,6 +37,12 @@ from tskd_tf.search.evidence import Trial, build_report, search_record
 from tskd_tf.search.found import FoundStudent, SearchResults
 from tskd_tf.search.inputs import as_searched, checked_split
 from tskd_tf.search.judge import judge
+from tskd_tf.search.refine import (
+    check_refinable,
+    costs_after,
+    refine_chosen,
+    with_refinement,
+)
 from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
@@ -106,6 +112,9 @@ class PreparedSearch:
             # An interrupted search with workers may have left these files
             stop_sharing(folder)
             self._note_smallest(chosen)
+            student, refinement = refine_chosen(
+                self.settings.refine, trainer, student, chosen, trials, folder
+            )
             control, control_curve = trainer.control(chosen, folder)
             teacher_logits = predict_logits(self.teacher, self.test.images)
             results = judge(
@@ -129,11 +138,16 @@ class PreparedSearch:
                 chosen=chosen,
                 results=results,
                 control_curve=control_curve,
-                budgets=spending(self.settings.budgets, chosen.rate, self.costs.cost),
+                budgets=spending(
+                    self.settings.budgets,
+                    chosen.rate,
+                    costs_after(refinement, student, self.costs, self.train.images),
+                ),
                 search=search_record(
                     trials, teacher_accuracy, trainer.plan.floor, self.num_over_budget
                 ),
             )
+            report = with_refinement(report, refinement, student)
             keep_costs(folder, self.costs.measured)
         wrong = np.array([image["index"] for image in results.wrong_images], dtype=int)
         found = FoundStudent(student, report, as_uint8(self.test.images[wrong]))
@@ -258,6 +272,8 @@ def prepare(
     check_method_fits(
         teacher, task, rates[0], settings.recipe, built and built.fresh_copy
     )
+    if settings.refine:
+        check_refinable((built or settings.recipe.students_of(teacher, task))(rates[0]))
     costs = StudentCosts(
         built or settings.recipe.students_of(teacher, task),
         all_train.images,

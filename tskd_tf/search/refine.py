@@ -11,28 +11,31 @@ import dataclasses
 import logging
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tskd_tf.data.images import Images
 from tskd_tf.data.splits import balanced_weights
 from tskd_tf.distillation.losses import distillation_loss, hard_loss, soft_loss
 from tskd_tf.distillation.methods.method import DISTILLATION, method_named
 from tskd_tf.distillation.recipe import Recipe
-from tskd_tf.distillation.solvers import default_learning_rate
 from tskd_tf.distillation.soft_targets import TransferSet
+from tskd_tf.distillation.solvers import default_learning_rate
 from tskd_tf.distillation.training import DivergedError, TrainedStudent
 from tskd_tf.networks.channels import Block, Channels
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.removal import loss_changes, removable_blocks, without_channels
 from tskd_tf.networks.removal_choice import ShareOf, choose_sets, remaining_share
 from tskd_tf.networks.width import layer_widths
-from tskd_tf.report.record import Refinement, RefinementStep
+from tskd_tf.report.record import Refinement, RefinementStep, Report, StudentResult
 from tskd_tf.search.evidence import Trial
 from tskd_tf.search.progress import Workload
 from tskd_tf.search.refine_files import State, keep_state, kept_state
+from tskd_tf.search.student_costs import CostOf, StudentCosts
 from tskd_tf.search.trainer import Trainer
 
 # A step saves this share of the cost, if the student keeps its accuracy
@@ -45,18 +48,71 @@ _BATCH_SIZE = 32
 _logger = logging.getLogger(__name__)
 
 
-class Refined(NamedTuple):
-    """A student after its refinement.
+def check_refinable(student: keras.Model) -> None:
+    """Checks that channels of a student can be removed.
 
-    Attributes:
-        student: The student; the one before if no step was kept.
-        widths: Filters or units of its layers, head included.
-        record: The steps.
+    Args:
+        student: A student of the search, which may be untrained.
+
+    Raises:
+        InputError: If its channels cannot be followed, if a layer cannot be rebuilt, or
+            if the layout of its weights is unknown.
     """
+    blocks = removable_blocks(Channels(student))
+    without_channels(student, [int(block.roots[0]) for block in blocks])
 
-    student: keras.Model
-    widths: list[int]
-    record: Refinement
+
+def refine_chosen(
+    is_wanted: bool,
+    trainer: Trainer,
+    student: keras.Model,
+    chosen: Trial,
+    trials: Sequence[Trial],
+    folder: pathlib.Path,
+) -> tuple[keras.Model, Refinement | None]:
+    """Refines the student of a search for at most the time of its trials.
+
+    Args:
+        is_wanted: Whether the user asks for a refinement.
+        trainer: Trains the students.
+        student: The chosen student, in float32.
+        chosen: Its record.
+        trials: The records of all trials.
+        folder: Folder of the search.
+
+    Returns:
+        The student and the record of the refinement. If none is wanted, or the chosen
+        student misses Eq. 4 already, the student as it is and None.
+    """
+    if not is_wanted:
+        return student, None
+    if not chosen.feasible:
+        _logger.warning("Not refined: no student meets Eq. 4 on the validation images")
+        return student, None
+    max_seconds = sum(trial.seconds for trial in trials)
+    return refine(trainer, student, chosen, folder, max_seconds)
+
+
+def costs_after(
+    refinement: Refinement | None,
+    student: keras.Model,
+    costs: StudentCosts,
+    images: Images,
+) -> CostOf:
+    """The costs of the final student; those of its rate if it was not refined."""
+    if refinement is None:
+        return costs.cost
+    return StudentCosts(lambda rate: student, images, {}).cost
+
+
+def with_refinement(
+    report: Report, refinement: Refinement | None, student: keras.Model
+) -> Report:
+    """The report with the refinement, and with the widths of the refined student."""
+    if refinement is None:
+        return report
+    result: StudentResult = {**report["student"], "widths": layer_widths(student)}
+    return {**report, "student": result, "refinement": refinement}
 
 
 def refine(
@@ -65,7 +121,7 @@ def refine(
     chosen: Trial,
     folder: pathlib.Path,
     max_seconds: float,
-) -> Refined:
+) -> tuple[keras.Model, Refinement]:
     """Refines a student, or goes on with an earlier refinement of it in the folder.
 
     Args:
@@ -73,8 +129,12 @@ def refine(
         student: The chosen student, in float32; it does not change.
         chosen: Its record; it is feasible.
         folder: Folder of the search.
-        max_seconds: No step begins if the longest one so far would end after this
-            time, in seconds; earlier runs count. The first step always runs.
+        max_seconds: No step begins if one as long as the longest so far would end
+            after this time, in seconds. The steps of an interrupted run count.
+
+    Returns:
+        The student, and the steps. The student meets Eq. 4 on the validation images; it
+        has fewer multiply-adds and parameters than before, or is the one before.
     """
     before = complexity(student)
     student, state = kept_state(folder, student, chosen)
@@ -110,7 +170,7 @@ def refine(
         steps=state.steps,
     )
     _log_result(record)
-    return Refined(student, layer_widths(student), record)
+    return student, record
 
 
 def _has_time(state: State, max_seconds: float) -> bool:
@@ -149,7 +209,10 @@ def _rank(student: keras.Model, trainer: Trainer) -> _Ranking:
     scale = recipe.temperature**2 if recipe.scale_soft_loss else 1.0
 
     def loss(
-        logits: tf.Tensor, teacher_logits: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor
+        logits: tf.Tensor,
+        teacher_logits: tf.Tensor,
+        labels: tf.Tensor,
+        *weights: tf.Tensor,
     ) -> tf.Tensor:
         hard = hard_loss(labels, logits)
         soft = scale * soft_loss(teacher_logits, logits, recipe.temperature)

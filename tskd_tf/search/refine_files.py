@@ -1,7 +1,7 @@
 """The state of a refinement, and its files, from which an interrupted one goes on."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 

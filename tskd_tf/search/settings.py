@@ -11,7 +11,7 @@ from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.training_settings import check_own_students
 from tskd_tf.errors import InputError
 from tskd_tf.networks.width import StudentBuilder, check_rate
-from tskd_tf.search.budgets import allowed_loss
+from tskd_tf.search.budgets import ANY_LOSS, allowed_loss
 from tskd_tf.search.plan import DEFAULT_MAX_EXECUTIONS, SMALLEST, SearchPlan
 
 
@@ -33,6 +33,7 @@ class SearchSettings:
         oracle: One of `choices.ORACLES`.
         max_executions: Number of trainings of a width close to the floor, ≥ 1.
         num_workers: Number of processes that train in parallel, ≥ 1.
+        refine: Whether to remove channels of the chosen student.
     """
 
     max_accuracy_loss: float | None = None
@@ -48,6 +49,7 @@ class SearchSettings:
     oracle: str = SMALLEST
     max_executions: int = DEFAULT_MAX_EXECUTIONS
     num_workers: int = 1
+    refine: bool = False
 
     def check(self) -> None:
         """Checks the settings, without teacher and data.
@@ -64,6 +66,11 @@ class SearchSettings:
         if not 0.0 < confidence < 1.0:
             raise InputError(
                 f"Expected confidence between 0 and 1. Received: {confidence}"
+            )
+        if self.refine and self.allowed_loss >= ANY_LOSS:
+            raise InputError(
+                "Expected max_accuracy_loss with refine. Received: budgets only, which "
+                "allow any loss, so that nothing says when to stop"
             )
         self.budgets.check()
         self.plan([], 0.0).check()
