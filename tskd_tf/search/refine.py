@@ -137,7 +137,7 @@ def refine(
         has fewer multiply-adds and parameters than before, or is the one before.
     """
     before = complexity(student)
-    student, state = kept_state(folder, student, chosen)
+    student, state = kept_state(folder, student)
     ranking: _Ranking | None = None
     while _has_time(state, max_seconds):
         start = time.monotonic()
@@ -146,21 +146,10 @@ def refine(
         if not removed:
             break
         thinner = without_channels(student, removed)
-        cost, number = complexity(thinner), len(state.steps) + 1
-        trained = _distil(
-            trainer, thinner, chosen._replace(num_macs=cost.num_macs), number
-        )
-        is_kept = trained is not None and trained.accuracy >= trainer.plan.floor
-        step = RefinementStep(
-            num_removed=len(removed),
-            num_macs=cost.num_macs,
-            num_params=cost.num_params,
-            accuracy=trained.accuracy if trained is not None else 0.0,
-            is_kept=is_kept,
-            seconds=time.monotonic() - start,
-        )
+        trained = _distil(trainer, thinner, chosen, len(state.steps) + 1)
+        step = _step(len(removed), thinner, trained, trainer.plan.floor, start)
         state = state.after(step, ranking.makers_of(removed[0]))
-        if trained is not None and is_kept:
+        if trained is not None and step["is_kept"]:
             student, ranking = trained.student, None
         keep_state(folder, student, state)
     record = Refinement(
@@ -171,6 +160,25 @@ def refine(
     )
     _log_result(record)
     return student, record
+
+
+def _step(
+    num_removed: int,
+    thinner: keras.Model,
+    trained: TrainedStudent | None,
+    floor: float,
+    start: float,
+) -> RefinementStep:
+    cost = complexity(thinner)
+    accuracy = 0.0 if trained is None else trained.accuracy
+    return RefinementStep(
+        num_removed=num_removed,
+        num_macs=cost.num_macs,
+        num_params=cost.num_params,
+        accuracy=accuracy,
+        is_kept=trained is not None and accuracy >= floor,
+        seconds=time.monotonic() - start,
+    )
 
 
 def _has_time(state: State, max_seconds: float) -> bool:
@@ -253,6 +261,7 @@ def _distil(
     trainer: Trainer, thinner: keras.Model, record: Trial, number: int
 ) -> TrainedStudent | None:
     """The student after a short training; None if the training diverged."""
+    record = record._replace(num_macs=complexity(thinner).num_macs)
     recipe = _short_recipe(trainer, thinner, record)
     # Dozens of short curves would hide the others in TensorBoard
     short = trainer._replace(

@@ -8,7 +8,6 @@ import keras
 from tskd_tf.files import read_json_object, write_json
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.report.record import RefinementStep
-from tskd_tf.search.evidence import Trial
 from tskd_tf.search.trial_files import save_model
 
 _FOLDER = "refinement"
@@ -48,15 +47,12 @@ class State(NamedTuple):
         return sum(step["is_kept"] for step in self.steps)
 
 
-def kept_state(
-    folder: pathlib.Path, student: keras.Model, chosen: Trial
-) -> tuple[keras.Model, State]:
+def kept_state(folder: pathlib.Path, student: keras.Model) -> tuple[keras.Model, State]:
     """The student and the state of an earlier refinement; a new state if there is none.
 
     Args:
         folder: Folder of the search.
         student: The chosen student.
-        chosen: Its record.
 
     Raises:
         InputError: If the files are damaged.
