@@ -39,11 +39,11 @@ from tskd_tf.search.student_costs import CostOf, StudentCosts
 from tskd_tf.search.trainer import Trainer
 
 # A step saves this share of the cost, if the student keeps its accuracy
-_SAVED_SHARE = 0.1
+_SAVED_SHARE = 0.2
 # The short trainings, relative to the recipe
 _SHARE_OF_EPOCHS = 0.2
 _SHARE_OF_LEARNING_RATE = 0.5
-_NUM_EXAMPLES = 4096
+_NUM_EXAMPLES = 2048
 _BATCH_SIZE = 32
 _logger = logging.getLogger(__name__)
 
