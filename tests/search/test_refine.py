@@ -18,6 +18,7 @@ from tskd_tf.distillation.training import DivergedError, TrainedStudent
 from tskd_tf.errors import InputError
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import accuracy, predict_logits
+from tskd_tf.networks.rebuild import with_policy
 from tskd_tf.networks.width import layer_widths
 from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.page.search import search_section
@@ -67,7 +68,13 @@ def check_refined(found, splits, task=TASK):
     assert (student["num_params"], student["num_macs"]) == cost[:2]
     assert student["widths"] == layer_widths(found.student)
     costs = [(refinement["num_params"], refinement["num_macs"])]
-    for step in refinement["steps"]:
+    steps = refinement["steps"]
+    is_refined = any(step["is_kept"] for step in steps)
+    # Trained to the end, once, if anything was removed
+    assert [step["num_removed"] == 0 for step in steps] == [
+        is_refined and i == len(steps) - 1 for i in range(len(steps))
+    ]
+    for step in steps[: len(steps) - is_refined]:
         assert step["is_kept"] == (step["accuracy"] >= floor)
         # Each step starts from the student so far
         assert step["num_params"] < costs[-1][0] and step["num_macs"] < costs[-1][1]
@@ -128,7 +135,7 @@ def test_students_of_all_kinds(splits, steps, changes):
         residual_teacher(), splits, recipe=recipe, max_accuracy_loss=0.99, rates=[1.0]
     )
     refinement = check_refined(found, splits)
-    assert [step["is_kept"] for step in refinement["steps"]] == [True, True]
+    assert [step["is_kept"] for step in refinement["steps"][:2]] == [True, True]
 
 
 def test_sums_keep_fitting_until_nothing_is_left(splits, steps):
@@ -193,18 +200,47 @@ def test_a_training_that_diverges_is_undone(
 
 def test_no_step_begins_that_would_end_after_the_time():
     def has_time(*seconds):
-        steps = [{"seconds": value} for value in seconds]
+        steps = [{"seconds": value, "num_removed": 1} for value in seconds]
         return refine_module._has_time(State(steps), 10.0)
 
     assert has_time() and has_time(5.0) and has_time(1.0, 4.0, 1.0)
     assert not has_time(5.5) and not has_time(1.0, 4.0, 1.5) and not has_time(11.0)
 
 
+def test_the_last_training_is_the_recipes_and_costs_no_accuracy(
+    trained_teacher, splits, steps, monkeypatch
+):
+    steps(1)
+    recipes, accuracies = [], [0.9, 0.8]
+
+    def train_more(self, title, record, recipe, *others):
+        recipes.append(recipe)
+        student = with_policy(self.build_student(record.rate), "float32")
+        weights = [weight + len(recipes) for weight in student.get_weights()]
+        student.set_weights(weights)
+        accuracy = accuracies[len(recipes) - 1] if len(recipes) < 3 else 1.0
+        return TrainedStudent(student, accuracy, 1, 0.1, record.curve)
+
+    monkeypatch.setattr(refine_module.Trainer, "train_more", train_more)
+    found = find(trained_teacher, splits)
+    first, last = found.report["refinement"]["steps"]
+    assert (first["is_kept"], last["is_kept"], last["num_removed"]) == (True, False, 0)
+    assert [recipe.epochs for recipe in recipes[:2]] == [1, 5]
+    assert [recipe.learning_rate for recipe in recipes[:2]] == [0.01, 0.02]
+    # The control's training is the third; the student is that of the first
+    recipes.clear()
+    accuracies[1] = 0.9
+    again = find(trained_teacher, splits)
+    assert again.report["refinement"]["steps"][1]["is_kept"]
+    for kept, undone in zip(again.student.get_weights(), found.student.get_weights()):
+        np.testing.assert_allclose(kept, undone + 2, rtol=1e-5)
+
+
 class Interrupted(BaseException):
     pass
 
 
-@pytest.mark.parametrize("when", [1, 2, 3])
+@pytest.mark.parametrize("when", [1, 3, 4])
 def test_an_interrupted_refinement_goes_on(
     trained_teacher, splits, steps, monkeypatch, tmp_path, when
 ):
@@ -235,7 +271,8 @@ def test_an_interrupted_refinement_goes_on(
         find(trained_teacher, splits, directory=str(tmp_path / "cut"))
     stop = 0
     again = find(trained_teacher, splits, directory=str(tmp_path / "cut"))
-    assert calls == [*range(1, when + 2), *range(when + 1, 5)]
+    numbers = [1, 2, 3, 4, None]
+    assert calls == [*numbers[: when + 1], *numbers[when:]]
     first, second = (found.report["refinement"] for found in (whole, again))
     assert without_seconds(first) == without_seconds(second)
     for got, expected in zip(
@@ -259,7 +296,10 @@ def test_what_a_step_decides():
     assert (state.most, state.closed, state.num_kept) == (4, [], 2)
     state = state.after(step(1, False), (1, 2))
     assert (state.most, state.closed, len(state.steps)) == (None, [(1, 2)], 4)
-    assert State() == ([], None, [])
+    assert State() == ([], None, []) and not state.is_finished
+    for is_kept in (True, False):
+        end = state.after(step(0, is_kept), ())
+        assert end.is_finished and end[1:] == state[1:]
 
 
 def test_nothing_feasible_is_not_refined(trained_teacher, splits, caplog):

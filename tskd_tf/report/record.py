@@ -245,12 +245,14 @@ class RefinementStep(TypedDict):
     """One step of a refinement: channels removed, then a short training.
 
     Keys:
-        num_removed: Number of sets of tied channels that the step removes, ≥ 1.
+        num_removed: Number of sets of tied channels that the step removes; 0 in the
+            last step, which trains the student to the end.
         num_macs: Multiply-adds of the student without them, for one image, ≥ 1.
         num_params: Number of its parameters, ≥ 1.
         accuracy: Its accuracy on the task's validation images, in [0, 1]; 0 if the
             training diverged.
-        is_kept: Whether the accuracy meets Eq. 4. Other steps are undone.
+        is_kept: Whether the accuracy meets Eq. 4; in the last step, whether it is not
+            lower than before. Other steps are undone.
         seconds: Wall-clock time, in seconds.
     """
 

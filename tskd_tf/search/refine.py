@@ -4,7 +4,8 @@ Unlike a smaller width rate, it makes each layer as thin as the task allows. A s
 removes the channels that matter least to the distillation loss per cost saved. It is
 kept if the student meets Eq. 4 on the validation images after a short training. If not,
 it is undone, and the next step removes half as many channels. If one channel cannot be
-removed, its block stays as it is.
+removed, its block stays as it is. In the end, the student is trained for as long as the
+recipe says, since each look at the validation images flatters a student at the floor.
 """
 
 import dataclasses
@@ -130,7 +131,8 @@ def refine(
         chosen: Its record; it is feasible.
         folder: Folder of the search.
         max_seconds: No step begins if one as long as the longest so far would end
-            after this time, in seconds. The steps of an interrupted run count.
+            after this time, in seconds. The steps of an interrupted run count. The last
+            training, to the end, does not.
 
     Returns:
         The student, and the steps. The student meets Eq. 4 on the validation images; it
@@ -152,6 +154,9 @@ def refine(
         if trained is not None and step["is_kept"]:
             student, ranking = trained.student, None
         keep_state(folder, student, state)
+    if state.num_kept and not state.is_finished:
+        student, state = _finish(trainer, student, chosen, state)
+        keep_state(folder, student, state)
     record = Refinement(
         num_macs=before.num_macs,
         num_params=before.num_params,
@@ -160,6 +165,19 @@ def refine(
     )
     _log_result(record)
     return student, record
+
+
+def _finish(
+    trainer: Trainer, student: keras.Model, chosen: Trial, state: State
+) -> tuple[keras.Model, State]:
+    """Trains the refined student to the end; the more accurate of the two is kept."""
+    start = time.monotonic()
+    trained = _distil(trainer, student, chosen, None)
+    least = next(s["accuracy"] for s in reversed(state.steps) if s["is_kept"])
+    step = _step(0, student, trained, least, start)
+    if trained is not None and step["is_kept"]:
+        student = trained.student
+    return student, state.after(step, ())
 
 
 def _step(
@@ -182,6 +200,8 @@ def _step(
 
 
 def _has_time(state: State, max_seconds: float) -> bool:
+    if state.is_finished:
+        return False
     seconds = [step["seconds"] for step in state.steps]
     return sum(seconds) + max(seconds, default=0.0) <= max_seconds
 
@@ -258,18 +278,24 @@ def _examples(transfer: TransferSet, recipe: Recipe) -> tf.data.Dataset:
 
 
 def _distil(
-    trainer: Trainer, thinner: keras.Model, record: Trial, number: int
+    trainer: Trainer,
+    thinner: keras.Model,
+    record: Trial,
+    number: int | None,
 ) -> TrainedStudent | None:
-    """The student after a short training; None if the training diverged."""
+    """The student after the short training of a step; None if the training diverged.
+
+    Without a number, the training is the last one, as long as the recipe says.
+    """
     record = record._replace(num_macs=complexity(thinner).num_macs)
-    recipe = _short_recipe(trainer, thinner, record)
+    recipe = _further_recipe(trainer, thinner, record, is_short=number is not None)
     # Dozens of short curves would hide the others in TensorBoard
     short = trainer._replace(
         recipe=recipe, build_student=lambda rate: thinner, log_dir=None
     )
     try:
         return short.train_more(
-            f"refine {number}",
+            "refined, to the end" if number is None else f"refine {number}",
             record,
             recipe,
             "",
@@ -280,19 +306,22 @@ def _distil(
         return None
 
 
-def _short_recipe(trainer: Trainer, student: keras.Model, record: Trial) -> Recipe:
-    recipe = trainer.recipe
+def _further_recipe(
+    trainer: Trainer, student: keras.Model, record: Trial, is_short: bool
+) -> Recipe:
+    # Students that start alike would teach each other nothing
+    recipe = dataclasses.replace(trainer.recipe, seed=record.seed)
+    if "initialize" in method_named(recipe.method).unused_settings:
+        recipe = dataclasses.replace(recipe, method=DISTILLATION)
+    if not is_short:
+        return recipe
     learning_rate = recipe.learning_rate
     if isinstance(learning_rate, str):
         learning_rate = default_learning_rate(recipe.solver, student, record.rate)
-    # Students that start alike would teach each other nothing
-    differ = "initialize" in method_named(recipe.method).unused_settings
     return dataclasses.replace(
         recipe,
-        method=DISTILLATION if differ else recipe.method,
         epochs=max(1, round(_SHARE_OF_EPOCHS * trainer.num_epochs)),
         learning_rate=_SHARE_OF_LEARNING_RATE * learning_rate,
-        seed=record.seed,
     )
 
 

@@ -35,11 +35,16 @@ class State(NamedTuple):
             makers: What identifies the block of the first set that it removes.
         """
         state = self._replace(steps=[*self.steps, step])
-        if step["is_kept"]:
+        if step["is_kept"] or step["num_removed"] == 0:
             return state
         if step["num_removed"] > 1:
             return state._replace(most=step["num_removed"] // 2)
         return state._replace(most=None, closed=[*self.closed, makers])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the student was trained to the end, which is the last step."""
+        return bool(self.steps) and self.steps[-1]["num_removed"] == 0
 
     @property
     def num_kept(self) -> int:

@@ -58,7 +58,7 @@ def _refinement(report: Report) -> str:
     rows = [
         [
             f"{i}",
-            f"{step['num_removed']}",
+            f"{step['num_removed']}" if step["num_removed"] else "none, to the end",
             f"{step['num_macs']:,}",
             f"{step['num_params']:,}",
             percent(step["accuracy"]),
