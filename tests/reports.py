@@ -131,6 +131,21 @@ def with_budgets(report):
     return report
 
 
+def with_refinement(report):
+    """Of three steps, the second of which was undone."""
+    step = {"num_removed": 2, "num_macs": 900, "num_params": 200, "accuracy": 0.99}
+    step.update(is_kept=True, seconds=1.5)
+    undone = {"num_removed": 3, "accuracy": 0.5, "is_kept": False}
+    last = {"num_removed": 1, "num_macs": 500, "num_params": 100}
+    report["refinement"] = {
+        "num_macs": 1500,
+        "num_params": 300,
+        "max_seconds": 60.0,
+        "steps": [step, {**step, **undone}, {**step, **last}],
+    }
+    return report
+
+
 def with_trials(report, *trials):
     """Of `(rate, accuracy, seed)`; the student is still that of rate 0.5."""
     trial, floor = report["search"]["trials"][0], report["search"]["validation_floor"]

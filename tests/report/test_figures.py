@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from reports import make_report, make_report_2, with_trials
+from reports import make_report, make_report_2, with_refinement, with_trials
 
 from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.figures.pictures import as_picture, png_bytes
@@ -29,6 +29,17 @@ def test_figure_shows_every_trial_the_teacher_and_the_line(feasible):
     )
     notes = {text.get_text() for text in axes.texts}
     assert {"1", "2", "needed: 98.50 %"} <= notes
+
+
+def test_the_steps_of_a_refinement_that_were_kept_are_a_line():
+    figure = accuracy_against_macs(with_refinement(make_report()))
+    (axes,) = figure.axes
+    (line,) = (line for line in axes.lines if line.get_label() == "refined")
+    assert line.get_xydata().tolist() == [[900, 99], [500, 99]]
+    assert "refined" in [text.get_text() for text in figure.legends[0].get_texts()]
+    undone = with_refinement(make_report())
+    undone["refinement"]["steps"] = undone["refinement"]["steps"][1:2]
+    accuracy_against_macs(undone)
 
 
 AGAIN = ((0.5, 0.99, 1), (0.25, 0.986, 1), (0.1, 0.9, 1), (0.25, 0.98, 2))

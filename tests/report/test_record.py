@@ -6,7 +6,7 @@ import types
 import typing
 
 import pytest
-from reports import make_report
+from reports import make_report, with_refinement
 from schemas import schema_of
 
 from tskd_tf.choices import Budgets
@@ -149,6 +149,6 @@ def test_a_trial_is_a_row_of_the_report():
 
 
 def test_reports_made_by_hand_have_every_key():
-    report = make_report()
+    report = with_refinement(make_report())
     assert set(report) == set(Report.__annotations__)
     assert set(report["classes"][0]) == set(ClassResult.__annotations__)

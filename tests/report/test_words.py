@@ -1,7 +1,14 @@
 """The words and the table of a report, and what the page says of the same."""
 
 import pytest
-from reports import class_result, make_report, make_report_2, with_budgets
+from reports import (
+    class_result,
+    make_report,
+    make_report_2,
+    with_budgets,
+    with_refinement,
+)
+from schemas import check_schema
 
 from tskd_tf.report.figures.search import accuracy_against_macs
 from tskd_tf.report.page.page import render
@@ -71,6 +78,19 @@ def test_budgets_are_in_the_table_and_on_the_page():
     report["budgets"] = {}
     assert "budget" not in summary_table(report)
     assert "Budgets" not in render(report, {})
+
+
+def test_a_refinement_has_its_row_and_its_table():
+    report = with_refinement(make_report())
+    check_schema(report)
+    row = "1,500 to 500 multiply-adds, 300 to 100 parameters; 2 of 3 steps kept"
+    assert f"Refined: {row}\n" in summary_table(report)
+    assert f"Refined: {row}" in markdown(report)
+    page = render(report, {})
+    assert f"The chosen student refined: {row}" in page
+    assert page.count("✓ kept") == 2 and page.count("✗ undone") == 1
+    for whole in (summary_table(make_report()), render(make_report(), {})):
+        assert "efined" not in whole
 
 
 def test_of_a_pre_set_cost_no_bargain_is_said():

@@ -116,6 +116,24 @@ class Kept(NamedTuple):
         return order[self.stays[axis].any(axis=0)[order]]
 
 
+class Block(NamedTuple):
+    """Tied sets that the same layers made and tied in the same way.
+
+    Attributes:
+        roots: The channel that represents each set, shape `(num_sets,)`.
+        makers: Positions of the layers with a channel in each set, among all layers
+            that make channels; once for each channel. No two blocks have the same.
+    """
+
+    roots: np.ndarray
+    makers: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of channels that a layer has in each set."""
+        return self.makers.count(self.makers[0])
+
+
 class Channels:
     """The channels of a model, and which of them are tied.
 
@@ -127,6 +145,7 @@ class Channels:
         made: The channels that each layer makes, shape `(width,)`, by the layer's `id`.
         inner: The inner channels of a layer, shape `(rank,)`, by its `id`; see `Use`.
         head: The classifier head.
+        blocks: All channels by `Block`.
 
     Raises:
         InputError: If a layer mixes channels in an unknown way.
@@ -140,7 +159,7 @@ class Channels:
         follow(model, [_fixed(model.inputs[0].shape)], self._step)
         self.head = head_layer(model)
         self._roots = self._ties.roots()
-        self._blocks = self._find_blocks()
+        self.blocks = self._find_blocks()
 
     def keep(
         self,
@@ -166,7 +185,8 @@ class Channels:
         """
         times = np.zeros(len(self._roots), int)
         head = self.made[id(self.head)]
-        for roots, size in self._blocks:
+        for block in self.blocks:
+            roots, size = block.roots, block.size
             order = np.arange(len(roots))
             if scores is not None:
                 sums = np.bincount(self._roots, scores, len(self._roots))
@@ -215,8 +235,7 @@ class Channels:
             and _kind(use.call.layer) != "Normalization"
         ]
 
-    def _find_blocks(self) -> list[tuple[np.ndarray, int]]:
-        """For each block: roots of its tied sets, and a layer's channels per set."""
+    def _find_blocks(self) -> list[Block]:
         makers: dict[int, list[int]] = {}
         all_made = [*self.made.values(), *self.inner.values()]
         for maker, channels in enumerate(all_made):
@@ -225,7 +244,7 @@ class Channels:
         blocks: dict[tuple[int, ...], list[int]] = {}
         for root, its_makers in makers.items():
             blocks.setdefault(tuple(sorted(its_makers)), []).append(root)
-        return [(np.array(roots), key.count(key[0])) for key, roots in blocks.items()]
+        return [Block(np.array(roots), key) for key, roots in blocks.items()]
 
     def _step(self, call: LayerCall, values: list[np.ndarray]) -> list[np.ndarray]:
         layer = call.layer

@@ -111,7 +111,7 @@ def scale_width(
     kept = channels.keep(scale_sets(rate, round_to), outputs, importance)
     student = with_widths(model, channels, kept, rate, dtype_policy)
     if initialize == "teacher":
-        _take_weights(channels, student, kept)
+        take_weights(channels, student, kept)
     return student
 
 
@@ -221,8 +221,14 @@ def _check_is_no_crop(layer: Any) -> None:
         )
 
 
-def _take_weights(channels: Channels, student: keras.Model, kept: Kept) -> None:
-    """Gives a student the teacher's weights of the channels that stay."""
+def take_weights(channels: Channels, student: keras.Model, kept: Kept) -> None:
+    """Gives a student the teacher's weights of the channels that stay.
+
+    Args:
+        channels: The channels of the teacher.
+        student: The teacher's network with the widths of `kept`.
+        kept: The channels that stay.
+    """
     copies = {
         id(use.call.layer): call.layer
         for use, call in zip(channels.uses, layer_calls(student), strict=True)

@@ -245,6 +245,45 @@ class SearchRecord(TypedDict):
     trials: list[TrialRow]
 
 
+class RefinementStep(TypedDict):
+    """One step of a refinement: channels removed, then a short training.
+
+    Keys:
+        num_removed: Number of sets of tied channels that the step removes; 0 in the
+            last step, which trains the student to the end.
+        num_macs: Multiply-adds of the student without them, for one image, ≥ 1.
+        num_params: Number of its parameters, ≥ 1.
+        accuracy: Its accuracy on the task's validation images, in [0, 1]; 0 if the
+            training diverged.
+        is_kept: Whether the accuracy meets Eq. 4; in the last step, whether it is not
+            lower than before. Other steps are undone.
+        seconds: Wall-clock time, in seconds.
+    """
+
+    num_removed: int
+    num_macs: int
+    num_params: int
+    accuracy: float
+    is_kept: bool
+    seconds: float
+
+
+class Refinement(TypedDict):
+    """The removal of channels from the student that the search chose.
+
+    Keys:
+        num_macs: Multiply-adds of the student before, for one image, ≥ 1.
+        num_params: Number of its parameters, ≥ 1.
+        max_seconds: Time after which no step begins, in seconds.
+        steps: All steps, in order.
+    """
+
+    num_macs: int
+    num_params: int
+    max_seconds: float
+    steps: list[RefinementStep]
+
+
 class Environment(TypedDict):
     """Device, precision and versions of a run.
 
@@ -314,6 +353,8 @@ class Report(TypedDict):
         wrong_images: At most 24 test images that only the student gets wrong, by
             descending probability.
         search: The search for the width.
+        refinement: The refinement of the student; absent without one. The student's
+            rate and curve, and the control, are of the student before it.
         exports: One row per exported file, at least one.
         labels: Name of the file with the names of the outputs.
         environment: Device, precision and versions of the run.
@@ -342,6 +383,7 @@ class Report(TypedDict):
     confusion: Confusion
     wrong_images: list[WrongImage]
     search: SearchRecord
+    refinement: NotRequired[Refinement]
     exports: NotRequired[list[ExportRow]]
     labels: NotRequired[str]
     environment: NotRequired[Environment]

@@ -195,6 +195,19 @@ def shipped_method(export: ExportRow) -> str:
     return INT8_METHODS[methods[0]] if methods and methods != ["int8"] else ""
 
 
+def refinement_text(report: Report) -> str:
+    """What a refinement removed, and in how many steps; empty without one."""
+    if "refinement" not in report:
+        return ""
+    refinement, student = report["refinement"], report["student"]
+    num_kept = sum(step["is_kept"] for step in refinement["steps"])
+    return (
+        f"{refinement['num_macs']:,} to {student['num_macs']:,} multiply-adds, "
+        f"{refinement['num_params']:,} to {student['num_params']:,} parameters; "
+        f"{num_kept} of {len(refinement['steps'])} steps kept"
+    )
+
+
 def task_text(report: Report) -> str:
     """The classes of the task, and the head."""
     task = report["task"]

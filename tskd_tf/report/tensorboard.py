@@ -19,6 +19,7 @@ from tskd_tf.report.rows import (
     cost_rows,
     file_rows,
     percent,
+    refinement_text,
     task_text,
 )
 from tskd_tf.report.words import broken_files, certainty, describe_student, headline
@@ -52,6 +53,7 @@ def markdown(report: Report) -> str:
         _escaped(certainty(report)),
         *([_escaped(broken)] if broken else []),
         f"Student: {describe_student(report)}",
+        *(f"Refined: {text}" for text in [refinement_text(report)] if text),
         _table(_comparison(report)),
         *(["### Budgets", _table(_budgets(report))] if report["budgets"] else []),
         f"### By class{_which_classes(report)}",

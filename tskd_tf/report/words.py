@@ -16,6 +16,7 @@ from tskd_tf.report.rows import (
     labels_text,
     percent,
     ratio_of,
+    refinement_text,
     task_text,
 )
 from tskd_tf.report.trials import (
@@ -156,6 +157,7 @@ def summary_table(report: Report) -> str:
         f"Task: {task_text(report)}",
         *([f"Data: {report['data']['source']}"] if "source" in report["data"] else []),
         f"Student: {describe_student(report)}",
+        *(f"Refined: {text}" for text in [refinement_text(report)] if text),
         "",
         *_comparison_lines(report),
         *_budget_lines(report),

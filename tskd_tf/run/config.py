@@ -195,6 +195,13 @@ class RunConfig(TrainingSettings, Budgets):
         "the required accuracy and decides the result.",
         within=at_least(1),
     )
+    refine: bool = setting(
+        False,
+        "After the search, remove further channels of the chosen student, in any "
+        "layer: the least important ones per cost saved, with short trainings "
+        "between, while it meets Eq. 4 on the validation images. At most about as long "
+        "as the trials took. Needs a limit of the accuracy loss.",
+    )
     confidence: float = setting(
         0.95,
         "Confidence level of the interval for the accuracy loss on the test set, "

@@ -122,6 +122,7 @@ def search_settings_of(
         judge_by=config.judge_by,
         max_executions=config.max_executions,
         num_workers=config.workers,
+        refine=config.refine,
     )
 
 

@@ -29,6 +29,7 @@ from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.candidates import BuiltOnce, buildable_chains
 from tskd_tf.search.inputs import as_searched, checked_split
 from tskd_tf.search.prepared import PreparedSearch
+from tskd_tf.search.refine import check_refinable
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import CostOf, StudentCosts
 from tskd_tf.search.workers.crew import address_refused
@@ -101,6 +102,9 @@ def prepare(
         functools.reduce(operator.or_, counted),
     )
     found = [list(chain) for chain in counted]
+    if settings.refine:
+        for chain in found:
+            check_refinable(build(chain[0]))
     fitting = _fitting_chains(found, settings.budgets, costs.cost)
     num_found, num_fitting = (sum(map(len, chains)) for chains in (found, fitting))
     if settings.budgets.limits():

@@ -29,6 +29,11 @@ from tskd_tf.search.found import FoundStudent, SearchResults
 from tskd_tf.search.inputs import as_searched
 from tskd_tf.search.judge import judge
 from tskd_tf.search.objective import ordered_chains
+from tskd_tf.search.refine import (
+    costs_after,
+    refine_chosen,
+    with_refinement,
+)
 from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
@@ -100,6 +105,9 @@ class PreparedSearch:
             # An interrupted search with workers may have left these files
             stop_sharing(folder)
             self._note_smallest(chosen)
+            student, refinement = refine_chosen(
+                self.settings.refine, trainer, student, chosen, trials, folder
+            )
             control, control_curve = trainer.control(chosen, folder)
             teacher_logits = predict_logits(self.teacher, self.test.images)
             results = judge(
@@ -124,12 +132,15 @@ class PreparedSearch:
                 results=results,
                 control_curve=control_curve,
                 budgets=spending(
-                    self.settings.budgets, chosen.candidate, self.costs.cost
+                    self.settings.budgets,
+                    chosen.candidate,
+                    costs_after(refinement, student, self.costs, self.train.images),
                 ),
                 search=search_record(
                     trials, teacher_accuracy, trainer.plan.floor, self.num_over_budget
                 ),
             )
+            report = with_refinement(report, refinement, student)
             keep_costs(folder, self.costs.measured)
         wrong = np.array([image["index"] for image in results.wrong_images], dtype=int)
         found = FoundStudent(student, report, as_uint8(self.test.images[wrong]))

@@ -47,6 +47,7 @@ class SearchSettings:
         judge_by: What decides on a candidate, in `choices.JUDGES`.
         families: Families to choose from, the most promising first, or None for those
             of the recipe.
+        refine: Whether to remove channels of the chosen student.
     """
 
     max_accuracy_loss: float | None = None
@@ -65,6 +66,7 @@ class SearchSettings:
     families: Sequence[str] | None = None
     minimize: str = MACS
     judge_by: str = "float"
+    refine: bool = False
 
     def check(self) -> None:
         """Checks the settings, without teacher and data.
@@ -81,6 +83,11 @@ class SearchSettings:
         if not 0.0 < confidence < 1.0:
             raise InputError(
                 f"Expected confidence between 0 and 1. Received: {confidence}"
+            )
+        if self.refine and self.allowed_loss >= ANY_LOSS:
+            raise InputError(
+                "Expected max_accuracy_loss with refine. Received: budgets only, which "
+                "allow any loss, so that nothing says when to stop"
             )
         self.budgets.check()
         self.plan([], 0.0).check()

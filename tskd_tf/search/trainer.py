@@ -137,7 +137,7 @@ class Trainer(NamedTuple):
         if record.epochs < self.num_epochs and not marker.exists():
             self._log_start("%s is trained to the end", _capital(record.candidate))
             recipe = dataclasses.replace(self.recipe, seed=record.seed)
-            trained = self._train_more(
+            trained = self.train_more(
                 "to the end",
                 record,
                 recipe,
@@ -164,7 +164,7 @@ class Trainer(NamedTuple):
         if not path.exists():
             self._log_start("Control: %s on hard labels only", record.candidate)
             recipe = dataclasses.replace(self.recipe.on_hard_labels(), seed=record.seed)
-            trained = self._train_more(
+            trained = self.train_more(
                 "control",
                 record,
                 recipe,
@@ -243,7 +243,7 @@ class Trainer(NamedTuple):
         self.show_result(folder)
         return record
 
-    def _train_more(
+    def train_more(
         self,
         title: str,
         record: Trial,

@@ -36,7 +36,7 @@ from tskd_tf.errors import InputError
 from tskd_tf.networks.channels import Channels, Kept
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.families.family import Family
-from tskd_tf.networks.families.spacing import macs_by_rate, spaced_by_cost
+from tskd_tf.networks.families.spacing import spaced_by_cost
 from tskd_tf.networks.families.structure import (
     stems,
     with_normalization,
@@ -44,6 +44,7 @@ from tskd_tf.networks.families.structure import (
     with_strided_stem,
 )
 from tskd_tf.networks.graph import check_logits, check_model
+from tskd_tf.networks.kept_costs import macs_of_kept
 from tskd_tf.networks.rebuild import with_image_shape
 from tskd_tf.networks.width import output_ids, with_widths
 
@@ -136,7 +137,11 @@ def compact_rates(teacher: keras.Model, task: Task | None = None) -> dict[float,
         )
     network = with_image_shape(network, teacher.inputs[0].shape[1:])
     channels, most = Channels(network), complexity(teacher).num_macs
-    count = macs_by_rate(channels, lambda rate: _kept(channels, rate, outputs))
+    macs_of = macs_of_kept(channels)
+
+    def count(rate: float) -> int:
+        return macs_of(_kept(channels, rate, outputs))
+
     found = spaced_by_cost(count, channels, _LARGEST_RATE, most)
     if not found:
         smallest = count(1 / max(map(len, channels.made.values())))

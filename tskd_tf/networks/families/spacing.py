@@ -3,52 +3,12 @@
 import math
 from collections.abc import Callable
 
-from tskd_tf.networks.channels import Channels, Kept
-from tskd_tf.networks.costs import cost_of_call
-from tskd_tf.networks.width import narrowed
+from tskd_tf.networks.channels import Channels
 
 # Neighbouring candidates differ by about a tenth in multiply-adds, which are about
 # quadratic in the rate
 _COST_RATIO = 1.1
 _RATE_RATIO = math.sqrt(_COST_RATIO)
-
-
-def macs_by_rate(
-    channels: Channels, keep: Callable[[float], Kept]
-) -> Callable[[float], int]:
-    """A function that maps a rate to the multiply-adds of its student, not built.
-
-    Args:
-        channels: The channels of the network at rate 1.
-        keep: Maps a rate to the channels of its student.
-
-    Raises:
-        InputError: If multiply-adds cannot be counted.
-    """
-    multiplying = [
-        (use, use.call.layer.get_config())
-        for use in channels.uses
-        if cost_of_call(use.call.layer, use.call.input_shapes[0])[1]
-    ]
-    # Layers that differ only by name cost the same, and building a layer is slow
-    known: dict[str, int] = {}
-
-    def count(rate: float) -> int:
-        kept = keep(rate)
-        num_macs = 0
-        for use, config in multiplying:
-            kind = type(use.call.layer)
-            config = {**config, **narrowed(config, use, kept), "name": "counted"}
-            shape = list(use.call.input_shapes[0])
-            for axis, size in kept.sizes(use.inputs[0]).items():
-                shape[axis] = size
-            key = f"{kind} {config} {shape}"
-            if key not in known:
-                known[key] = cost_of_call(kind.from_config(config), tuple(shape))[1]
-            num_macs += known[key]
-        return num_macs
-
-    return count
 
 
 def spaced_by_cost(

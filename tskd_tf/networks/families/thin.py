@@ -6,7 +6,8 @@ from tskd_tf.data.task import Task
 from tskd_tf.networks.channels import Channels
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.families.family import Family
-from tskd_tf.networks.families.spacing import macs_by_rate, spaced_by_cost
+from tskd_tf.networks.families.spacing import spaced_by_cost
+from tskd_tf.networks.kept_costs import macs_of_kept
 from tskd_tf.networks.rebuild import with_image_shape
 from tskd_tf.networks.students import thin_student
 from tskd_tf.networks.width import output_ids, scale_sets
@@ -31,9 +32,11 @@ def thin_rates(teacher: keras.Model, task: Task | None = None) -> dict[float, in
     """
     outputs = output_ids(teacher, task)
     channels = Channels(with_image_shape(teacher, teacher.inputs[0].shape[1:]))
-    count = macs_by_rate(
-        channels, lambda rate: channels.keep(scale_sets(rate), outputs)
-    )
+    macs_of = macs_of_kept(channels)
+
+    def count(rate: float) -> int:
+        return macs_of(channels.keep(scale_sets(rate), outputs))
+
     return spaced_by_cost(count, channels, 1.0, complexity(teacher).num_macs)
 
 

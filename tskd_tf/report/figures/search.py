@@ -41,7 +41,8 @@ def accuracy_against_macs(report: Report, dark: bool = False) -> Figure:
     Feasible students are circles, infeasible ones crosses, and the chosen one has a
     ring. The dashed line is the smallest accuracy that meets Eq. 4, if it is above 0.
     Numbers are those of the trials, and arrows follow their order. With several
-    families of students, a line joins those of each family instead.
+    families of students, a line joins those of each family instead. Triangles are the
+    steps of a refinement that were kept.
 
     Args:
         report: A report, as in `report.json`.
@@ -80,7 +81,8 @@ def accuracy_against_macs(report: Report, dark: bool = False) -> Figure:
     )
     _draw_floor(axes, search["validation_floor"], palette)
     axes.set_xscale("log")
-    macs = [report["teacher"]["num_macs"], *(point[0] for point in points)]
+    refined = _draw_refinement(axes, report, palette)
+    macs = [point[0] for point in (*points, *refined)] + [report["teacher"]["num_macs"]]
     is_wide = max(macs) > 1000 * min(macs)
     axes.xaxis.set_major_locator(
         LogLocator(subs=(1.0,) if is_wide else (1.0, 2.0, 5.0))
@@ -112,6 +114,24 @@ def _draw_families(axes: Any, trials: Sequence[TrialRow], palette: Palette) -> N
             fontsize=9,
             color=palette.ink,
         )
+
+
+def _draw_refinement(
+    axes: Any, report: Report, palette: Palette
+) -> Sequence[tuple[float, float]]:
+    """Draws the steps of a refinement that were kept; returns their points."""
+    steps = report["refinement"]["steps"] if "refinement" in report else []
+    points = [(s["num_macs"], 100 * s["accuracy"]) for s in steps if s["is_kept"]]
+    if points:
+        axes.plot(
+            *zip(*points),
+            marker="v",
+            color=palette.good,
+            linewidth=0.8,
+            label="refined",
+            zorder=3,
+        )
+    return points
 
 
 def _draw_path(

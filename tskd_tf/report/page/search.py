@@ -3,6 +3,7 @@
 from tskd_tf.report.page.figures import figures_of
 from tskd_tf.report.page.html import Pngs, note, percent, table
 from tskd_tf.report.record import Report
+from tskd_tf.report.rows import refinement_text
 from tskd_tf.report.trials import candidate_of, chosen_index, families_of
 from tskd_tf.report.words import describe_kind
 
@@ -21,7 +22,7 @@ def search_section(report: Report, figures: Pngs) -> str:
         )
     return (
         f'<h2>The search</h2>\n<div class="figures">{shown}</div>{again}'
-        f"{_trials(report)}"
+        f"{_trials(report)}{_refinement(report)}"
     )
 
 
@@ -57,6 +58,30 @@ def _trials(report: Report) -> str:
     return table(
         "All trained students, in this order" + f"; {kind}" * bool(kind),
         [*header, "enough", "epochs", "seconds"],
+        rows,
+    )
+
+
+def _refinement(report: Report) -> str:
+    """A table of the steps of a refinement; empty without one."""
+    if "refinement" not in report:
+        return ""
+    rows = [
+        [
+            f"{i}",
+            f"{step['num_removed']}" if step["num_removed"] else "none, to the end",
+            f"{step['num_macs']:,}",
+            f"{step['num_params']:,}",
+            percent(step["accuracy"]),
+            "✓ kept" if step["is_kept"] else "✗ undone",
+            f"{step['seconds']:.1f}",
+        ]
+        for i, step in enumerate(report["refinement"]["steps"], start=1)
+    ]
+    header = ["step", "channels removed", "multiply-adds", "parameters"]
+    return table(
+        f"The chosen student refined: {refinement_text(report)}",
+        [*header, "validation accuracy", "enough", "seconds"],
         rows,
     )
 
