@@ -192,7 +192,7 @@ def test_a_training_that_diverges_is_undone(
     monkeypatch.setattr(
         refine_module.Trainer,
         "control",
-        lambda self, record, folder: (self.build_student(0.5), record.curve),
+        lambda self, record, folder: (self.builders["thin"](0.5), record.curve),
     )
     done = check_refined(find(trained_teacher, splits), splits)["steps"]
     assert [step["accuracy"] for step in done] == [0.0, 0.0]
@@ -215,7 +215,7 @@ def test_the_last_training_is_the_recipes_and_costs_no_accuracy(
 
     def train_more(self, title, record, recipe, *others):
         recipes.append(recipe)
-        student = with_policy(self.build_student(record.rate), "float32")
+        student = with_policy(self.builders[record.family](record.rate), "float32")
         weights = [weight + len(recipes) for weight in student.get_weights()]
         student.set_weights(weights)
         accuracy = accuracies[len(recipes) - 1] if len(recipes) < 3 else 1.0
@@ -303,7 +303,9 @@ def test_what_a_step_decides():
 
 
 def test_nothing_feasible_is_not_refined(trained_teacher, splits, caplog):
-    recipe = dataclasses.replace(RECIPE, learning_rate=1e-6, epochs=1)
+    recipe = dataclasses.replace(
+        RECIPE, learning_rate=1e-6, epochs=1, initialize="random"
+    )
     with caplog.at_level(logging.WARNING):
         found = find(trained_teacher, splits, recipe=recipe, max_accuracy_loss=0.0)
     assert "refinement" not in found.report
