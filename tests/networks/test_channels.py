@@ -284,3 +284,21 @@ def test_more_channels_than_there_are_keep_ties_and_groups():
     assert kept.num_groups(made["grouped"].inputs[0], 2) == 2
     assert kept.num_groups(made["alone"].inputs[0], 8) == 14
     assert kept.sizes(made["alone"].output) == {-1: 14}
+
+
+def test_an_attention_to_places_keeps_its_one_channel():
+    """The mean over channels, a gate of one channel, and a product with all of them."""
+    images = keras.Input((8, 8, 3))
+    maps = layers.Conv2D(8, 3, padding="same", activation="relu")(images)
+    mean = keras.ops.mean(maps, axis=-1, keepdims=True)
+    gate = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(mean)
+    maps = layers.Multiply()([maps, gate])
+    model = randomize(
+        keras.Model(images, layers.Dense(4)(layers.GlobalAveragePooling2D()(maps)))
+    )
+    inputs = IMAGES[:, :8, :8]
+    whole = scale_width(model, 1.0, initialize="teacher")
+    assert_same(whole(inputs).numpy(), model(inputs).numpy())
+    student = scale_width(model, 0.5)
+    assert layer_widths(student) == [4, 1, 4]
+    assert np.isfinite(student(inputs).numpy()).all()
