@@ -98,6 +98,15 @@ def test_the_comparison_of_searches_is_recomputed_from_them(benchmark, name):
     check_told(rows, DOCS / "search.md")
 
 
+def test_the_smallest_students_are_summarised_from_their_searches(benchmark):
+    smallest = benchmark("smallest")
+    text = (DOCS / "smaller" / "students.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    table = smallest.summarise(rows)
+    assert {row["work"] for row in rows} <= set(smallest.WORKS) and len(table) > 3
+    check_told(table, DOCS / "smaller.md")
+
+
 def check_told(rows, page):
     """Each row stands in a table of the page."""
     told = page.read_text(encoding="utf-8")

@@ -10,11 +10,9 @@ from reports import make_report, make_report_2, with_refinement, with_trials
 from tskd_tf.report.figures.drawings import draw_figures
 from tskd_tf.report.figures.pictures import as_picture, png_bytes
 from tskd_tf.report.figures.results import confusion, training_curves, wrong_images
-from tskd_tf.report.figures.search import (
-    accuracy_against_macs,
-    open_intervals,
-    search_by_trial,
-)
+from tskd_tf.report.figures.search import accuracy_against_macs
+from tskd_tf.report.figures.trials import search_by_trial
+from tskd_tf.report.trials import open_intervals
 
 
 @pytest.mark.parametrize("feasible", [True, False])

@@ -20,10 +20,11 @@ from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import capture
 from tskd_tf.errors import InputError, WorkerError
 from tskd_tf.search import prepared
+from tskd_tf.search.builders import student_builders
 from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.plan import SearchPlan
 from tskd_tf.search.smallest_student import find_smallest_student
-from tskd_tf.search.trainer import Trainer, student_builders
+from tskd_tf.search.trainer import Trainer
 from tskd_tf.search.workers import crew, worker
 from tskd_tf.search.workers.shared import (
     check_importable,

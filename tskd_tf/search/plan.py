@@ -100,3 +100,25 @@ class SearchPlan(NamedTuple):
                 chains=self.chains,
             )
         return build_engine(self.oracle, num_candidates, seed, max_epochs)
+
+
+def num_rounds_left(plan: SearchPlan, oracle: Any, trials: Sequence[Any]) -> int | None:
+    """Number of remaining trials in sequence; None if unknown.
+
+    Args:
+        plan: The plan of the search.
+        oracle: The plan's oracle.
+        trials: Records of the trials that ended, each an `evidence.Trial`.
+    """
+    if isinstance(oracle, SmallestFeasibleOracle):
+        scores: dict[int, list[float]] = {}
+        for trial in trials:
+            number = plan.candidates.index(trial.candidate)
+            scores.setdefault(number, []).append(trial.accuracy)
+        return oracle.chains.num_rounds_left(scores, plan.num_workers)
+    num_trials = oracle.max_trials
+    if plan.oracle == "grid" or plan.any_loss:
+        num_trials = len(plan.candidates)
+    if num_trials is None:
+        return None
+    return -(-max(0, num_trials - len(trials)) // plan.num_workers)

@@ -23,6 +23,7 @@ from tskd_tf.search.budgets import (
     keep_costs,
     spending,
 )
+from tskd_tf.search.builders import student_builders
 from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.evidence import Trial, build_report, search_record
 from tskd_tf.search.found import FoundStudent, SearchResults
@@ -37,7 +38,7 @@ from tskd_tf.search.refine import (
 from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
-from tskd_tf.search.trainer import Trainer, student_builders
+from tskd_tf.search.trainer import Trainer
 from tskd_tf.search.trials import search_widths
 from tskd_tf.search.workers.crew import search_with_workers
 from tskd_tf.search.workers.shared import stop_sharing

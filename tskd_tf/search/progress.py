@@ -1,12 +1,15 @@
 """The progress of a search on the terminal: one line per training."""
 
 import os
+import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
 import keras
 
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.evidence import Trial
 
 _DEFAULT_COLUMNS = 80
@@ -115,6 +118,30 @@ def format_verdict(feasible: bool | None, epochs: int, num_epochs: int) -> str:
 def in_columns(parts: Sequence[str]) -> str:
     """Joins the non-empty parts of a line by two spaces."""
     return "  ".join(part for part in parts if part)
+
+
+def line_head(title: str, candidate: Candidate, num_macs: int) -> list[str]:
+    """The parts of a line that say what is trained."""
+    return [title, f"{candidate}", f"{num_macs:,} MACs"]
+
+
+def trial_head(
+    folder: pathlib.Path, candidate: Candidate, num_macs: int, again: bool
+) -> list[str]:
+    """Start of a trial's line; KerasTuner counts from 0: `trial_0002` is trial 3."""
+    number = int(folder.name.removeprefix("trial_")) + 1
+    return line_head(f"trial {number}" + " (again)" * again, candidate, num_macs)
+
+
+def capitalized(candidate: Candidate) -> str:
+    """The candidate at the start of a sentence."""
+    return f"{candidate}".capitalize()
+
+
+def write_line(line: str) -> None:
+    """Writes a line to standard error at once."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 class LiveLine(keras.callbacks.Callback):

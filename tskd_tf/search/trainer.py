@@ -16,27 +16,31 @@ from tskd_tf.data.splits import Split
 from tskd_tf.data.task import Task
 from tskd_tf.distillation.curves import Curve, read_curve
 from tskd_tf.distillation.event_files import control_run, finishing_run, trial_run
-from tskd_tf.distillation.recipe import Recipe, student_builder
+from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import TransferSet
 from tskd_tf.distillation.training import TrainedStudent, train_student
 from tskd_tf.files import write_json
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.networks.width import StudentBuilder, layer_widths
-from tskd_tf.search.candidate import OWN, Candidate
+from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.early_verdict import decision_margin, early_verdict
 from tskd_tf.search.evidence import Trial
 from tskd_tf.search.hparams import write_hparams
 from tskd_tf.search.int8_verdict import int8_accuracy
-from tskd_tf.search.plan import SearchPlan
+from tskd_tf.search.plan import SearchPlan, num_rounds_left
 from tskd_tf.search.progress import (
     LiveLine,
     Workload,
+    capitalized,
     format_accuracy,
     format_time,
     format_verdict,
     in_columns,
+    line_head,
+    trial_head,
     workload,
+    write_line,
 )
 from tskd_tf.search.trial_files import (
     RECORD,
@@ -47,7 +51,6 @@ from tskd_tf.search.trial_files import (
     save_model,
 )
 from tuner.engines import BARGAIN, bargain_score
-from tuner.oracle import SmallestFeasibleOracle
 from tuner.student_tuner import Attempt
 
 ACCURACY = "val_accuracy"
@@ -135,7 +138,7 @@ class Trainer(NamedTuple):
         """
         marker = folder / "finished.json"
         if record.epochs < self.num_epochs and not marker.exists():
-            self._log_start("%s is trained to the end", _capital(record.candidate))
+            self._log_start("%s is trained to the end", capitalized(record.candidate))
             recipe = dataclasses.replace(self.recipe, seed=record.seed)
             trained = self.train_more(
                 "to the end",
@@ -187,13 +190,13 @@ class Trainer(NamedTuple):
         record = read_record(folder / RECORD)
         if self.shows_lines:
             again = self._is_again(record)
-            head = _trial_head(folder, record.candidate, record.num_macs, again)
+            head = trial_head(folder, record.candidate, record.num_macs, again)
             others = self._workload(folder.parent, num_running=0)
-            _write_line(self._line(head, record, self.plan.floor, others))
+            write_line(self._line(head, record, self.plan.floor, others))
             return
         _logger.info(
             "%s: %.2f %% of the validation images right, %.2f %% needed: %s",
-            _capital(record.candidate),
+            capitalized(record.candidate),
             100 * record.accuracy,
             100 * max(self.plan.floor, 0.0),
             "feasible" if record.feasible else "not feasible",
@@ -217,9 +220,11 @@ class Trainer(NamedTuple):
             student = self.builders[candidate.family](candidate.rate)
             widths, num_macs = layer_widths(student), complexity(student).num_macs
         names = "-".join(map(str, widths))
-        self._log_start("%s: %s, %s MACs", _capital(candidate), names, f"{num_macs:,}")
+        self._log_start(
+            "%s: %s, %s MACs", capitalized(candidate), names, f"{num_macs:,}"
+        )
         live_line = LiveLine(
-            _trial_head(folder, candidate, num_macs, self._is_again(recipe)),
+            trial_head(folder, candidate, num_macs, self._is_again(recipe)),
             self.plan.floor,
             self._workload(folder.parent, num_running=1),
             sys.stderr,
@@ -253,12 +258,12 @@ class Trainer(NamedTuple):
         others: Workload,
     ) -> TrainedStudent:
         """Trains a student after the trials; its line starts with the title."""
-        head = _head(title, record.candidate, record.num_macs)
+        head = line_head(title, record.candidate, record.num_macs)
         live_line = LiveLine(head, floor, others, sys.stderr)
         trained = self._train(record.candidate, recipe, run_name, live_line)
         if self.shows_lines:
             others = others.after(trained.epochs, trained.seconds)
-            _write_line(self._line(head, trained, floor, others))
+            write_line(self._line(head, trained, floor, others))
         return trained
 
     def _train(
@@ -334,75 +339,9 @@ class Trainer(NamedTuple):
     def _workload(self, search_dir: pathlib.Path, num_running: int) -> Workload:
         """Finished work of the search, and remaining work besides running trials."""
         records = kept_records(search_dir)
-        num_rounds = self._num_rounds_left(records)
+        num_rounds = num_rounds_left(self.plan, self.oracle(), records)
         if num_rounds is not None:
             num_rounds = max(0, num_rounds - num_running)
         # The control, and the chosen student's training to the end
         num_full_trainings = 2 if self.plan.bisects else 1
         return workload(records, num_rounds, self.num_epochs, num_full_trainings)
-
-    def _num_rounds_left(self, records: list[Trial]) -> int | None:
-        """Number of remaining trials in sequence; None if unknown."""
-        plan, oracle = self.plan, self.oracle()
-        if isinstance(oracle, SmallestFeasibleOracle):
-            scores: dict[int, list[float]] = {}
-            for record in records:
-                candidate = plan.candidates.index(record.candidate)
-                scores.setdefault(candidate, []).append(record.accuracy)
-            return oracle.chains.num_rounds_left(scores, plan.num_workers)
-        num_trials = oracle.max_trials
-        if plan.oracle == "grid" or plan.any_loss:
-            num_trials = len(plan.candidates)
-        if num_trials is None:
-            return None
-        return -(-max(0, num_trials - len(records)) // plan.num_workers)
-
-
-def student_builders(
-    teacher: keras.Model,
-    transfer: TransferSet,
-    task: Task,
-    recipe: Recipe,
-    candidates: Sequence[Candidate],
-    build_student: StudentBuilder | None = None,
-) -> dict[str, StudentBuilder]:
-    """Of each family the function that maps a rate to its student.
-
-    Args:
-        teacher: The teacher, whose network students are made from.
-        transfer: D(θ), from which the importance of the teacher's channels follows.
-        task: θ.
-        recipe: How students are trained.
-        candidates: The candidates of the search.
-        build_student: The user's function of the rate. Default: None.
-    """
-    if build_student is not None:
-        return {OWN: build_student}
-    return {
-        family: student_builder(
-            teacher, transfer, task, dataclasses.replace(recipe, family=family)
-        )
-        for family in dict.fromkeys(candidate.family for candidate in candidates)
-    }
-
-
-def _write_line(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def _capital(candidate: Candidate) -> str:
-    """The candidate at the start of a sentence."""
-    return f"{candidate}".capitalize()
-
-
-def _head(title: str, candidate: Candidate, num_macs: int) -> list[str]:
-    return [title, f"{candidate}", f"{num_macs:,} MACs"]
-
-
-def _trial_head(
-    folder: pathlib.Path, candidate: Candidate, num_macs: int, again: bool
-) -> list[str]:
-    """Start of a trial's line; KerasTuner counts from 0: `trial_0002` is trial 3."""
-    number = int(folder.name.removeprefix("trial_")) + 1
-    return _head(f"trial {number}" + " (again)" * again, candidate, num_macs)

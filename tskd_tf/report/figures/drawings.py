@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from matplotlib.figure import Figure
 
-from tskd_tf.report.figures import results, search
+from tskd_tf.report.figures import results, search, trials
 from tskd_tf.report.figures.figure import ReportFigure
 from tskd_tf.report.page.html import Pngs
 from tskd_tf.report.record import Report
@@ -14,7 +14,7 @@ from tskd_tf.report.record import Report
 # All figures, in the order in which a section of the page shows them
 FIGURES: tuple[ReportFigure, ...] = (
     search.ACCURACY_AGAINST_MACS,
-    search.SEARCH,
+    trials.SEARCH,
     results.TRAINING_CURVES,
     results.CONFUSION,
     results.WRONG_IMAGES,

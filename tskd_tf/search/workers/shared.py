@@ -20,9 +20,10 @@ from tskd_tf.errors import InputError, in_one_line
 from tskd_tf.files import atomic_path, read_json, write_json
 from tskd_tf.networks.rebuild import load_kept_model
 from tskd_tf.networks.width import StudentBuilder
+from tskd_tf.search.builders import student_builders
 from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.plan import SearchPlan
-from tskd_tf.search.trainer import Trainer, student_builders
+from tskd_tf.search.trainer import Trainer
 
 _PLAN = "plan.json"
 
