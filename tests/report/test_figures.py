@@ -179,3 +179,46 @@ def test_nothing_is_cut_off(num_classes):
         # In inches
         assert -0.01 <= drawn.x0 and drawn.x1 <= width + 0.01
         assert -0.01 <= drawn.y0 and drawn.y1 <= height + 0.01
+
+
+def with_families():
+    """Trials of two families; the second compact one is the smallest feasible."""
+    report = with_trials(
+        make_report(), (0.5, 0.99, 1), (0.25, 0.986, 1), (0.1, 0.9, 1), (0.05, 0.8, 1)
+    )
+    trials = report["search"]["trials"]
+    for trial, family, num_macs in zip(
+        trials, ("compact", "compact", "thin", "compact"), (9000, 4000, 3000, 1000)
+    ):
+        trial["num_macs"] = num_macs
+        if family != "thin":
+            trial["family"] = family
+    report["teacher"]["num_macs"] = 20_000
+    report["student"].update(family="compact", rate=0.25)
+    return report
+
+
+def test_with_families_the_search_figure_shows_multiply_adds():
+    report = with_families()
+    (axes,) = search_by_trial(report).axes
+    assert axes.get_ylabel() == "multiply-adds of one inference"
+    points = {c.get_label(): c.get_offsets().tolist() for c in axes.collections}
+    assert points["keeps the bargain"] == [[1, 9000], [2, 4000]]
+    assert points["loses too much"] == [[3, 3000], [4, 1000]]
+    assert points["chosen"] == [[2, 4000]]
+    notes = [text.get_text() for text in axes.texts]
+    assert notes == [
+        "99.00\ncompact",
+        "98.60\ncompact",
+        "90.00\nthin",
+        "80.00\ncompact",
+    ]
+    (line,) = axes.lines
+    assert list(line.get_ydata()) == [9000, 4000, 4000, 4000, 4000]
+
+
+def test_with_families_a_line_joins_those_of_each():
+    (axes,) = accuracy_against_macs(with_families()).axes
+    lines = [list(line.get_xdata()) for line in axes.lines]
+    assert [1000, 4000, 9000] in lines and [3000] in lines
+    assert {"compact", "thin"} <= {text.get_text() for text in axes.texts}
