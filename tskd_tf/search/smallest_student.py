@@ -42,9 +42,9 @@ def find_smallest_student(
 ) -> FoundStudent:
     """Finds the smallest student that meets Eq. 4 (Shi et al. 2017).
 
-    The search captures soft targets once. It bisects the widths for the smallest one
-    that loses at most `max_accuracy_loss` on the validation data. It trains a control
-    of the same widths on hard labels only. Finally, it judges teacher, student and
+    The search captures soft targets once. It bisects the students of each family for
+    the smallest one that loses at most `max_accuracy_loss` on the validation data. It
+    trains a control of the same widths on hard labels only. Finally, it judges teacher, student and
     control once on the test data.
 
     Args:
