@@ -44,8 +44,8 @@ def find_smallest_student(
 
     The search captures soft targets once. It bisects the students of each family for
     the smallest one that loses at most `max_accuracy_loss` on the validation data. It
-    trains a control of the same widths on hard labels only. Finally, it judges teacher, student and
-    control once on the test data.
+    trains a control of the same widths on hard labels only. Finally, it judges teacher,
+    student and control once on the test data.
 
     Args:
         teacher: A trained classifier: Functional or Sequential, or subclassed if you
