@@ -72,7 +72,7 @@ def search_by_trial(report: Report, dark: bool = False) -> Figure:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda macs, _: short_count(macs)))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.margins(y=0.15)
+        axes.margins(y=0.25)
     else:
         # Room for the number below a mark
         axes.set_ylim(-0.07, 1.06)
