@@ -1,5 +1,6 @@
 """A search by several processes, with KerasTuner's chief: real workers on loopback."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -80,6 +81,16 @@ def test_workers_give_the_answer_of_one_process(trained_teacher, splits, tmp_pat
     # And the trials are not trained again
     again = find(trained_teacher, splits, **settings).report
     assert again == together
+
+
+@pytest.mark.long
+def test_workers_search_several_families(trained_teacher, splits, tmp_path):
+    recipe = dataclasses.replace(RECIPE, learning_rate="auto")
+    settings = {"rates": None, "families": ["compact", "thin"], "recipe": recipe}
+    alone = find(trained_teacher, splits, **settings).report
+    settings["directory"] = str(tmp_path / "search")
+    together = find(trained_teacher, splits, **settings, num_workers=2).report
+    assert together["search"]["trials"] and answer(together) == answer(alone)
 
 
 @pytest.mark.long
