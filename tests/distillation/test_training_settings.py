@@ -114,5 +114,5 @@ def test_a_recipe_is_kept_as_json():
     ],
 )
 def test_students_start_from_the_teacher_where_they_have_its_shape(changes, expected):
-    assert Recipe(initialize="auto", **changes).initialization == expected
-    assert Recipe(**changes).initialization == "random"
+    assert Recipe(**changes).initialization == expected
+    assert Recipe(initialize="random", **changes).initialization == "random"

@@ -122,7 +122,9 @@ def test_a_teacher_that_ends_in_a_softmax(trained_teacher, splits, kept):
 
 
 def test_nothing_feasible_is_said_and_the_best_handed_over(trained_teacher, splits):
-    recipe = dataclasses.replace(RECIPE, learning_rate=1e-6, epochs=1)
+    recipe = dataclasses.replace(
+        RECIPE, learning_rate=1e-6, epochs=1, initialize="random"
+    )
     found = find(trained_teacher, splits, recipe=recipe)
     tried = found.report["search"]["trials"]
     assert not any(trial["feasible"] for trial in tried)
@@ -167,7 +169,9 @@ def macs(trained_teacher):
 
 def test_a_budget_alone_gives_the_widest_that_fits(trained_teacher, splits, macs):
     # Hardly trained: whatever is lost, the cost was asked for
-    recipe = dataclasses.replace(RECIPE, learning_rate=1e-6, epochs=1)
+    recipe = dataclasses.replace(
+        RECIPE, learning_rate=1e-6, epochs=1, initialize="random"
+    )
     budgets = Budgets(max_macs=macs[0.75])
     report = find(trained_teacher, splits, recipe=recipe, budgets=budgets).report
     assert [trial["rate"] for trial in report["search"]["trials"]] == [0.75]
@@ -189,7 +193,9 @@ def test_budgets_restrict_a_search(trained_teacher, splits, macs):
 
 
 def test_budgets_and_loss_that_contradict_each_other(trained_teacher, splits, macs):
-    recipe = dataclasses.replace(RECIPE, learning_rate=1e-6, epochs=1)
+    recipe = dataclasses.replace(
+        RECIPE, learning_rate=1e-6, epochs=1, initialize="random"
+    )
     settings = {"max_accuracy_loss": 0.01, "recipe": recipe}
     found = find(
         trained_teacher, splits, **settings, budgets=Budgets(max_macs=macs[0.5])

@@ -20,7 +20,7 @@ from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import capture
 from tskd_tf.errors import InputError, WorkerError
-from tskd_tf.search import prepared
+from tskd_tf.search import preparation
 from tskd_tf.search.builders import student_builders
 from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.plan import SearchPlan
@@ -334,7 +334,7 @@ def test_a_port_that_there_is_not_is_told_at_once(teacher, monkeypatch, port):
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     monkeypatch.setenv("KERASTUNER_ORACLE_PORT", port)
     with pytest.raises(InputError, match=f"free address.* 127.0.0.1:{port}"):
-        prepared.is_by_others("folder", teacher, None, 1)
+        preparation.is_by_others("folder", teacher, None, 1)
 
 
 @pytest.fixture
