@@ -20,7 +20,7 @@ from tskd_tf.data.task import Task
 from tskd_tf.distillation.recipe import Recipe
 from tskd_tf.distillation.soft_targets import capture
 from tskd_tf.errors import InputError, WorkerError
-from tskd_tf.search import preparation
+from tskd_tf.search import preparation, prepared
 from tskd_tf.search.builders import student_builders
 from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.plan import SearchPlan
