@@ -255,7 +255,7 @@ def gain(scores, others):
     """Gain over another contestant in points, for the seeds that both have."""
     seeds = sorted(set(scores) & set(others))
     differences = [scores[seed] - others[seed]["accuracy"] for seed in seeds]
-    return points(differences, "+") if differences else ""
+    return points(differences, "+") if any(differences) else ""
 
 
 def points(values, sign=""):
