@@ -50,6 +50,7 @@ def digits_folder(tmp_path):
     return tmp_path / "digits"
 
 
+@pytest.mark.long
 def test_a_folder_of_ones_own_images(run, tmp_path, digits_folder):
     given = (f"--image_dir={digits_folder}", "--epochs=6", "--max_accuracy_loss=0.5")
     settings = ("--mode=distill", "--rate=0.3", "--exports=keras,litert")

@@ -153,6 +153,7 @@ def test_a_method_the_teacher_is_not_made_for_is_told_at_the_door(run, tmp_path)
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.long
 def test_a_sweep_of_another_family(run, tmp_path):
     arguments = ["--task_sizes=2", "--rates=0.25,0.5", "--seeds=1", "--epochs=1"]
     status, *_ = run(*SMALL, "--family=compact", *arguments)

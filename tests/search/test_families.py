@@ -132,6 +132,7 @@ def test_the_answer_is_the_cheapest_of_all_families(trained_teacher):
     check_schema(json.loads(json.dumps(found.report)))
 
 
+@pytest.mark.long
 def test_a_search_over_families_goes_on_and_shows_both(trained_teacher, tmp_path):
     settings = {"directory": str(tmp_path / "search"), "log_dir": str(tmp_path / "log")}
     found = both(trained_teacher, 0.0, **settings)

@@ -37,6 +37,7 @@ def test_the_integer_file_of_a_good_student_is_as_good(trained_teacher):
     assert found == pytest.approx(exact, abs=0.06)
 
 
+@pytest.mark.long
 def test_trials_have_the_accuracy_of_their_files(trained_teacher, tmp_path):
     found = find(trained_teacher, max_accuracy_loss=0.5, directory=str(tmp_path))
     report = found.report

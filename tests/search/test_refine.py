@@ -33,6 +33,7 @@ from tskd_tf.search.smallest_student import find_smallest_student
 
 RECIPE = Recipe(epochs=5, batch_size=32, learning_rate=0.02)
 TASK = Task([3, 1], 4, head="task")
+LONG = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +122,13 @@ def residual_teacher():
     "changes",
     [
         {"family": "compact", "learning_rate": "auto"},
-        {"convolutions": "dominant"},
-        {"method": "hint", "class_weights": "balanced"},
-        {"method": "mutual", "num_students": 2},
-        {"solver": "caffe_lenet", "learning_rate": "auto", "scale_soft_loss": True},
+        pytest.param({"convolutions": "dominant"}, marks=LONG),
+        pytest.param({"method": "hint", "class_weights": "balanced"}, marks=LONG),
+        pytest.param({"method": "mutual", "num_students": 2}, marks=LONG),
+        pytest.param(
+            {"solver": "caffe_lenet", "learning_rate": "auto", "scale_soft_loss": True},
+            marks=LONG,
+        ),
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -138,6 +142,7 @@ def test_students_of_all_kinds(splits, steps, changes):
     assert [step["is_kept"] for step in refinement["steps"][:2]] == [True, True]
 
 
+@pytest.mark.long
 def test_sums_keep_fitting_until_nothing_is_left(splits, steps):
     steps(100)
     found = find(
@@ -240,7 +245,7 @@ class Interrupted(BaseException):
     pass
 
 
-@pytest.mark.parametrize("when", [1, 3, 4])
+@pytest.mark.parametrize("when", [1, *(pytest.param(n, marks=LONG) for n in (3, 4))])
 def test_an_interrupted_refinement_goes_on(
     trained_teacher, splits, steps, monkeypatch, tmp_path, when
 ):

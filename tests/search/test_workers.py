@@ -62,6 +62,7 @@ def answer(report):
     return {**told, **curves}
 
 
+@pytest.mark.long
 def test_workers_give_the_answer_of_one_process(trained_teacher, splits, tmp_path):
     settings = {"rates": RATES[1::2]}
     alone = find(trained_teacher, splits, **settings).report

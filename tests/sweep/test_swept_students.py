@@ -88,6 +88,7 @@ def test_the_teacher_by_task(materials):
         assert row["num_right_of_task"] == (among == labels[chosen]).sum()
 
 
+@pytest.mark.long
 def test_students_are_stored_and_not_trained_again(materials, tmp_path):
     told = []
 
