@@ -190,7 +190,10 @@ def find(trained_teacher):
             trained_teacher,
             *splits,
             rates=[0.25, 1.0],
-            recipe=Recipe(epochs=2, batch_size=32, learning_rate=0.02),
+            # From random weights, the smaller student is not enough
+            recipe=Recipe(
+                epochs=2, batch_size=32, learning_rate=0.02, initialize="random"
+            ),
             max_accuracy_loss=0.2,
             verbose=0,
             directory=str(folder),
