@@ -167,6 +167,15 @@ def test_with_any_loss_allowed_the_most_accurate_of_the_widest_is_chosen(
     assert all(trial["num_macs"] <= limit for trial in trials)
 
 
+def test_a_budget_below_all_families_names_the_smallest_student(trained_teacher):
+    costs = cheapest(trained_teacher)
+    (family, rate), least = min(costs.items(), key=lambda item: item[1])
+    name = f"rate {rate:g}" if family == "thin" else f"{family} rate {rate:g}"
+    message = f"at {name}, fits.*max_macs=1, but it costs {least:,}"
+    with pytest.raises(InputError, match=message):
+        both(trained_teacher, budgets=Budgets(max_macs=1))
+
+
 def test_what_cannot_be_made_compact_is_passed_over(caplog, arrays):
     model = keras.Sequential(
         [

@@ -81,7 +81,7 @@ def _over_budget(
     )
     return InputError(
         f"Expected budgets that the smallest student tried, at {smallest}, fits. "
-        f"Received: {excesses}. Allow that much, or smaller rates"
+        f"Received: {excesses}. Allow that much"
     )
 
 

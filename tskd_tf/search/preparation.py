@@ -20,11 +20,7 @@ from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.graph import check_model
 from tskd_tf.networks.rebuild import as_functional, as_logits
 from tskd_tf.networks.width import StudentBuilder, layer_widths
-from tskd_tf.search.budgets import (
-    ANY_LOSS,
-    fitting_candidates,
-    kept_costs,
-)
+from tskd_tf.search.budgets import ANY_LOSS, fitting_candidates, kept_costs
 from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.candidates import BuiltOnce, buildable_chains
 from tskd_tf.search.inputs import as_searched, checked_split
@@ -160,15 +156,17 @@ def _fitting_chains(
     """The candidates of each family that fit the budgets.
 
     Raises:
-        InputError: If none of any family fits.
+        InputError: If none of any family fits; it names the smallest of all.
     """
     fitting: list[list[Candidate]] = []
-    for rank, chain in enumerate(found):
+    refusals: list[tuple[float, InputError]] = []
+    for chain in found:
         try:
             fitting.append(fitting_candidates(chain, budgets, cost))
-        except InputError:
-            if not fitting and rank == len(found) - 1:
-                raise
+        except InputError as error:
+            refusals.append((cost("max_macs", chain[0]), error))
+    if not fitting:
+        raise min(refusals, key=lambda refusal: refusal[0])[1]
     return fitting
 
 

@@ -19,10 +19,7 @@ from tskd_tf.distillation.kept_soft_targets import fingerprint_of, kept_soft_tar
 from tskd_tf.networks.costs import complexity
 from tskd_tf.networks.evaluate import accuracy, predict_logits
 from tskd_tf.report.record import DataRecord
-from tskd_tf.search.budgets import (
-    keep_costs,
-    spending,
-)
+from tskd_tf.search.budgets import keep_costs, spending
 from tskd_tf.search.builders import student_builders
 from tskd_tf.search.candidate import Candidate
 from tskd_tf.search.evidence import Trial, build_report, search_record
@@ -30,11 +27,7 @@ from tskd_tf.search.found import FoundStudent, SearchResults
 from tskd_tf.search.inputs import as_searched
 from tskd_tf.search.judge import judge
 from tskd_tf.search.objective import ordered_chains
-from tskd_tf.search.refine import (
-    costs_after,
-    refine_chosen,
-    with_refinement,
-)
+from tskd_tf.search.refine import costs_after, refine_chosen, with_refinement
 from tskd_tf.search.same_search import note_settings
 from tskd_tf.search.settings import SearchSettings
 from tskd_tf.search.student_costs import StudentCosts
@@ -155,8 +148,8 @@ class PreparedSearch:
         num_candidates = sum(map(len, self.chains))
         if chosen.feasible and chosen.candidate in smallest and num_candidates > 1:
             _logger.info(
-                "The smallest candidate was chosen, %s: with a smaller rate, an even "
-                "smaller student may meet Eq. 4",
+                "The smallest candidate was chosen, %s: an even smaller student may "
+                "meet Eq. 4",
                 chosen.candidate,
             )
 
@@ -234,8 +227,8 @@ class PreparedSearch:
             "floor": floor,
             "rates": [candidate.rate for chain in self.found for candidate in chain],
             "families": [chain[0].family for chain in self.found],
-            "minimize": self.settings.minimize,
-            "judge_by": self.settings.judge_by,
+            "minimize": settings.minimize,
+            "judge_by": settings.judge_by,
             "budgets": settings.budgets.limits(),
             "oracle": settings.oracle,
             "max_executions": settings.max_executions,
