@@ -28,8 +28,8 @@ class SmallestFeasibleOracle(Durable, keras_tuner.Oracle):
             answer rests on it.
         max_executions: Of one candidate, at least 1.
         num_workers: Expected to ask for trials; more may come, fewer may be.
-        chains: Of each chain the numbers of its candidates, ascending, the most
-            promising chain first. Default: one chain of all candidates.
+        chains: One list per chain with the numbers of its candidates, ascending; the
+            most promising chain first. Default: one chain of all candidates.
 
     Raises:
         ValueError: If there is no candidate, or no execution.

@@ -20,7 +20,7 @@ def student_builders(
     candidates: Sequence[Candidate],
     build_student: StudentBuilder | None = None,
 ) -> dict[str, StudentBuilder]:
-    """Of each family the function that maps a rate to its student.
+    """Functions that map a rate to its student, by family.
 
     Args:
         teacher: The teacher, whose network students are made from.

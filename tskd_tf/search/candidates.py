@@ -73,7 +73,7 @@ def buildable_chains(
         built: The user's students, which are the only ones then. Default: None.
 
     Returns:
-        Of each family its candidates and their multiply-adds, both ascending. The
+        One dictionary per family: multiply-adds by candidate, both ascending. The
         multiply-adds are 0 where they were not counted.
 
     Raises:

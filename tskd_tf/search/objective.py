@@ -62,13 +62,13 @@ def ordered_chains(
     images: Images,
     folder: pathlib.Path,
 ) -> dict[str, list[float]]:
-    """Of each family the costs of its candidates, by which they are ordered.
+    """The costs by which candidates are ordered, by family.
 
     Measurements vary, so they are kept in `costs.json` of the search's folder: a
     resumed search has the same order.
 
     Args:
-        chains: Of each family its candidates, in ascending order of rate.
+        chains: One list of candidates per family, in ascending order of rate.
         objective: A name in `choices.OBJECTIVES`.
         num_macs: Multiply-adds by candidate, ≥ 1.
         build: Builds the student of a candidate, in float32.

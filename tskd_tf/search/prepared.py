@@ -54,10 +54,10 @@ class PreparedSearch:
         test: The task's test images, with the student's labels.
         task: θ and the head.
         settings: Settings of the search, with a recipe of plain numbers.
-        found: Of each family the candidates whose students can be built and are
-            distinct, ascending.
-        chains: Those of them that fit the budgets. Without a limit of the accuracy
-            loss, only the widest of each family.
+        found: One list per family of the candidates whose students can be built and
+            are distinct, ascending.
+        chains: The candidates of `found` that fit the budgets. Without a limit of the
+            accuracy loss, only the widest of each family.
         num_over_budget: Number of candidates that exceed a budget.
         costs: Costs of the student of each candidate.
         is_by_others: Whether workers train the trials.

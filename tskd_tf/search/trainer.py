@@ -70,7 +70,7 @@ class Trainer(NamedTuple):
         log_dir: Folder for TensorBoard; None writes no curves.
         verbose: `"auto"` writes one line per training to standard error, live on a
             terminal. Other values are those of `keras.Model.fit`.
-        builders: Of each family the function that maps a rate to its student.
+        builders: Functions that map a rate to its student, by family.
         shapes: Maps candidates to widths and multiply-adds of students that were built
             before. Other students are built to find them. Default: empty.
     """
