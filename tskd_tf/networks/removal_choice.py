@@ -59,7 +59,7 @@ def choose_sets(
     for block in blocks:
         roots = sorted(block.roots.tolist(), key=lambda root: importance[root])[:-1]
         if roots:
-            # All sets of a block cost the same, but for layers that use some of them
+            # All sets of a block cost the same, except for layers that use some of them
             saved = max(1.0 - share_of(roots[:1]), np.finfo(float).tiny)
             ranked += [(importance[root] / saved, root) for root in roots]
     order = [root for _, root in sorted(ranked)][:most]
