@@ -37,7 +37,7 @@ def load_named(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def check_choice(kind: str, name: str, choices: Mapping[str, Choice]) -> None:
+def check_choice(kind: str, name: str, choices: Collection[str]) -> None:
     """Checks a name.
 
     Args:

@@ -4,7 +4,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tskd_tf.choices import ORACLES
+from tskd_tf.choices import ORACLES, check_choice
 from tskd_tf.errors import InputError
 from tskd_tf.search.candidate import Candidate
 from tuner.engines import build_engine, missing_packages
@@ -52,10 +52,7 @@ class SearchPlan(NamedTuple):
         Raises:
             InputError: If a value is out of range, or a package is missing.
         """
-        if self.oracle not in ORACLES:
-            raise InputError(
-                f"Expected oracle out of {', '.join(ORACLES)}. Received: {self.oracle}"
-            )
+        check_choice("oracle", self.oracle, ORACLES)
         for name in ("max_executions", "num_workers"):
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < 1:

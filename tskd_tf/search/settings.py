@@ -93,11 +93,7 @@ class SearchSettings:
         self.plan([], 0.0).check()
         self.recipe.check()
         check_choice("minimize", self.minimize, OBJECTIVES)
-        if self.judge_by not in JUDGES:
-            raise InputError(
-                f"Expected judge_by out of {', '.join(JUDGES)}. Received: "
-                f"{self.judge_by}"
-            )
+        check_choice("judge_by", self.judge_by, JUDGES)
         self._check_families()
         for rate in () if self.rates is None else self.rates:
             check_rate(rate)
